@@ -1,0 +1,6 @@
+"""`python -m frcnn_cli` is `frcnn`."""
+
+from frcnn_cli.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The one coordinate convention, and the geometry of boxes.
+
+A box is `x1 y1 x2 y2`, float32, in pixels of the original image (turned upright as its EXIF orientation says),
+continuous: a box that covers a whole W x H image is `0 0 W H`, and a box's width is `x2 - x1`. Every other convention
+(1-based, inclusive, y-first, x y w h) exists at the borders only, in the converters below.
+
+Glossary: N, M number of boxes; W, H width and height of the image in pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Boxes = NDArray[np.float32]  # [N, 4], x1 y1 x2 y2
+
+
+def as_boxes(values: Any) -> Boxes:
+    """Checks once, where boxes come in: an array-like of shape [N, 4] (or nothing at all) as float32 [N, 4].
+
+    Raises:
+        ValueError: another shape, or a value that is not finite.
+    """
+    boxes = np.asarray(values, dtype=np.float32)
+    if boxes.size == 0:
+        return np.zeros((0, 4), np.float32)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"expected boxes of shape [N, 4], got {list(boxes.shape)}")
+    if not np.isfinite(boxes).all():
+        raise ValueError("boxes hold NaN or infinity")
+    return boxes
+
+
+def area(boxes: NDArray[Any]) -> NDArray[Any]:
+    """Areas [N] in square pixels; 0 for an inverted box."""
+    size = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    return size[:, 0] * size[:, 1]
+
+
+def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """Intersection over union of every pair: [N, 4] and [M, 4] give float64 [N, M]; 0 where both are empty.
+
+    Computed in float64, so that the thresholds of matching (IoU >= 0.5) are met exactly where the arithmetic says so.
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    size = np.maximum(bottom_right - top_left, 0)
+    intersection = size[..., 0] * size[..., 1]
+    union = area(a)[:, None] + area(b)[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def clip(boxes: Boxes, height: int, width: int) -> Boxes:
+    """Boxes cut to the image: [..., 4] of any leading shape, 0 <= x <= W and 0 <= y <= H."""
+    limits = np.array([width, height, width, height], boxes.dtype)
+    return np.minimum(np.maximum(boxes, 0), limits)
+
+
+def flip_horizontally(boxes: Boxes, width: int) -> Boxes:
+    """Boxes of the mirrored image: x1' = W - x2, x2' = W - x1."""
+    flipped = boxes.copy()
+    flipped[:, 0] = width - boxes[:, 2]
+    flipped[:, 2] = width - boxes[:, 0]
+    return flipped
+
+
+def first_of_equal(boxes: Boxes) -> NDArray[np.int64]:
+    """Indices, ascending, of the first of each set of equal boxes."""
+    if len(boxes) == 0:
+        return np.zeros(0, np.int64)
+    _, first = np.unique(boxes, axis=0, return_index=True)
+    return np.sort(first)
+
+
+def from_inclusive(boxes: NDArray[Any], base: int) -> Boxes:
+    """From whole-pixel corners, both inside the box, counted from `base` (VOC: 1; the Caffe code: 0)."""
+    offset = np.array([base, base, base - 1, base - 1], np.float64)
+    return (np.asarray(boxes, np.float64) - offset).astype(np.float32)
+
+
+def to_inclusive(boxes: Boxes, base: int) -> NDArray[np.float32]:
+    """To whole-pixel corners, both inside the box, counted from `base`; the inverse of `from_inclusive`."""
+    offset = np.array([base, base, base - 1, base - 1], np.float32)
+    return boxes + offset
+
+
+def from_xywh(boxes: NDArray[Any]) -> Boxes:
+    """From corner and size: x y w h, 0-based, w and h in pixels (OpenCV, COCO)."""
+    boxes = np.asarray(boxes, np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).astype(np.float32)

@@ -1,0 +1,54 @@
+"""What every command shares: -q and --debug, one line for an error, the exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from frcnn_cli.cli.display import Display
+from frcnn_cli.errors import FrcnnError, explain_os_error
+
+
+class SomeFailed(FrcnnError):
+    """Some images failed, and were named; the rest is done. Ends the command with 1, without another line."""
+
+
+class Command(click.Command):
+    """A command whose errors are one line on stderr, and a traceback only with --debug.
+
+    Its function is handed a `Display` as `click.get_current_context().obj`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(click.Option(["-q", "--quiet"], is_flag=True, help="No progress and no notes on stderr."))
+        self.params.append(click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        debug = ctx.params.pop("debug")
+        ctx.obj = Display(quiet=ctx.params.pop("quiet"))
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            message, code = "interrupted; run the same command again to go on from here", 130
+        except SomeFailed:
+            ctx.exit(1)
+        except FrcnnError as error:
+            message, code = f"error: {error}", error.exit_code
+        except OSError as error:
+            message, code = f"error: {explain_os_error(error)}", 1
+        except MemoryError:
+            message, code = "error: out of memory. Use smaller images, fewer workers or fewer boxes.", 1
+        except Exception as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            message, code = f"internal error: {what}. Run again with --debug and report what it prints.", 1
+        if debug:
+            traceback.print_exc()
+        click.echo(message, err=True)
+        sys.stderr.flush()
+        ctx.exit(code)

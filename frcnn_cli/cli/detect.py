@@ -1,0 +1,181 @@
+"""frcnn detect: images -> what is in them, in one go."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from frcnn_cli.cli import options
+from frcnn_cli.cli.command import Command
+from frcnn_cli.cli.display import Display
+from frcnn_cli.cli.failures import Failures
+
+if TYPE_CHECKING:
+    from frcnn_cli.annotations import Detections
+    from frcnn_cli.image import Image
+
+
+@click.command(cls=Command)
+@options.images
+@options.model
+@options.source
+@options.settings
+@click.option("--show", is_flag=True, help="Open a window; without a display, save the picture and say where.")
+@click.option(
+    "-o", "--output", type=options.PATH, metavar="OUT", help="A folder for pictures, or a .h5 file for detections."
+)
+@options.nms_iou
+@options.min_score
+@options.max_per_image
+@options.device
+@options.dtype
+@options.split
+@options.force
+@options.as_json
+@click.pass_obj
+def command(
+    display: Display,
+    images: tuple[str, ...],
+    model: Path | None,
+    source: str | None,
+    settings: tuple[str, ...],
+    show: bool,
+    output: Path | None,
+    iou: float,
+    min_score: float,
+    max_per_image: int,
+    device: str,
+    dtype: str,
+    split: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Detect objects: proposals, features, scores and suppression in memory.
+
+    Proposals are those of the source that the model was trained with, unless --source names another. The detections
+    are the same as those of the commands proposals, features, score and nms.
+
+    \b
+    frcnn detect img.jpg --show
+    frcnn detect images/ --model runs/my -o pictures/
+    frcnn detect @list.txt --model runs/my -o dets.h5 --min-score 0.5 --json
+    """
+    from frcnn_cli.cli.reading import read_ahead
+    from frcnn_cli.detections.columns import to_columns
+    from frcnn_cli.detections.nms import Thresholds
+    from frcnn_cli.errors import FrcnnError
+    from frcnn_cli.model import Detector
+    from frcnn_cli.proposals.propose import propose
+    from frcnn_cli.store.schema import DETECTIONS
+    from frcnn_cli.store.writer import StageWriter
+
+    if settings and source is None:
+        raise click.UsageError("--set needs --source: options of the model's own source are the model's.")
+    refs = options.resolve_images(images, split)
+    if show and len(refs) > 20:
+        raise click.UsageError(f"--show is for up to 20 images, not {len(refs)}; use -o FOLDER.")
+    detector = Detector.load(options.resolve_model(model), device)
+    proposer = options.resolve_source(source, settings) if source else detector.source()
+    thresholds = Thresholds(iou, min_score, max_per_image)
+    classes = detector.config.classes
+    failures = Failures(display)
+    found: list[tuple[str, Detections]] = []
+    with ExitStack() as stack:
+        out = None
+        if output is not None and output.suffix == ".h5":
+            provenance = {
+                "classes": list(classes),
+                "thresholds": thresholds._asdict(),
+                "model": detector.model_id,
+                "dtype": dtype,
+                "proposals": {"source": proposer.described(), **detector.limits._asdict()},
+            }
+            out = stack.enter_context(StageWriter(output, DETECTIONS, provenance, force))
+        bar = stack.enter_context(display.progress("detect", len(refs)))
+        pictures = _Pictures(display, None if out else output, show, force)
+        for ref, image in read_ahead(refs):
+            try:
+                if isinstance(image, FrcnnError):
+                    raise image
+                proposals = propose(image, proposer, detector.limits)
+                detections = detector.detect(image, proposals.boxes, thresholds, dtype)
+            except FrcnnError as error:
+                failures.add(ref.key, error)
+            else:
+                found.append((ref.key, detections))
+                if out is not None:
+                    out.add(image.record, to_columns(detections))
+                pictures.add(image, detections, classes)
+            bar.advance()
+        if out is not None and found:
+            out.finish()
+    _report(display, found, classes, failures, as_json)
+    pictures.present()
+    failures.list_all(len(refs))
+    failures.end()
+
+
+class _Pictures:
+    """Pictures with boxes drawn: into a folder, into windows, or both."""
+
+    def __init__(self, display: Display, folder: Path | None, show: bool, force: bool) -> None:
+        self.display, self.folder, self.show, self.force = display, folder, show, force
+        self.shown: list[tuple[str, Any]] = []
+
+    def add(self, image: Image, detections: Detections, classes: tuple[str, ...]) -> None:
+        from frcnn_cli.detections.draw import draw, save_picture
+        from frcnn_cli.errors import OutputExistsError
+
+        if self.folder is None and not self.show:
+            return
+        picture = draw(image.pixels, detections, classes)
+        if self.folder is not None:
+            path = self.folder / Path(image.key.lstrip("/")).with_suffix(".jpg")
+            if ".." in path.parts:
+                path = self.folder / Path(image.key).with_suffix(".jpg").name
+            if path.exists() and not self.force:
+                raise OutputExistsError(path)
+            save_picture(picture, path)
+        if self.show:
+            self.shown.append((image.key, picture))
+
+    def present(self) -> None:
+        """Opens the windows, or says where the pictures are."""
+        from frcnn_cli.detections.draw import has_display, save_picture, show
+
+        if self.folder is not None:
+            self.display.note(f"pictures are in {self.folder}")
+        for key, picture in self.shown:
+            if has_display():
+                show(picture, key)
+                continue
+            path = Path(f"{Path(key).stem}-detections.jpg")
+            if path.exists() and not self.force:
+                path = Path(tempfile.mkdtemp(prefix="frcnn-")) / path
+            save_picture(picture, path)
+            self.display.warn(f"there is no display to open a window on; the picture is in {path}")
+
+
+def _report(
+    display: Display, found: list[tuple[str, Detections]], classes: tuple[str, ...], failures: Failures, as_json: bool
+) -> None:
+    lines = [
+        (key, classes[int(label)], float(score), [float(v) for v in box])
+        for key, detections in found
+        for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True)
+    ]
+    if as_json:
+        by_image: dict[str, list[dict[str, Any]]] = {key: [] for key, _ in found}
+        for key, name, score, box in lines:
+            by_image[key].append({"class": name, "score": round(score, 6), "box": [round(v, 3) for v in box]})
+        images = [{"image": key, "detections": detections} for key, detections in by_image.items()]
+        display.json({"images": images, "failed": failures.as_json()})
+    elif lines:
+        rows = [(key, name, f"{score:.3f}", *(f"{v:.1f}" for v in box)) for key, name, score, box in lines]
+        display.table(("image", "class", "score", "x1", "y1", "x2", "y2"), rows)
+    elif found:
+        display.result(f"nothing found in {len(found)} image(s)")

@@ -1,0 +1,124 @@
+"""What a user sees: progress and notes on stderr, results on stdout.
+
+Bars are drawn on a terminal only; elsewhere stderr gets notes and warnings as plain lines. Rich is imported when it is
+first needed, so that `frcnn --help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+
+class Bar:
+    """One job's progress. `advance` counts; `say` shows figures beside the bar."""
+
+    def advance(self, count: int = 1) -> None:
+        """Counts items as done."""
+
+    def say(self, text: str) -> None:
+        """Shows `text` beside the bar; off a terminal, as a line of its own now and then."""
+
+
+class _PlainBar(Bar):
+    """Off a terminal: a line every half minute for work that has something to say."""
+
+    EVERY = 30.0  # seconds
+
+    def __init__(self, title: str, total: int, quiet: bool) -> None:
+        self.title, self.total, self.quiet = title, total, quiet
+        self.done = 0
+        self.spoken = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+
+    def say(self, text: str) -> None:
+        now = time.monotonic()
+        if not self.quiet and now - self.spoken >= self.EVERY:
+            self.spoken = now
+            click.echo(f"{self.title} {self.done}/{self.total}  {text}", err=True)
+
+
+class _RichBar(Bar):
+    def __init__(self, progress: Any, task: Any) -> None:
+        self.progress, self.task = progress, task
+
+    def advance(self, count: int = 1) -> None:
+        self.progress.advance(self.task, count)
+
+    def say(self, text: str) -> None:
+        self.progress.update(self.task, figures=text)
+
+
+class Display:
+    """Where a command's words go."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def note(self, text: str) -> None:
+        """What is good to know; silent with -q."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """What must be known; said even with -q."""
+        click.echo(f"warning: {text}", err=True)
+
+    def result(self, text: str) -> None:
+        """What was asked for."""
+        click.echo(text)
+
+    def json(self, value: Any) -> None:
+        """What was asked for, for a program: one JSON value."""
+        click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        """Aligned columns on stdout; the first is text, the others are numbers."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        for i, column in enumerate(columns):
+            table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*(str(cell).replace("[", r"\[") for cell in row))
+        # Never cut a table to the width of a pipe.
+        console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 200)
+        console.print(table)
+
+    @contextmanager
+    def progress(self, title: str, total: int, unit: str = "images") -> Iterator[Bar]:
+        """A bar with count, rate and time left."""
+        if self.quiet or not sys.stderr.isatty():
+            yield _PlainBar(title, total, self.quiet)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text(f"{speed:.1f} {unit}/s" if speed else f"- {unit}/s")
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            Rate(),
+            TextColumn("ETA"),
+            Remaining(),
+            TextColumn("{task.fields[figures]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            yield _RichBar(progress, progress.add_task(title, total=total, figures=""))

@@ -1,0 +1,83 @@
+"""frcnn features: images -> feats.h5."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from frcnn_cli.cli import options
+from frcnn_cli.cli.command import Command
+from frcnn_cli.cli.display import Display
+from frcnn_cli.cli.failures import Failures
+
+
+@click.command(cls=Command)
+@options.images
+@options.model
+@options.output("feats.h5")
+@options.device
+@options.dtype
+@options.split
+@options.force
+@options.as_json
+@click.pass_obj
+def command(
+    display: Display,
+    images: tuple[str, ...],
+    model: Path | None,
+    output: Path,
+    device: str,
+    dtype: str,
+    split: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Compute conv maps: one pass an image, resized and normalised as the model says.
+
+    Images are decoded on threads while the network computes. Stopped at any moment, the same command goes on where it
+    was.
+
+    \b
+    frcnn features images/ --model runs/my -o feats.h5
+    frcnn features voc:VOCdevkit/VOC2007 --split test --model runs/my -o feats.h5 --device cuda
+    """
+    from frcnn_cli.cli.reading import read_ahead
+    from frcnn_cli.data.decode import digest_file
+    from frcnn_cli.errors import FrcnnError
+    from frcnn_cli.features.columns import to_columns
+    from frcnn_cli.model import Detector
+    from frcnn_cli.store.schema import FEATURES
+    from frcnn_cli.store.writer import StageWriter
+
+    refs = options.resolve_images(images, split)
+    detector = Detector.load(options.resolve_model(model), device)
+    provenance = {"features_id": detector.features_id, "backbone": detector.config.backbone, "dtype": dtype}
+    failures = Failures(display)
+    started = time.perf_counter()
+    with StageWriter(output, FEATURES, provenance, force) as out:
+        todo = out.missing(refs, digest_file)
+        with display.progress("features", len(todo)) as bar:
+            for ref, image in read_ahead(todo):
+                try:
+                    if isinstance(image, FrcnnError):
+                        raise image
+                    features, scale = detector.feature_map(image, dtype)
+                    out.add(image.record, to_columns(features, scale))
+                except FrcnnError as error:
+                    if not isinstance(image, FrcnnError) and "overflow" not in error.what:
+                        raise
+                    failures.add(ref.key, error)
+                bar.advance()
+        failures.list_all(len(refs))
+        written = out.finish()
+    seconds = time.perf_counter() - started
+    if as_json:
+        display.json(
+            {"output": str(output), "images": written, "computed": len(todo) - len(failures.errors)}
+            | {"seconds": round(seconds, 3), "failed": failures.as_json()}
+        )
+    else:
+        display.note(f"{output}: {written} images, {seconds:.1f} s")
+    failures.end()

@@ -1,0 +1,93 @@
+"""frcnn inspect: any of our files, in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from frcnn_cli.cli import options
+from frcnn_cli.cli.command import Command
+from frcnn_cli.cli.display import Display
+
+
+@click.command(cls=Command)
+@click.argument("file", type=options.PATH)
+@options.as_json
+@click.pass_obj
+def command(display: Display, file: Path, as_json: bool) -> None:
+    """Tell what FILE holds and how it was made: a stage's .h5, an unfinished .partial, a model, a run's folder.
+
+    \b
+    frcnn inspect props.h5
+    frcnn inspect runs/my
+    """
+    with open(file if not file.is_dir() else file / "model.safetensors", "rb") as opened:
+        start = opened.read(16)
+    if file.is_dir() or file.suffix == ".safetensors":
+        told = _model(file)
+    elif start.startswith(b"frcnn-journal"):
+        told = _journal(file)
+    else:
+        told = _stage(file)
+    if as_json:
+        display.json(told)
+        return
+    for name, value in told.items():
+        display.result(f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+
+
+def _stage(path: Path) -> dict[str, Any]:
+    from frcnn_cli.store.reader import StageFile
+
+    with StageFile(path) as file:
+        counts = file.counts()
+        per_image = {"min": int(counts.min()), "mean": round(float(counts.mean()), 1), "max": int(counts.max())}
+        return {
+            "file": f"{path}, {path.stat().st_size / 1e6:,.1f} MB",
+            "format": f"{file.format.name} {file.format_version}",
+            "written by": f"frcnn {file.tool_version}",
+            "images": len(file),
+            "first images": [f"{i.key} {i.width}x{i.height}" for i in file.images[:3]],
+            "rows": file.row_count,
+            "rows an image": per_image,
+            "columns": {name: f"{dtype} {list(shape)}" for name, (dtype, shape) in file.column_shapes.items()},
+            "provenance": file.provenance,
+        }
+
+
+def _journal(path: Path) -> dict[str, Any]:
+    from frcnn_cli.store.journal import summary
+
+    identity, finished = summary(path)
+    return {
+        "file": f"{path}, {path.stat().st_size / 1e6:,.1f} MB",
+        "format": f"unfinished {identity['format']}; the command that began it goes on from here",
+        "images finished": finished,
+        "provenance": identity["provenance"],
+    }
+
+
+def _model(path: Path) -> dict[str, Any]:
+    from frcnn_cli.model import Detector
+
+    detector = Detector.load(path)
+    config = detector.config
+    side = "their own size" if config.transform.short_side == 0 else (
+        f"short side {config.transform.short_side}, long side at most {config.transform.long_side}"
+    )
+    return {
+        "file": str(path),
+        "format": "model",
+        "backbone": config.backbone,
+        "parameters": sum(p.numel() for p in detector.parameters()),
+        "classes": list(config.classes),
+        "image size": side,
+        "image mean, std": [list(config.transform.mean), list(config.transform.std)],
+        "pooling": f"{detector.head.grid} x {detector.head.grid}, stride {detector.head.stride}",
+        "hidden layers": [detector.head.fc6.out_features, detector.head.fc7.out_features],
+        "proposals": config.proposals,
+        "model id": detector.model_id,
+    }

@@ -1,0 +1,133 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from frcnn_cli.data.dataset import Dataset
+    from frcnn_cli.image import ImageRef
+    from frcnn_cli.proposals.source import ProposalSource
+
+F = TypeVar("F", bound=Callable[..., Any])
+Option = Callable[[F], F]
+
+PATH = click.Path(path_type=Path)
+
+
+def output(example: str) -> Option[Any]:
+    return click.option(
+        "-o", "--output", type=PATH, required=True, metavar="FILE", help=f"HDF5 file to write, e.g. {example}."
+    )
+
+
+images = click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
+force = click.option("--force", is_flag=True, help="Replace the output if it exists.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+split = click.option("--split", default=None, metavar="NAME", help="Split of the data set, e.g. trainval, test.")
+model = click.option(
+    "--model",
+    type=PATH,
+    default=None,
+    metavar="M",
+    help="A run's folder or a model file. Default: $FRCNN_MODEL, else the newest run under ./runs.",
+)
+device = click.option("--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N.")
+dtype = click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="What conv maps are rounded to between the conv layers and the head.",
+)
+nms_iou = click.option(
+    "--iou",
+    default=0.3,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="A box that overlaps a better one of its class this much is suppressed.",
+)
+min_score = click.option(
+    "--min-score", default=0.05, show_default=True, type=click.FloatRange(0, 1), help="Least probability to be kept."
+)
+max_per_image = click.option(
+    "--max-per-image", default=100, show_default=True, type=click.IntRange(1), help="Detections kept an image."
+)
+data = click.option(
+    "--data", required=True, metavar="DATA", help="Data set: voc:DIR (VOC layout), or voc (found in $FRCNN_DATA or ./data)."
+)
+bad_boxes = click.option(
+    "--bad-boxes",
+    type=click.Choice(["error", "fix"]),
+    default="error",
+    show_default=True,
+    help="Annotated boxes without area or outside their image: stop and name one, or drop and clip them.",
+)
+classes = click.option(
+    "--classes", default=None, metavar="A,B", help="Use only objects of these classes. Default: all that there are."
+)
+source = click.option("--source", default=None, metavar="NAME", help="Proposal source; frcnn plugins lists them.")
+settings = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the source; repeat for more."
+)
+
+
+def resolve_images(arguments: tuple[str, ...], split_name: str | None) -> list[ImageRef]:
+    """The images that IMAGES... names: files, folders, @list.txt, or one data set with --split."""
+    from frcnn_cli.data.find import find_images
+    from frcnn_cli.data.spec import is_dataset_spec, load_image_refs
+
+    if any(is_dataset_spec(argument) and not Path(argument).exists() for argument in arguments):
+        if len(arguments) > 1:
+            raise click.UsageError("A data set goes alone: name either it or files and folders.")
+        return load_image_refs(arguments[0], split_name or "trainval")
+    if split_name is not None:
+        raise click.UsageError("--split goes with a data set (voc:DIR).")
+    return find_images(arguments)
+
+
+def resolve_dataset(spec: str, split_name: str, bad: Any, class_names: str | None) -> Dataset:
+    """The data set, its classes perhaps restricted; says what was mended."""
+    from frcnn_cli.data.spec import load_dataset
+
+    dataset = load_dataset(spec, split_name, bad)
+    for note in dataset.notes:
+        click.get_current_context().obj.warn(note)
+    if class_names:
+        dataset = dataset.with_classes(name.strip() for name in class_names.split(","))
+    return dataset
+
+
+def resolve_model(path: Path | None) -> Path:
+    """The model to use: as named, `$FRCNN_MODEL`, or the newest run under ./runs."""
+    from frcnn_cli.errors import FrcnnError
+
+    if path is not None:
+        return path
+    if os.environ.get("FRCNN_MODEL"):
+        return Path(os.environ["FRCNN_MODEL"])
+    models = [model_file for model_file in Path("runs").glob("*/model.safetensors") if model_file.is_file()]
+    if models:
+        newest = max(models, key=lambda found: found.stat().st_mtime).parent
+        click.get_current_context().obj.note(f"model: {newest} (the newest under ./runs)")
+        return newest
+    raise FrcnnError(
+        "no model named, $FRCNN_MODEL is not set, and ./runs holds no finished run",
+        "Name one with --model, or train one: frcnn train --data voc:DIR --props props.h5",
+    )
+
+
+def resolve_source(name: str | None, pairs: tuple[str, ...]) -> ProposalSource:
+    """The source with its options, all checked. Names each plugin that failed to load in a warning."""
+    from frcnn_cli.proposals.registry import DEFAULT_SOURCE, load_registry
+    from frcnn_cli.proposals.source import parse_settings
+
+    registry = load_registry()
+    for failure in registry.failures:
+        click.get_current_context().obj.warn(f"plugin {failure.entry_point} ({failure.origin}): {failure.reason}")
+    return registry.configured(name or DEFAULT_SOURCE, parse_settings(pairs))

@@ -1,0 +1,71 @@
+"""frcnn plugins: which proposal sources there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from frcnn_cli.cli import options
+from frcnn_cli.cli.command import Command
+from frcnn_cli.cli.display import Display
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False)
+@options.as_json
+@click.pass_obj
+def command(display: Display, name: str | None, as_json: bool) -> None:
+    """List proposal sources and where they come from, or show the options of one.
+
+    Plugins that could not be loaded are listed with the reason.
+
+    \b
+    frcnn plugins
+    frcnn plugins opencv-selective-search
+    """
+    from frcnn_cli.proposals.registry import DEFAULT_SOURCE, load_registry
+
+    registry = load_registry()
+    if name is not None:
+        source = registry.get(name)
+        described = _described(source, registry.sources[name].origin)
+        if as_json:
+            display.json(described)
+            return
+        display.result(f"{name} {source.version}, from {described['from']}\n{described['help']}")
+        rows = [
+            (f"--set {opt.name}={opt.type_name}", opt.default_text, opt.help) for opt in source.options()
+        ]
+        display.table(("option", "default", "meaning"), rows)
+        return
+    if as_json:
+        display.json(
+            {
+                "sources": [_described(entry.source, entry.origin) for entry in registry.sources.values()],
+                "failed": [failure.__dict__ for failure in registry.failures],
+            }
+        )
+        return
+    display.table(
+        ("source", "version", "from", ""),
+        [
+            (source_name, entry.source.version, entry.origin, "default" if source_name == DEFAULT_SOURCE else "")
+            for source_name, entry in registry.sources.items()
+        ],
+    )
+    for failure in registry.failures:
+        display.warn(f"plugin {failure.entry_point} ({failure.origin}) failed to load: {failure.reason}")
+
+
+def _described(source: Any, origin: str) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "version": source.version,
+        "from": origin,
+        "help": (source.__doc__ or "").strip().split("\n")[0],
+        "options": [
+            {"name": opt.name, "type": opt.type_name, "default": opt.default_text, "help": opt.help}
+            for opt in source.options()
+        ],
+    }

@@ -1,0 +1,271 @@
+"""frcnn train: labelled images + props.h5 -> a run's folder with a model."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from frcnn_cli.cli import options
+from frcnn_cli.cli.command import Command
+from frcnn_cli.cli.display import Display
+
+if TYPE_CHECKING:
+    from frcnn_cli.training.loop import Trainer
+
+# What a run is made of: recorded in its checkpoint, and not to be changed on --resume.
+_RECORDED = (
+    "data split props backbone weights classes bad_boxes epochs lr schedule warmup batch_images rois background_iou"
+    " short_side long_side flip difficult seed"
+).split()
+_MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared instead
+
+
+@click.command(cls=Command)
+@click.option("--data", metavar="DATA", help="Data set: voc:DIR (VOC layout), or voc (found in $FRCNN_DATA or ./data).")
+@click.option("--props", type=options.PATH, metavar="FILE", help="Proposals of its images.")
+@click.option("--split", default="trainval", show_default=True, metavar="NAME", help="Split to train on.")
+@click.option("-o", "--output", type=options.PATH, metavar="DIR", help="Folder of the run. Default: runs/DATA-BACKBONE.")
+@click.option(
+    "--backbone",
+    type=click.Choice(["vgg16", "alexnet", "squeezenet1_0", "small"]),
+    default="vgg16",
+    show_default=True,
+    help="Conv layers; small is for training from scratch.",
+)
+@click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    metavar="W",
+    help="imagenet (torchvision's download), none, or FILE: a state dict of torchvision's model.",
+)
+@click.option("--epochs", default=16.0, show_default=True, help="Looks at each image; every second one mirrored.")
+@click.option("--lr", default=0.001, show_default=True, help="Learning rate; biases learn at twice that.")
+@click.option(
+    "--schedule",
+    type=click.Choice(["step", "cosine"]),
+    default="step",
+    show_default=True,
+    help="Rate: a tenth for the last quarter, or half a cosine to 0.",
+)
+@click.option("--warmup", default=0, show_default=True, type=click.IntRange(0), help="Iterations of rising rate.")
+@click.option("--batch-images", default=2, show_default=True, type=click.IntRange(1), help="Images a batch.")
+@click.option("--rois", default=128, show_default=True, type=click.IntRange(1), help="RoIs a batch, over its images.")
+@click.option(
+    "--background-iou",
+    nargs=2,
+    default=(0.1, 0.5),
+    show_default=True,
+    type=float,
+    metavar="LOW HIGH",
+    help="A RoI is background if its best IoU is in [LOW, HIGH).",
+)
+@click.option(
+    "--short-side", default=600, show_default=True, type=click.IntRange(0), help="Resize to this; 0: images as they are."
+)
+@click.option("--long-side", default=1000, show_default=True, type=click.IntRange(1), help="At most this.")
+@click.option("--flip/--no-flip", default=True, show_default=True, help="Also train on mirrored images.")
+@click.option(
+    "--difficult/--no-difficult", default=True, show_default=True, help="Also train on objects marked difficult."
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of every random draw.")
+@click.option(
+    "--checkpoint-every", default=1.0, show_default=True, type=click.FloatRange(0.001), help="Epochs between checkpoints."
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in DIR (default: the newest under ./runs).")
+@options.device
+@options.classes
+@options.bad_boxes
+@click.option("--force", is_flag=True, help="Begin anew in a folder that holds a run.")
+@options.as_json
+@click.pass_context
+def command(
+    ctx: click.Context,
+    output: Path | None,
+    checkpoint_every: float,
+    resume: bool,
+    device: str,
+    force: bool,
+    as_json: bool,
+    **recorded: Any,
+) -> None:
+    """Train a detector, end to end, with the multi-task loss.
+
+    The defaults are the paper's for VGG16. Losses are shown and written to DIR/log.jsonl; DIR/model.safetensors is the
+    model. Ctrl-C saves; --resume goes on, and ends in the same weights as a run that was never stopped.
+
+    \b
+    frcnn train --data voc --props props.h5
+    frcnn train --data voc:my-images --props props.h5 -o runs/my --backbone squeezenet1_0 --short-side 480
+    frcnn train --resume -o runs/my
+    """
+    from frcnn_cli.errors import OutputExistsError
+    from frcnn_cli.training.checkpoint import STATE_FILE, read_state
+
+    display: Display = ctx.obj
+    if recorded["weights"] not in ("imagenet", "none"):
+        recorded["weights"] = str(Path(recorded["weights"]))
+    if resume:
+        folder = output or _newest_run()
+        recorded = _recorded_by(read_state(folder)[0].data, ctx, recorded)
+    else:
+        for name in ("data", "props"):
+            if recorded[name] is None:
+                raise click.UsageError(f"Missing option '--{name}' (or --resume, to go on with a run).")
+        folder = output or _free_folder(recorded)
+        if not force and any((folder / name).exists() for name in (STATE_FILE, "model.safetensors")):
+            error = OutputExistsError(folder)
+            error.fix = "Add --resume to go on with that run, --force to begin anew, or choose another -o"
+            raise error
+    trainer = _trainer(folder, recorded, resume, device)
+    started = time.perf_counter()
+    if trainer.state.iteration >= trainer.total:
+        display.note(f"{folder} is finished: {trainer.total} iterations; train longer with a new run")
+    elif not _run(trainer, display, checkpoint_every):
+        done = f"stopped at iteration {trainer.state.iteration} of {trainer.total}, saved"
+        display.warn(f"{done}; go on with: frcnn train --resume -o {folder}")
+        ctx.exit(130)
+    seconds = time.perf_counter() - started
+    if as_json:
+        display.json({"run": str(folder), "iterations": trainer.total, "seconds": round(seconds, 1)})
+    else:
+        display.note(f"{folder}/model.safetensors: {trainer.total} iterations, {seconds / 60:.1f} min")
+
+
+def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) -> Trainer:
+    """Data, proposals and network put together."""
+    from frcnn_cli.data.decode import digest_file, read_ref
+    from frcnn_cli.data.identify import records
+    from frcnn_cli.features.transform import ImageTransform
+    from frcnn_cli.model import ModelConfig, choose_device
+    from frcnn_cli.store.join import join
+    from frcnn_cli.store.reader import StageFile
+    from frcnn_cli.store.schema import PROPOSALS
+    from frcnn_cli.training.batches import TrainingImage
+    from frcnn_cli.training.config import SamplingConfig, TrainConfig
+    from frcnn_cli.training.loop import Trainer, images_digest
+
+    training = TrainConfig(
+        epochs=recorded["epochs"],
+        images_per_batch=recorded["batch_images"],
+        sampling=SamplingConfig(rois_per_batch=recorded["rois"], background_iou=tuple(recorded["background_iou"])),
+        learning_rate=recorded["lr"],
+        schedule=recorded["schedule"],
+        warmup=recorded["warmup"],
+        flip=recorded["flip"],
+        train_on_difficult=recorded["difficult"],
+        seed=recorded["seed"],
+    )
+    chosen = choose_device(device)
+    dataset = options.resolve_dataset(
+        recorded["data"], recorded["split"], recorded["bad_boxes"], recorded["classes"]
+    )
+    identified = records(dataset.refs, digest_file)
+    with StageFile(recorded["props"], PROPOSALS) as file:
+        rows = join(identified, file.images, recorded["data"], str(recorded["props"]))
+        images = [
+            TrainingImage(sample.ref, sample.truth, file[row]["boxes"])
+            for sample, row in zip(dataset.samples, rows, strict=True)
+        ]
+        proposals = file.provenance
+    digest = images_digest(images, [image.digest for image in identified])
+    if resume:
+        return Trainer.resume(folder, images, digest, read_ref, chosen)
+    transform = ImageTransform(recorded["short_side"], recorded["long_side"])
+    model = ModelConfig(recorded["backbone"], dataset.classes, transform, proposals)
+    kept = {name: str(value) if isinstance(value, Path) else value for name, value in recorded.items()}
+    return Trainer.begin(folder, images, model, training, recorded["weights"], kept, digest, read_ref, chosen)
+
+
+def _run(trainer: Trainer, display: Display, checkpoint_every: float) -> bool:
+    """Trains; returns whether it came to the end. Saves now and then, at the end, and when stopped."""
+    images = len(trainer.batches.images)
+    every = max(1, round(checkpoint_every * images / trainer.config.images_per_batch))
+    left = trainer.total - trainer.state.iteration
+    with _stop_on_signal() as stopped, display.progress("train", left, "it") as bar:
+        rate = 0.0
+        for step in trainer.run():
+            bar.advance()
+            now = trainer.config.images_per_batch / step.seconds
+            rate = now if rate == 0 else 0.9 * rate + 0.1 * now
+            bar.say(
+                f"epoch {step.epoch:.2f}  loss {step.loss:.3f} (class {step.loss_classification:.3f}, box"
+                f" {step.loss_boxes:.3f})  fg {step.foreground}/{step.foreground + step.background}"
+                f"  lr {step.learning_rate:.2g}  {rate:.1f} images/s  ETA {_duration(step, rate, trainer)}"
+            )
+            if stopped or step.iteration % every == 0 or step.iteration == step.total:
+                trainer.save()
+            if stopped and step.iteration < step.total:
+                return False
+    return True
+
+
+def _duration(step: Any, rate: float, trainer: Trainer) -> str:
+    seconds = (step.total - step.iteration) * trainer.config.images_per_batch / rate
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[list[int]]:
+    """A list that fills when Ctrl-C (or a polite kill) asks to stop; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def remember(number: int, frame: Any) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        click.echo("stopping after this iteration, then saving; Ctrl-C again stops at once", err=True)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _recorded_by(run: dict[str, Any], ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run to go on with; those typed again must agree (paths may have moved)."""
+    settings = {name: run.get(name) for name in _RECORDED}
+    for name, value in given.items():
+        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        if name in _MAY_MOVE:
+            settings[name] = value
+        elif (list(value) if isinstance(value, tuple) else value) != settings[name]:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(
+                f"{option} {value} differs from the run's own {settings[name]}. Leave it out to resume, or begin anew."
+            )
+    return settings
+
+
+def _newest_run() -> Path:
+    from frcnn_cli.errors import FrcnnError
+    from frcnn_cli.training.checkpoint import STATE_FILE
+
+    states = list(Path("runs").glob(f"*/{STATE_FILE}"))
+    if not states:
+        raise FrcnnError("there is no run under ./runs to go on with", "Name its folder with -o")
+    return max(states, key=lambda path: path.stat().st_mtime).parent
+
+
+def _free_folder(recorded: dict[str, Any]) -> Path:
+    """runs/DATA-BACKBONE, or with -2, -3, ... if that is taken."""
+    data = Path(recorded["data"].partition(":")[2] or "voc").resolve().name if ":" in recorded["data"] else "voc"
+    stem = re.sub(r"[^\w.-]+", "-", f"{data}-{recorded['backbone']}".lower())
+    number = 1
+    while True:
+        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        if not folder.exists():
+            return folder
+        if not any((folder / name).exists() for name in ("state.safetensors", "model.safetensors")):  # begun, never saved
+            return folder
+        number += 1

@@ -1,0 +1,1 @@
+"""Images and ground truth: finding files, decoding them, reading data sets."""

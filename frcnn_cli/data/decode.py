@@ -1,0 +1,98 @@
+"""Image files to pixels: always uint8 RGB, upright.
+
+Pillow decodes, because it refuses what it cannot read whole: OpenCV returns the upper half of a truncated JPEG as if
+it were the picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
+
+from frcnn_cli.errors import ImageError
+from frcnn_cli.image import Image, ImageRecord, ImageRef
+
+MAX_PIXELS = 200_000_000  # beyond this a small file may be a bomb; 200 megapixels are 600 MB decoded
+ORIENTATION_TAG = 0x0112
+
+
+def digest_bytes(content: bytes) -> str:
+    """The content hash of the `images/` table: BLAKE2b-128 of the file's bytes, hexadecimal."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """The content hash of a file, read in one piece. Raises ImageError where it cannot be read."""
+    return digest_bytes(_read_bytes(path))
+
+
+def read_image(path: str | Path, key: str | None = None) -> Image:
+    """Decodes one image file.
+
+    EXIF orientation is undone; gray is repeated to three channels; alpha is dropped; CMYK is converted; 16-bit values
+    are divided by 257, so that 65535 becomes 255; of an animation the first frame is taken.
+
+    Raises:
+        ImageError: missing, not an image, truncated, or more than `MAX_PIXELS`.
+    """
+    path = Path(path)
+    content = _read_bytes(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of bombs below our own limit, and of odd EXIF
+            with Pillow.open(io.BytesIO(content)) as opened:
+                if opened.width * opened.height > MAX_PIXELS:
+                    raise ImageError(
+                        f"{path} has {opened.width} x {opened.height} pixels", f"Scale it below {MAX_PIXELS:,} pixels"
+                    )
+                orientation = opened.getexif().get(ORIENTATION_TAG, 1)
+                upright = ImageOps.exif_transpose(opened)
+                pixels = _to_rgb(upright, path)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{path} is not an image that can be read", "Convert it to JPEG or PNG, or remove it") from None
+    except Pillow.DecompressionBombError:
+        raise ImageError(f"{path} is too large", f"Scale it below {MAX_PIXELS:,} pixels") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as error:
+        # Pillow reports damage with many types; each is one image that is not whole.
+        reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
+        raise ImageError(f"{path} is {reason}", "Fetch the file again, or remove it") from None
+    valid_orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    record = ImageRecord(
+        key if key is not None else path.name, *pixels.shape[:2], digest_bytes(content), valid_orientation
+    )
+    return Image(pixels, record, path)
+
+
+def read_ref(ref: ImageRef) -> Image:
+    """`read_image` of a reference; what the stages are handed to read with."""
+    return read_image(ref.path, ref.key)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path} does not exist", "Check the path") from None
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read ({error.strerror})", "Check the file and its permissions") from None
+
+
+def _to_rgb(image: Pillow.Image, path: Path) -> NDArray[np.uint8]:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError(f"{path} holds 32-bit values", "Convert it to 8 or 16 bits a channel")
+        gray = ((values + 128) // 257).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise ImageError(f"{path} holds floating-point values", "Convert it to 8 or 16 bits a channel")
+    return np.array(image.convert("RGB"))

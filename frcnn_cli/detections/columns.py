@@ -1,0 +1,25 @@
+"""Between detections and the columns of a detections file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.annotations import Detections
+
+
+def to_columns(detections: Detections) -> dict[str, NDArray[Any]]:
+    """`boxes` float32 [D, 4], `scores` float32 [D], `labels` int32 [D]."""
+    return {
+        "boxes": detections.boxes,
+        "scores": detections.scores,
+        "labels": detections.labels.astype(np.int32),
+    }
+
+
+def from_columns(columns: Mapping[str, NDArray[Any]]) -> Detections:
+    """The inverse."""
+    return Detections(columns["boxes"], columns["scores"], columns["labels"])

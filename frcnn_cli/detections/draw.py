@@ -1,0 +1,80 @@
+"""Detections on the picture."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from frcnn_cli.annotations import Detections
+from frcnn_cli.errors import explain_os_error
+
+
+def draw(pixels: NDArray[np.uint8], detections: Detections, classes: Sequence[str]) -> NDArray[np.uint8]:
+    """The picture with a box, the class and the score of each detection, the best on top.
+
+    Args:
+        pixels: uint8 [H, W, 3] RGB; not changed.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    picture = Pillow.fromarray(np.array(pixels))
+    canvas = ImageDraw.Draw(picture)
+    short = min(picture.size)
+    width = max(1, round(short / 240))
+    font = ImageFont.load_default(size=max(9, round(short / 36)))
+    for i in range(len(detections))[::-1]:
+        colour = class_colour(int(detections.labels[i]), len(classes))
+        x1, y1, x2, y2 = (float(v) for v in detections.boxes[i])
+        # Pillow counts both corners as inside; ours end before x2, y2.
+        canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=width)
+        text = f"{classes[int(detections.labels[i])]} {detections.scores[i]:.2f}"
+        _, _, right, bottom = canvas.textbbox((0, 0), text, font=font)
+        left = min(max(0.0, x1), max(0.0, picture.width - right - 4))
+        top = y1 - bottom - 3 if y1 > bottom + 3 else y1
+        canvas.rectangle((left, top, left + right + 3, top + bottom + 2), fill=colour)
+        dark = sum(c * w for c, w in zip(colour, (0.3, 0.59, 0.11), strict=True)) < 140
+        canvas.text((left + 2, top), text, font=font, fill=(255, 255, 255) if dark else (0, 0, 0))
+    return np.asarray(picture)
+
+
+def class_colour(label: int, count: int) -> tuple[int, int, int]:
+    """A colour for each class, spread around the colour wheel."""
+    r, g, b = colorsys.hsv_to_rgb(label / max(count, 1), 0.85, 0.95)
+    return round(255 * r), round(255 * g), round(255 * b)
+
+
+def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Writes a picture; its ending decides the format. Raises FrcnnError where that is refused."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Pillow.fromarray(pixels).save(path, quality=92)
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+
+
+def has_display() -> bool:
+    """Whether a window can be opened here."""
+    if sys.platform.startswith("linux"):
+        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return True
+
+
+def show(pixels: NDArray[np.uint8], title: str) -> None:
+    """Opens a window and waits until a key is pressed or it is closed."""
+    import cv2
+
+    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+    cv2.resizeWindow(title, min(pixels.shape[1], 1600), min(pixels.shape[0], 900))
+    cv2.imshow(title, pixels[..., ::-1])
+    while cv2.waitKey(50) < 0 and cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1:
+        pass
+    cv2.destroyWindow(title)

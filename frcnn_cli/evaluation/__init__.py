@@ -1,0 +1,1 @@
+"""Detections + ground truth -> average precision. NumPy only: nothing here needs torch."""

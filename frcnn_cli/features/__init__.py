@@ -1,0 +1,1 @@
+"""Stage 2, image -> conv map: resize and normalise, backbones, extraction."""

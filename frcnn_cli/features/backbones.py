@@ -1,0 +1,158 @@
+"""Backbones: the conv layers that make the map, and the fully connected layers that read its pooled RoIs.
+
+A backbone is one short function. Its last max pooling is gone: RoI max pooling stands in its place (section 2.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from frcnn_cli.errors import FileFormatError, FrcnnError, UsageError, explain_os_error
+
+
+@dataclass
+class Backbone:
+    """The parts of a classification network that Fast R-CNN starts from.
+
+    conv: float32 [B, 3, h, w] -> [B, channels, h / stride, w / stride]
+    fc6, fc7: `channels * grid * grid` -> hidden -> hidden; fc6 reads a pooled RoI flattened from [channels, grid, grid]
+    frozen: how many leading modules of `conv` stay as ImageNet left them (section 4.5)
+    """
+
+    conv: nn.Sequential
+    fc6: nn.Linear
+    fc7: nn.Linear
+    channels: int
+    stride: int
+    grid: int
+    frozen: int
+
+
+def vgg16(weights: Any = None) -> Backbone:
+    """VGG16 ("L"): 13 conv layers, 512 channels, 7x7 grid, fc 4096; conv1 and conv2 frozen."""
+    net = models.vgg16(weights=weights)
+    fc6, fc7 = net.classifier[0], net.classifier[3]
+    return Backbone(net.features[:-1], fc6, fc7, channels=512, stride=16, grid=7, frozen=10)
+
+
+def alexnet(weights: Any = None) -> Backbone:
+    """AlexNet (near the paper's "S", CaffeNet): 5 conv layers, 256 channels, 6x6 grid, fc 4096; conv1 frozen."""
+    net = models.alexnet(weights=weights)
+    fc6, fc7 = net.classifier[1], net.classifier[4]
+    return Backbone(net.features[:-1], fc6, fc7, channels=256, stride=16, grid=6, frozen=3)
+
+
+def squeezenet1_0(weights: Any = None) -> Backbone:
+    """SqueezeNet 1.0: conv1 to fire9, 512 channels, 7x7 grid; its classifier is a conv, so fc 1024 are new."""
+    net = models.squeezenet1_0(weights=weights)
+    fc6, fc7 = _new_layers(512 * 7 * 7, 1024)
+    return Backbone(net.features, fc6, fc7, channels=512, stride=16, grid=7, frozen=3)
+
+
+def small(weights: Any = None) -> Backbone:
+    """Four conv layers of our own, to be trained from scratch in a minute (`frcnn demo`): 64 channels, stride 8, 5x5."""
+    if weights is not None:
+        raise UsageError("backbone 'small' has no pretrained weights", "Add --weights none")
+    layers: list[nn.Module] = []
+    for i, (inputs, outputs) in enumerate([(3, 16), (16, 32), (32, 64), (64, 64)]):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True)]
+        nn.init.kaiming_normal_(layers[-2].weight, nonlinearity="relu")  # type: ignore[arg-type]
+        nn.init.zeros_(layers[-2].bias)  # type: ignore[arg-type]
+        if i < 3:
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+    fc6, fc7 = _new_layers(64 * 5 * 5, 256)
+    return Backbone(nn.Sequential(*layers), fc6, fc7, channels=64, stride=8, grid=5, frozen=0)
+
+
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "vgg16": vgg16,
+    "alexnet": alexnet,
+    "squeezenet1_0": squeezenet1_0,
+    "small": small,
+}
+
+
+def build(name: str, weights: str | Path = "none") -> Backbone:
+    """A backbone with its weights.
+
+    Args:
+        weights: "imagenet" (torchvision's own download), "none" (random, nothing frozen), or the path of a state dict
+            of torchvision's model of that name (`.pth`, read with `weights_only`, or `.safetensors`).
+
+    Raises:
+        FrcnnError: the download failed, or the file is not the state dict of this network.
+    """
+    if weights == "none":
+        backbone = BACKBONES[name](None)
+        backbone.frozen = 0
+        return backbone
+    if weights == "imagenet":
+        try:
+            return BACKBONES[name]("IMAGENET1K_V1" if name != "small" else weights)
+        except (OSError, RuntimeError) as error:
+            raise FrcnnError(
+                f"the ImageNet weights of {name} could not be downloaded ({error})",
+                "Fetch them elsewhere and name the file with --weights FILE, or start from nothing with --weights none",
+            ) from None
+    return _from_file(name, Path(weights))
+
+
+def _from_file(name: str, path: Path) -> Backbone:
+    if name == "small":
+        return small(path)
+    state = _read_state_dict(path)
+    net = getattr(models, name)(weights=None)
+    own = net.state_dict()
+    for key, value in own.items():
+        if key not in state:
+            raise FileFormatError(f"{path} has no tensor {key!r} of {name}", f"Name a state dict of torchvision's {name}")
+        if state[key].shape != value.shape:
+            have, want = list(state[key].shape), list(value.shape)
+            raise FileFormatError(f"{path}: {key} is {have}, not {want}", f"Name a state dict of torchvision's {name}")
+    extra = sorted(set(state) - set(own))
+    if extra:
+        raise FileFormatError(f"{path} has a tensor {extra[0]!r} that {name} lacks", f"Is it a state dict of {name}?")
+    backbone = BACKBONES[name](None)
+    # The new fc layers of SqueezeNet are not in the file; all else of the classification net is.
+    net.load_state_dict(state)
+    backbone.conv.load_state_dict(net.features[: len(backbone.conv)].state_dict())
+    linear = [layer for layer in net.classifier if isinstance(layer, nn.Linear)]
+    for layer, source in zip((backbone.fc6, backbone.fc7), linear, strict=False):
+        layer.load_state_dict(source.state_dict())
+    return backbone
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    from pickle import UnpicklingError
+
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise FileFormatError(f"{path} is not a file of weights ({reason})", "Name a state dict (.pth, .safetensors)") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise FileFormatError(f"{path} is not a state dict", "Save it with torch.save(net.state_dict(), path)")
+    return state
+
+
+def _new_layers(inputs: int, hidden: int) -> tuple[nn.Linear, nn.Linear]:
+    """Two fully connected layers to be learnt from nothing.
+
+    PyTorch's own initialisation, about 0.4 of He's spread: SqueezeNet's maps are large (RMS 28 on BCCD), and with He's
+    the first loss there is 24 and training at rate 0.004 diverges.
+    """
+    return nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)

@@ -1,0 +1,51 @@
+"""From pixels to what a backbone expects: normalised, then resized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1, as torchvision's weights were trained with
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """Scale by the short side, bounded by the long one (Fast R-CNN, section 5.2: 600 and 1000), and normalise.
+
+    `mean` and `std` are of RGB values in 0..1. Both sides 0: images keep their own size.
+    """
+
+    short_side: int = 600
+    long_side: int = 1000
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def scale_for(self, height: int, width: int) -> float:
+        """Resized pixels per original pixel: short side to `short_side`, unless the long one would exceed its bound."""
+        if self.short_side == 0:
+            return 1.0
+        short, long = min(height, width), max(height, width)
+        scale = self.short_side / short
+        if round(scale * long) > self.long_side:
+            scale = self.long_side / long
+        return scale
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Tensor, float]:
+        """uint8 [H, W, 3] RGB -> float32 [3, h, w] and the scale.
+
+        Normalised before it is resized (bilinear, no smoothing), in the order of the authors' code.
+        """
+        import cv2
+
+        scale = self.scale_for(*pixels.shape[:2])
+        factor = np.float32(1) / (255 * np.array(self.std, np.float32))
+        values = (pixels - 255 * np.array(self.mean, np.float32)) * factor
+        if scale != 1.0:
+            size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+            values = cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
+        return torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1), scale

@@ -1,0 +1,271 @@
+"""The detector as one thing: image transform, backbone, RoI head, classes, and the proposals it was trained with.
+
+Saved as one `.safetensors` file, weights and a JSON description together; reading one runs no code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from frcnn_cli.annotations import Detections
+from frcnn_cli.boxes import Boxes, as_boxes
+from frcnn_cli.detections.nms import Thresholds
+from frcnn_cli.detections.nms import detect as detections_from_scores
+from frcnn_cli.errors import FileFormatError, FrcnnError, SourceError, explain_os_error
+from frcnn_cli.features.backbones import BACKBONES, Backbone
+from frcnn_cli.features.transform import ImageTransform
+from frcnn_cli.image import Image
+from frcnn_cli.proposals.propose import Limits, propose
+from frcnn_cli.proposals.registry import load_registry
+from frcnn_cli.proposals.source import ProposalSource
+from frcnn_cli.roi.head import RoIHead
+from frcnn_cli.roi.score import Scores, score
+
+MODEL_FILE = "model.safetensors"
+MODEL_VERSION = 1
+_METADATA_KEY = "frcnn_model"
+
+FEATURE_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that detection needs besides weights.
+
+    `proposals` describes the boxes that the model was trained with: the source (name, version, options), `max_boxes`
+    and `min_size`, as `frcnn proposals` records them.
+    """
+
+    backbone: str
+    classes: tuple[str, ...]
+    transform: ImageTransform
+    proposals: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError where a value is missing or not what it should be."""
+        transform = dict(values["transform"])
+        for name in ("mean", "std"):
+            transform[name] = tuple(float(v) for v in transform[name])
+            if len(transform[name]) != 3:
+                raise ValueError(f"{name} has {len(transform[name])} values")
+        classes = tuple(str(name) for name in values["classes"])
+        if values["backbone"] not in BACKBONES:
+            raise ValueError(f"unknown backbone {values['backbone']!r}")
+        if not classes or not isinstance(values["proposals"], dict):
+            raise ValueError("no classes, or no proposals")
+        return cls(values["backbone"], classes, ImageTransform(**transform), values["proposals"])
+
+
+class Detector(nn.Module):
+    """Fast R-CNN: one conv pass an image, then every proposal through RoI pooling and the head.
+
+    Detector.load("runs/bccd").detect(image)
+    """
+
+    def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
+        super().__init__()
+        self.config = config
+        self.conv = backbone.conv
+        self.head = RoIHead(backbone.fc6, backbone.fc7, len(config.classes), backbone.grid, backbone.stride)
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.fc6.weight.device
+
+    @property
+    def model_id(self) -> str:
+        """A hash of all weights, classes and the image transform: which model this is."""
+        return self._hash_of(self, repr((self.config.backbone, self.config.transform, self.config.classes)))
+
+    @property
+    def features_id(self) -> str:
+        """What decides a conv map: a hash of the conv weights and the image transform. Models that share it can share
+        cached maps."""
+        return self._hash_of(self.conv, repr((self.config.backbone, self.config.transform)))
+
+    @staticmethod
+    def _hash_of(module: nn.Module, described: str) -> str:
+        digest = hashlib.blake2b(described.encode(), digest_size=16)
+        for name, value in module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(value.detach().float().cpu().numpy()))
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    def feature_map(self, image: Image, dtype: str = "float16") -> tuple[Tensor, float]:
+        """One conv pass over one image.
+
+        Args:
+            dtype: "float16" or "float32", what the map is rounded to. `detect` rounds as `frcnn features` does, so
+                that both ways give the same boxes.
+
+        Returns:
+            [1, C, h, w] on the model's device, and the scale in resized pixels per original pixel.
+
+        Raises:
+            FrcnnError: a value of the map does not fit float16.
+        """
+        pixels, scale = self.config.transform(image.pixels)
+        features: Tensor = self.conv(pixels[None].to(self.device)).to(FEATURE_DTYPES[dtype])
+        if not bool(torch.isfinite(features).all()):
+            raise FrcnnError(
+                f"the conv map of {image.key} overflows {dtype}"
+                if dtype == "float16"
+                else f"the conv map of {image.key} holds NaN or infinity",
+                "Add --dtype float32" if dtype == "float16" else "Train the model anew with a lower learning rate",
+            )
+        return features, scale
+
+    def score(self, features: Tensor, boxes: Boxes, scale: float, height: int, width: int) -> Scores:
+        """Class probabilities [N, K+1] and refined boxes [N, K, 4] for each proposal, from `feature_map`'s map."""
+        return score(self.head, features.to(self.device, torch.float32), as_boxes(boxes), scale, height, width)
+
+    def detect(
+        self,
+        image: Image | np.ndarray[Any, np.dtype[np.uint8]],
+        boxes: Boxes | None = None,
+        thresholds: Thresholds = Thresholds(),
+        dtype: str = "float16",
+    ) -> Detections:
+        """Everything in one go: proposals (unless given), features, scores, suppression.
+
+        Args:
+            image: an `Image`, or uint8 [H, W, 3] RGB.
+            boxes: float32 [N, 4] proposals; by default those of the source that the model was trained with.
+        """
+        image = image if isinstance(image, Image) else Image.from_array(image)
+        if boxes is None:
+            boxes = propose(image, self.source(), self.limits).boxes
+        features, scale = self.feature_map(image, dtype)
+        probabilities, refined = self.score(features, boxes, scale, image.height, image.width)
+        return detections_from_scores(probabilities, refined, thresholds)
+
+    @property
+    def limits(self) -> Limits:
+        """How many proposals, and how large, the model was trained with."""
+        return Limits(int(self.config.proposals["max_boxes"]), float(self.config.proposals["min_size"]))
+
+    def source(self) -> ProposalSource:
+        """The proposal source that the model was trained with.
+
+        Raises:
+            SourceError: it is not installed, or of another version than in training. UsageError: its options are gone.
+        """
+        described = self.config.proposals["source"]
+        source = load_registry().configured(described["name"], described["options"])
+        if source.version != described["version"]:
+            raise SourceError(
+                f"the model was trained with {source.name} {described['version']}, and {source.version} is installed",
+                f"Install that version, or accept the difference with --source {source.name}",
+            )
+        return source
+
+    def save(self, path: Path) -> None:
+        """Writes the model to one file, whole or not at all. Raises FrcnnError where that is refused."""
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        description = json.dumps({"version": MODEL_VERSION, "config": self.config.to_json()}, sort_keys=True)
+        save_safely(tensors, path, {_METADATA_KEY: description})
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Reads a model: a run's folder or a `.safetensors` file.
+
+        Raises:
+            FileFormatError: not a model of ours, damaged, of a newer version, or with missing or misshapen tensors.
+            FrcnnError: missing or not readable, or the device is absent.
+        """
+        path = Path(path)
+        if path.is_dir():
+            if not (path / MODEL_FILE).is_file():
+                raise FrcnnError(f"{path} holds no {MODEL_FILE}", "Name a finished run, or a model file")
+            path = path / MODEL_FILE
+        device = choose_device(str(device))
+        metadata, tensors = load_safely(path, _METADATA_KEY)
+        if int(metadata.get("version", 0)) > MODEL_VERSION:
+            raise FileFormatError(f"{path} was written by a newer frcnn", "Upgrade frcnn-cli")
+        try:
+            config = ModelConfig.from_json(metadata["config"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"{path} has a damaged description ({error})", "Train it again") from None
+        with torch.device("meta"):  # no memory is taken before the shapes are checked
+            model = cls(config, BACKBONES[config.backbone](None))
+        check_tensors(model.state_dict(), tensors, path)
+        model.load_state_dict(tensors, assign=True)
+        return model.to(device).eval()
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is the GPU if there is one. Raises FrcnnError for a device that is absent or unknown."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise FrcnnError(f"{name!r} is not a device", "Write auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise FrcnnError(f"there is no GPU {name!r} on this machine", "Write --device cpu, or --device auto")
+    return device
+
+
+def check_tensors(wanted: dict[str, Tensor], have: dict[str, Tensor], path: Path) -> None:
+    """Raises FileFormatError that names the first tensor that is missing, misshapen or too many."""
+    for name, value in wanted.items():
+        if name not in have:
+            raise FileFormatError(f"{path} lacks the tensor {name!r}", "Is it of another backbone or other classes?")
+        if have[name].shape != value.shape or have[name].dtype != torch.float32:
+            is_, should = (f"{t.dtype} {list(t.shape)}" for t in (have[name], value))
+            raise FileFormatError(f"{path}: {name} is {is_}, not {should}", "Is it of another backbone or other classes?")
+    extra = sorted(set(have) - set(wanted))
+    if extra:
+        raise FileFormatError(f"{path} has an unknown tensor {extra[0]!r}", "Is it of another backbone?")
+
+
+def save_safely(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Writes a safetensors file under another name and renames it into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, metadata)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise explain_os_error(error, path) from None
+    except SafetensorError as error:
+        temporary.unlink(missing_ok=True)
+        number = 28 if "os error 28" in str(error).lower() or "no space" in str(error).lower() else 5
+        raise explain_os_error(OSError(number, str(error)), path) from None
+
+
+def load_safely(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON kept under `key`, and the tensors, of a safetensors file."""
+    try:
+        with open(path, "rb") as raw:
+            raw.read(1)
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(key)
+            description = json.loads(text) if text else None
+            if not isinstance(description, dict):
+                raise FileFormatError(f"{path} is not a file of frcnn's", "Name a file that frcnn train wrote")
+            return description, {name: file.get_tensor(name) for name in file.keys()}
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+    except (SafetensorError, ValueError) as error:
+        raise FileFormatError(f"{path} is not a whole model file ({error})", "Copy or train it again") from None

@@ -1,0 +1,1 @@
+"""Stage 1, image -> boxes: the plugin hook, the sources, ranking, the runner, recall."""

@@ -1,0 +1,48 @@
+"""The contract of a proposal plugin; the only module of ours that a plugin imports.
+
+A plugin is a module that implements one hook, and one entry point that names the module:
+
+    from dataclasses import dataclass
+    from frcnn_cli.proposals.hook import Image, Proposals, ProposalSource, hookimpl, option
+
+    @dataclass(frozen=True)
+    class Corners(ProposalSource):
+        "Four boxes, one in each corner."
+        name = "corners"
+        version = "1.0"
+        share: float = option(0.5, help="box size as a share of the image", minimum=0.01, maximum=1.0)
+
+        def propose(self, image: Image) -> Proposals: ...
+
+    @hookimpl
+    def frcnn_proposal_sources():
+        return [Corners]
+
+    # pyproject.toml
+    [project.entry-points.frcnn]
+    corners = "my_module"
+
+`frcnn_cli.testing.check_proposal_source(Corners())` checks a source against all that the stages rely on.
+"""
+
+from __future__ import annotations
+
+import pluggy
+
+from frcnn_cli.image import Image
+from frcnn_cli.proposals.source import Proposals, ProposalSource, option
+
+PROJECT = "frcnn"  # both the pluggy project and the entry-point group
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+__all__ = ["PROJECT", "Image", "ProposalSource", "Proposals", "hookimpl", "hookspec", "option"]
+
+
+class HookSpec:
+    """What frcnn asks of its plugins."""
+
+    @hookspec
+    def frcnn_proposal_sources(self) -> list[type[ProposalSource]]:  # type: ignore[empty-body]
+        """The proposal sources of this plugin: classes, not instances. Import heavy packages in `propose`, not here."""

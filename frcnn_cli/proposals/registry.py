@@ -1,0 +1,113 @@
+"""Which sources there are: the built-in ones and those of installed plugins, all through the one hook.
+
+A plugin that cannot be imported, or whose sources are malformed, becomes a `Failure` with the reason; the rest go on.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from frcnn_cli.errors import SourceError
+from frcnn_cli.proposals import sources as built_in
+from frcnn_cli.proposals.hook import PROJECT, HookSpec
+from frcnn_cli.proposals.source import ProposalSource
+
+DEFAULT_SOURCE = "opencv-selective-search"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A source and where it comes from ("frcnn-cli 0.1.0", a distribution's name and version)."""
+
+    source: type[ProposalSource]
+    origin: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin that could not be used, and why."""
+
+    entry_point: str
+    origin: str
+    reason: str
+
+
+@dataclass
+class Registry:
+    """Sources by name, and the plugins that failed."""
+
+    sources: dict[str, Loaded] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    def get(self, name: str) -> type[ProposalSource]:
+        """The class of a source. Raises SourceError with the known names, and the failed plugins, if there is none."""
+        if name in self.sources:
+            return self.sources[name].source
+        broken = "".join(f"; plugin {f.entry_point} failed to load ({f.reason})" for f in self.failures)
+        raise SourceError(f"no proposal source is called {name!r}{broken}", f"There are: {', '.join(self.sources)}")
+
+    def configured(self, name: str, options: Mapping[str, Any]) -> ProposalSource:
+        """A source ready to run. Raises SourceError or UsageError."""
+        return self.get(name).configured(options)
+
+    def add_plugin(self, manager: pluggy.PluginManager, plugin: ModuleType, name: str, origin: str) -> None:
+        """Registers one plugin with pluggy and takes in the sources that its hook returns; never raises."""
+        try:
+            manager.register(plugin, name=name)
+            others = [other for other in manager.get_plugins() if other is not plugin]
+            answers = manager.subset_hook_caller("frcnn_proposal_sources", others)()
+            for source in (source for answer in answers for source in answer):
+                self._add(source, origin)
+        except (Exception, SystemExit) as error:
+            self.failures.append(Failure(name, origin, _reason(error)))
+
+    def _add(self, source: Any, origin: str) -> None:
+        if not (isinstance(source, type) and issubclass(source, ProposalSource)):
+            raise TypeError(f"{source!r} is not a subclass of ProposalSource")
+        if inspect.isabstract(source) or not is_dataclass(source):
+            raise TypeError(f"{source.__name__} must be a frozen dataclass with a propose method")
+        for attribute in ("name", "version"):
+            if not isinstance(getattr(source, attribute, None), str):
+                raise TypeError(f"{source.__name__} has no {attribute} (a string)")
+        if source.name in self.sources:
+            raise ValueError(f"the name {source.name!r} is taken by {self.sources[source.name].origin}")
+        source.options()  # a field that is not an option() fails here, by name
+        self.sources[source.name] = Loaded(source, origin)
+
+
+@cache
+def load_registry() -> Registry:
+    """The sources of this installation; read once a process."""
+    from frcnn_cli import __version__
+
+    registry = Registry()
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(HookSpec)
+    registry.add_plugin(manager, built_in, "built-in", f"frcnn-cli {__version__}")
+    for entry_point in sorted(entry_points(group=PROJECT), key=lambda e: e.name):
+        origin = _origin(entry_point)
+        try:
+            plugin = entry_point.load()
+        except (Exception, SystemExit) as error:
+            registry.failures.append(Failure(entry_point.name, origin, _reason(error)))
+            continue
+        registry.add_plugin(manager, plugin, entry_point.name, origin)
+    return registry
+
+
+def _origin(entry_point: EntryPoint) -> str:
+    if entry_point.dist is None:
+        return entry_point.value
+    return f"{entry_point.dist.name} {entry_point.dist.version}"
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

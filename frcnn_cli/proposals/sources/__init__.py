@@ -1,0 +1,10 @@
+"""The built-in sources, offered through the same hook as a third party's."""
+
+from frcnn_cli.proposals.hook import ProposalSource, hookimpl
+from frcnn_cli.proposals.sources.file import FileSource
+from frcnn_cli.proposals.sources.opencv import OpenCVSelectiveSearch
+
+
+@hookimpl
+def frcnn_proposal_sources() -> list[type[ProposalSource]]:
+    return [OpenCVSelectiveSearch, FileSource]

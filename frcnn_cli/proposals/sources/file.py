@@ -1,0 +1,218 @@
+"""Boxes that somebody else has computed.
+
+An image is looked up by its key, then by its file's name, then by that name without ending. Boxes are in our one
+convention: x1 y1 x2 y2, continuous, 0-based pixels.
+
+| ending | holds |
+|---|---|
+| .h5 | a proposals file of ours; an image's content must be the one the boxes were made from |
+| .npz | an array [N, 4], or [N, 5] with scores, per image, named by its key |
+| .csv | a header line and columns image, x1, y1, x2, y2 and perhaps score |
+| .json | {"key": [[x1, y1, x2, y2], ...]}, each box perhaps with a score as fifth number |
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.errors import FileFormatError, MismatchError, explain_os_error
+from frcnn_cli.proposals.hook import Image, Proposals, ProposalSource, option
+
+MAX_UNPACK_RATIO = 1100  # deflate packs 1032 to 1 at most; and an image's boxes are never larger than this:
+MAX_ARRAY_BYTES = 1 << 30
+
+Find = Callable[[Image], "NDArray[Any] | None"]  # rows [N, 4] or [N, 5] of one image
+
+
+@dataclass(frozen=True)
+class FileSource(ProposalSource):
+    """Boxes read from a file: our own .h5, .npz, .csv or .json."""
+
+    name = "file"
+    version = "1"
+
+    path: Path = option(help="the file that holds the boxes (.h5, .npz, .csv, .json)")
+
+    def __post_init__(self) -> None:
+        if self.path.suffix.lower() not in _READERS:
+            raise ValueError(f"{self.path} ends in none of {' '.join(_READERS)}")
+        if not self.path.is_file():
+            raise ValueError(f"{self.path} is not a file")
+
+    @cached_property
+    def _find(self) -> Find:
+        return _READERS[self.path.suffix.lower()](self.path)
+
+    def propose(self, image: Image) -> Proposals:
+        rows = self._find(image)
+        if rows is None:
+            raise MismatchError(
+                f"{self.path} has no boxes for image {image.key!r}", "Name a file made for these images, or another source"
+            )
+        rows = _checked(rows, self.path, image)
+        return Proposals(rows[:, :4].copy(), rows[:, 4].copy() if rows.shape[1] == 5 else None)
+
+
+def _checked(rows: NDArray[Any], path: Path, image: Image) -> NDArray[np.float32]:
+    """Rows [N, 4 or 5] as float32, inside the image."""
+    where = f"{path}: image {image.key!r}"
+    if rows.size == 0:
+        return np.zeros((0, 4), np.float32)
+    if rows.ndim != 2 or rows.shape[1] not in (4, 5) or rows.dtype.kind not in "iuf":
+        raise FileFormatError(f"{where} has {rows.dtype} {list(rows.shape)}", "Write numbers [N, 4], or [N, 5] with scores")
+    rows = rows.astype(np.float32)
+    x1, y1, x2, y2 = rows.T[:4]
+    bad = ~np.isfinite(rows).all(axis=1) | (x2 < x1) | (y2 < y1)
+    bad |= (x1 < -0.01) | (y1 < -0.01) | (x2 > image.width + 0.01) | (y2 > image.height + 0.01)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise FileFormatError(
+            f"{where} of {image.width} x {image.height} has {int(bad.sum())} box(es) that are inverted, not finite or"
+            f" outside, e.g. number {first}: {' '.join(f'{v:g}' for v in rows[first, :4])}",
+            "Boxes are x1 y1 x2 y2 in 0-based pixels, x2 and y2 at most the image's width and height",
+        )
+    rows[:, :4] = np.clip(rows[:, :4], 0, [image.width, image.height] * 2)
+    return rows
+
+
+def _by_name(table: Mapping[str, Any]) -> Callable[[Image], Any]:
+    """Finds an image's entry by key, file name, or name without ending (where only one entry has it)."""
+    stems: dict[str, list[str]] = {}
+    for key in table:
+        stems.setdefault(Path(key).stem, []).append(key)
+
+    def find(image: Image) -> Any:
+        names = [image.key, Path(image.key).name, *([image.path.name] if image.path else [])]
+        for name in names:
+            if name in table:
+                return table[name]
+        for name in names:
+            if len(stems.get(Path(name).stem, [])) == 1:
+                return table[stems[Path(name).stem][0]]
+        return None
+
+    return find
+
+
+def _read_h5(path: Path) -> Find:
+    from frcnn_cli.store.join import join
+    from frcnn_cli.store.reader import StageFile
+    from frcnn_cli.store.schema import PROPOSALS
+
+    file = StageFile(path, PROPOSALS)
+
+    def find(image: Image) -> NDArray[Any]:
+        (i,) = join([image.record], file.images, str(image.path or image.key), str(path))
+        arrays = file[i]
+        if "scores" in arrays:
+            return np.concatenate([arrays["boxes"], arrays["scores"][:, None]], axis=1)
+        return arrays["boxes"]
+
+    return find
+
+
+def _read_npz(path: Path) -> Find:
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        sizes = {info.filename.removesuffix(".npy"): info for info in archive.zip.infolist()}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise FileFormatError(f"{path} is not an .npz file ({error})", "Write it with numpy.savez") from None
+    lookup = _by_name({name: name for name in archive.files})
+
+    def find(image: Image) -> NDArray[Any] | None:
+        name = lookup(image)
+        if name is None:
+            return None
+        info = sizes[name]
+        if info.file_size > min(MAX_ARRAY_BYTES, max(info.compress_size, 1) * MAX_UNPACK_RATIO):
+            raise FileFormatError(f"{path}: {name} claims {info.file_size:,} bytes", "Write the file again")
+        try:
+            with archive.zip.open(info) as member:
+                _check_npy_header(member, info.file_size)
+            return np.asarray(archive[name])
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise FileFormatError(f"{path}: {name} cannot be read ({error})", "Write numbers, not objects") from None
+
+    return find
+
+
+def _check_npy_header(member: Any, file_size: int) -> None:
+    """Refuses an array whose header claims more than its member of the archive holds."""
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize > file_size:
+        raise ValueError(f"it claims the shape {list(shape)}")
+
+
+def _read_csv(path: Path) -> Find:
+    rows: dict[str, list[list[float]]] = {}
+    line = 1
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            if header[:5] != ["image", "x1", "y1", "x2", "y2"] or header[5:] not in ([], ["score"]):
+                raise FileFormatError(
+                    f"{path} begins with {','.join(header) or 'nothing'!r}", "Begin with the line image,x1,y1,x2,y2,score"
+                )
+            for line, cells in enumerate(reader, start=2):
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    raise ValueError(f"{len(cells)} columns instead of {len(header)}")
+                boxes = rows.setdefault(cells[0].strip(), [])
+                if any(cell.strip() for cell in cells[1:]):  # an image alone on its line has no boxes
+                    boxes.append([float(cell) for cell in cells[1:]])
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+    except (ValueError, csv.Error) as error:
+        raise FileFormatError(f"{path}, line {line}: {error}", "Write image,x1,y1,x2,y2 and perhaps score") from None
+    find = _by_name(rows)
+
+    def as_array(image: Image) -> NDArray[Any] | None:
+        found = find(image)
+        return None if found is None else np.array(found, np.float64)
+
+    return as_array
+
+
+def _read_json(path: Path) -> Find:
+    try:
+        table = json.loads(path.read_bytes())
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path} is not JSON ({error})", 'Write {"image": [[x1, y1, x2, y2], ...]}') from None
+    if not isinstance(table, dict):
+        raise FileFormatError(f"{path} holds a {type(table).__name__}", 'Write {"image": [[x1, y1, x2, y2], ...]}')
+    find = _by_name(table)
+
+    def as_array(image: Image) -> NDArray[Any] | None:
+        found = find(image)
+        try:
+            return None if found is None else np.array(found, np.float64)
+        except (ValueError, TypeError):
+            raise FileFormatError(
+                f"{path}: image {image.key!r} does not hold boxes", "Write [[x1, y1, x2, y2], ...]"
+            ) from None
+
+    return as_array
+
+
+_READERS: dict[str, Callable[[Path], Find]] = {".h5": _read_h5, ".npz": _read_npz, ".csv": _read_csv, ".json": _read_json}

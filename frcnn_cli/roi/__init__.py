@@ -1,0 +1,1 @@
+"""Stage 3, map + boxes -> class scores and refined boxes: pooling, head, box coder."""

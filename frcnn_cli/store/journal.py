@@ -1,0 +1,202 @@
+"""The journal of a stage in progress: an append-only file of finished images that survives `kill -9` at any moment.
+
+HDF5 cannot be trusted after its writer was killed, so a stage appends each finished image here, and the HDF5 file is
+assembled at the end in one go. Layout: `MAGIC`, then records, each `<length u64, crc32 u32>` and a payload of that
+length: one line of JSON, then the raw bytes of the arrays. The first record names the work (format and provenance).
+On opening, everything after the last whole record is cut off.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.errors import FileFormatError, FrcnnError, explain_os_error
+from frcnn_cli.image import ImageRecord
+
+MAGIC = b"frcnn-journal-1\n"
+_HEADER = struct.Struct("<QI")
+_DTYPES = frozenset({"float16", "float32", "float64", "int32"})
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Journal:
+    """Finished images of one output file. Opened for one process at a time (an advisory lock holds others off)."""
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        """Opens or begins the journal of the work that `identity` describes.
+
+        A journal of other work (other options, another model) is begun anew; `discarded` says so.
+
+        Raises:
+            FrcnnError: the path cannot be written, or another process is at it.
+        """
+        self.path = path
+        self.discarded = False
+        self._where: dict[str, tuple[ImageRecord, int]] = {}  # key -> record, offset of its payload
+        try:
+            self._file: BinaryIO = open(path, "r+b" if path.exists() else "x+b")
+        except OSError as error:
+            raise explain_os_error(error, path) from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise FrcnnError(f"another frcnn is writing {path}", "Wait for it, or choose another output path") from None
+        try:
+            self._open(dict(identity))
+        except OSError as error:
+            self._file.close()
+            raise explain_os_error(error, path) from None
+
+    def _open(self, identity: dict[str, Any]) -> None:
+        records = list(self._scan())
+        first = self._payload_json(records[0][0]) if records else None
+        if first != json.loads(json.dumps(identity)):
+            self.discarded = first is not None
+            self._file.truncate(0)
+            self._file.seek(0)
+            self._file.write(MAGIC)
+            self._append(json.dumps(identity).encode() + b"\n")
+            return
+        for offset, _ in records[1:]:
+            image = ImageRecord(**self._payload_json(offset)["image"])
+            self._where[image.key] = (image, offset)
+        end = records[-1][0] + records[-1][1]
+        self._file.truncate(end)
+        self._file.seek(end)
+
+    @property
+    def images(self) -> list[ImageRecord]:
+        """The finished images, sorted by key."""
+        return sorted(image for image, _ in self._where.values())
+
+    def record_of(self, key: str) -> ImageRecord | None:
+        found = self._where.get(key)
+        return found[0] if found else None
+
+    def forget(self, key: str) -> None:
+        """Leaves an image out, as if it had not been written (its file has changed since, or is not asked for)."""
+        self._where.pop(key, None)
+
+    def write(self, image: ImageRecord, arrays: Arrays) -> None:
+        """Appends one finished image. Raises FrcnnError where the disk is full; what was written before stays."""
+        described = [[name, str(array.dtype), list(array.shape)] for name, array in arrays.items()]
+        head = json.dumps({"image": asdict(image), "arrays": described}).encode() + b"\n"
+        raw = [np.ascontiguousarray(array).tobytes() for array in arrays.values()]
+        before = self._file.tell()
+        try:
+            offset = self._append(head, *raw)
+        except OSError as error:
+            self._cut_back(before)
+            raise explain_os_error(error, self.path) from None
+        self._where[image.key] = (image, offset)
+
+    def read(self, key: str) -> dict[str, NDArray[Any]]:
+        """The arrays of a finished image."""
+        offset = self._where[key][1]
+        end = self._file.tell()
+        self._file.seek(offset)
+        described = json.loads(self._file.readline())["arrays"]
+        arrays = {}
+        for name, dtype, shape in described:
+            count = int(np.prod(shape))
+            raw = self._file.read(count * np.dtype(dtype).itemsize)
+            arrays[name] = np.frombuffer(raw, dtype).reshape(shape)
+        self._file.seek(end)
+        return arrays
+
+    def shapes(self, key: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """dtype and shape of each array of a finished image, without reading them."""
+        described = self._payload_json(self._where[key][1])["arrays"]
+        return {name: (dtype, tuple(shape)) for name, dtype, shape in described}
+
+    def close(self) -> None:
+        self._file.close()
+
+    def remove(self) -> None:
+        """Deletes the journal: its work is done."""
+        self.path.unlink(missing_ok=True)
+        self._file.close()
+
+    def _append(self, *parts: bytes) -> int:
+        crc = 0
+        for part in parts:
+            crc = zlib.crc32(part, crc)
+        offset = self._file.tell() + _HEADER.size
+        self._file.write(_HEADER.pack(sum(map(len, parts)), crc))
+        for part in parts:
+            self._file.write(part)
+        self._file.flush()
+        return offset
+
+    def _cut_back(self, end: int) -> None:
+        """After a failed write: drops the torn record, on disk and in Python's buffer."""
+        try:
+            self._file.close()
+        except OSError:
+            pass  # closing tries to write the buffer once more
+        with open(self.path, "r+b") as file:
+            file.truncate(end)
+
+    def _payload_json(self, offset: int) -> dict[str, Any]:
+        position = self._file.tell()
+        self._file.seek(offset)
+        line: dict[str, Any] = json.loads(self._file.readline())
+        self._file.seek(position)
+        return line
+
+    def _scan(self) -> Iterator[tuple[int, int]]:
+        """Offset and length of each whole payload."""
+        yield from scan(self._file)
+
+
+def scan(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Offset and length of each whole payload of a journal; stops at the first that is torn."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    if file.read(len(MAGIC)) != MAGIC:
+        return
+    position = len(MAGIC)
+    while position + _HEADER.size <= size:
+        file.seek(position)
+        length, crc = _HEADER.unpack(file.read(_HEADER.size))
+        start = position + _HEADER.size
+        if length == 0 or start + length > size or _crc(file, length) != crc:
+            return
+        yield start, length
+        position = start + length
+
+
+def summary(path: Path) -> tuple[dict[str, Any], int]:
+    """The work a journal belongs to, and how many images are finished; for `frcnn inspect`.
+
+    Raises:
+        FileFormatError: not a journal.
+    """
+    with open(path, "rb") as file:
+        records = list(scan(file))
+        if not records:
+            raise FileFormatError(f"{path} is not the journal of a stage", "Name a file that frcnn wrote")
+        file.seek(records[0][0])
+        identity: dict[str, Any] = json.loads(file.readline())
+    return identity, len(records) - 1
+
+
+def _crc(file: BinaryIO, length: int) -> int:
+    crc = 0
+    while length > 0:
+        block = file.read(min(length, 1 << 20))
+        crc = zlib.crc32(block, crc)
+        length -= len(block)
+    return crc

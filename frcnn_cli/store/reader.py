@@ -1,0 +1,195 @@
+"""Reading a stage's file, trusting nothing in it until it is checked.
+
+An HDF5 file may be truncated, of another stage, newer than we are, or made to harm: pointing at other files, or
+claiming sizes that exhaust memory. Each ends in one `FileFormatError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.errors import FileFormatError, explain_os_error
+from frcnn_cli.image import ImageRecord
+from frcnn_cli.store.schema import FORMAT_VERSION, FORMATS, Format
+
+MAX_PROVENANCE = 1 << 20
+
+
+class StageFile:
+    """An open file of ours: `images`, `provenance`, and each image's arrays by index."""
+
+    def __init__(self, path: str | Path, fmt: Format | None = None) -> None:
+        """
+        Args:
+            fmt: the format it must have; any of ours if None.
+
+        Raises:
+            FileFormatError: see the module. FrcnnError: missing or not readable.
+        """
+        self.path = Path(path)
+        self._file = _open(self.path)
+        try:
+            self.format = self._check_format(fmt)
+            self.provenance: dict[str, Any] = self._read_provenance()
+            self.images: list[ImageRecord] = self._read_images()
+            self._columns = self._check_columns()
+        except FileFormatError:
+            self._file.close()
+            raise
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            self._file.close()
+            raise self._damaged(str(error)) from None
+        self.index = {image.key: i for i, image in enumerate(self.images)}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def tool_version(self) -> str:
+        return str(self._file.attrs["tool_version"])
+
+    @property
+    def format_version(self) -> str:
+        return str(self._file.attrs["format_version"])
+
+    @property
+    def row_count(self) -> int:
+        """T, rows of all images together."""
+        return int(self.offsets[-1])
+
+    @property
+    def column_shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """dtype and shape of every column."""
+        return {name: (str(data.dtype), tuple(data.shape)) for name, data in self._columns.items()}
+
+    def counts(self) -> NDArray[np.int64]:
+        """Rows of each image, [N]."""
+        return np.diff(self.offsets)
+
+    def rows_digest(self, name: str) -> str:
+        """A hash of a ragged column and its offsets: which data these are, for work that depends on them."""
+        total = hashlib.blake2b(self.offsets.tobytes(), digest_size=16)
+        for i in range(len(self)):
+            total.update(self[i][name].tobytes())
+        return total.hexdigest()
+
+    def __getitem__(self, i: int) -> dict[str, NDArray[Any]]:
+        """The arrays of image i: its rows of the ragged columns, its value of the others."""
+        start, stop = int(self.offsets[i]), int(self.offsets[i + 1])
+        try:
+            return {
+                name: np.asarray(data[start:stop] if name in self.format.ragged else data[i])
+                for name, data in self._columns.items()
+            }
+        except (OSError, RuntimeError) as error:
+            raise self._damaged(str(error)) from None
+
+    def __iter__(self) -> Iterator[tuple[ImageRecord, dict[str, NDArray[Any]]]]:
+        for i, image in enumerate(self.images):
+            yield image, self[i]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _damaged(self, reason: str) -> FileFormatError:
+        return FileFormatError(f"{self.path} is damaged ({reason})", "Make it again with the command that wrote it")
+
+    def _check_format(self, wanted: Format | None) -> Format:
+        name = str(self._file.attrs.get("format", ""))
+        fmt = FORMATS.get(name.removeprefix("frcnn/")) if name.startswith("frcnn/") else None
+        if fmt is None and not name.startswith("frcnn/"):
+            raise FileFormatError(f"{self.path} is HDF5 but not a file of frcnn's", "Name a file that frcnn wrote")
+        version = str(self._file.attrs.get("format_version", ""))
+        major = version.split(".")[0]
+        if not major.isdigit():
+            raise self._damaged(f"format version {version!r}")
+        if int(major) > FORMAT_VERSION[0] or fmt is None:
+            raise FileFormatError(
+                f"{self.path} was written by a newer frcnn ({name} {version}; this one reads up to {FORMAT_VERSION[0]}.x)",
+                "Upgrade frcnn-cli, or make the file again",
+            )
+        if wanted is not None and fmt is not wanted:
+            raise FileFormatError(f"{self.path} is a {fmt.name} file, not a {wanted.name} file", f"Name a {wanted.name} file")
+        return fmt
+
+    def _read_provenance(self) -> dict[str, Any]:
+        text = str(self._file.attrs["provenance"])
+        provenance = json.loads(text) if len(text) <= MAX_PROVENANCE else None
+        if not isinstance(provenance, dict):
+            raise self._damaged("its provenance is not JSON")
+        return provenance
+
+    def _read_images(self) -> list[ImageRecord]:
+        keys = self._dataset("images/key", "S")[()]
+        columns = [self._dataset(f"images/{name}", "iu")[()] for name in ("height", "width", "orientation")]
+        digests = self._dataset("images/digest", "S")[()]
+        if len({len(keys), len(digests), *map(len, columns)}) != 1:
+            raise self._damaged("the columns of images/ differ in length")
+        height, width, orientation = columns
+        images = [
+            ImageRecord(key.decode(), int(height[i]), int(width[i]), digests[i].decode(), int(orientation[i]))
+            for i, key in enumerate(keys)
+        ]
+        if len({image.key for image in images}) != len(images):
+            raise self._damaged("two images share a key")
+        return images
+
+    def _check_columns(self) -> dict[str, h5py.Dataset]:
+        self.offsets = self._dataset("offsets", "iu")[()].astype(np.int64)
+        offsets = self.offsets
+        if offsets.shape != (len(self.images) + 1,) or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+            raise self._damaged("its offsets do not fit its images")
+        found = {}
+        for name, column in self.format.columns.items():
+            if column.optional and name not in self._file:
+                continue
+            data = self._dataset(name)
+            rows = self.row_count if name in self.format.ragged else len(self.images)
+            if str(data.dtype) not in column.dtypes or not column.accepts_shape(data.shape) or data.shape[0] != rows:
+                raise self._damaged(f"column {name} is {data.dtype} {list(data.shape)}")
+            found[name] = data
+        return found
+
+    def _dataset(self, name: str, kinds: str | None = None) -> h5py.Dataset:
+        """A dataset that lies in this very file and takes no more memory than the file has bytes for."""
+        group = self._file
+        for part in name.split("/"):
+            if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
+                raise self._damaged(f"{name} is missing")
+            group = group[part]
+        if not isinstance(group, h5py.Dataset) or group.external or group.is_virtual:
+            raise self._damaged(f"{name} is not a dataset of this file")
+        if kinds is not None and (group.dtype.kind not in kinds or group.ndim != 1):
+            raise self._damaged(f"{name} is {group.dtype} {list(group.shape)}")
+        if group.dtype.hasobject or group.nbytes > max(group.id.get_storage_size(), 0) * 1100:
+            raise self._damaged(f"{name} claims {group.nbytes:,} bytes")  # deflate packs 1032 to 1 at most
+        return group
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        with open(path, "rb") as raw:
+            raw.read(1)
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+    if not h5py.is_hdf5(path):
+        raise FileFormatError(f"{path} is not an HDF5 file", "Name a file that frcnn wrote")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        reason = "truncated" if "truncated" in str(error) else str(error)
+        raise FileFormatError(f"{path} is {reason}", "Make it again with the command that wrote it") from None

@@ -1,0 +1,84 @@
+"""What each kind of file holds.
+
+Every file has root attributes (`format`, `format_version`, `tool_version`, `provenance` as JSON), the table `images/`
+(key, height, width, digest, orientation; sorted by key), and ragged columns: all images' rows end to end, image i's at
+`offsets[i]:offsets[i+1]`. Columns with one row an image lie beside them.
+
+Glossary: N images; T rows of all images together; K classes; C channels; S pooling grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT_VERSION = (1, 0)  # major: refused when newer; minor: columns added that older readers may ignore
+
+
+@dataclass(frozen=True)
+class Column:
+    """dtypes allowed for a column, and the shape of one row; -1 stands for any length (K, C)."""
+
+    dtypes: tuple[str, ...]
+    row_shape: tuple[int, ...] = ()
+    optional: bool = False
+
+    def accepts(self, array: NDArray[np.generic]) -> bool:
+        """Whether an array of rows has this column's dtype and row shape."""
+        return str(array.dtype) in self.dtypes and self.accepts_shape(array.shape)
+
+    def accepts_shape(self, shape: tuple[int, ...]) -> bool:
+        if len(shape) != len(self.row_shape) + 1:
+            return False
+        return all(want in (-1, have) for want, have in zip(self.row_shape, shape[1:], strict=True))
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file: its ragged columns (which share `offsets`) and its columns of one row an image."""
+
+    name: str
+    ragged: Mapping[str, Column]
+    per_image: Mapping[str, Column]
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return {**self.ragged, **self.per_image}
+
+
+_FLOATS = ("float16", "float32")
+
+PROPOSALS = Format(
+    "proposals",
+    ragged={"boxes": Column(("float32",), (4,)), "scores": Column(("float32",), optional=True)},
+    per_image={},
+)
+FEATURES = Format(
+    "features",
+    ragged={"maps": Column(_FLOATS, (-1,))},  # cells of the conv map, row by row, channels last
+    per_image={
+        "map_size": Column(("int32",), (2,)),  # height, width in cells
+        "scale": Column(("float64",)),  # resized pixels per original pixel
+    },
+)
+SCORES = Format(
+    "scores",
+    ragged={
+        "probabilities": Column(("float32",), (-1,)),  # [T, K+1], background first
+        "boxes": Column(("float32",), (-1, 4)),  # [T, K, 4], refined for each class, clipped to the image
+    },
+    per_image={},
+)
+DETECTIONS = Format(
+    "detections",
+    ragged={
+        "boxes": Column(("float32",), (4,)),
+        "scores": Column(("float32",)),
+        "labels": Column(("int32",)),  # 0 .. K-1 into provenance["classes"]
+    },
+    per_image={},
+)
+FORMATS = {fmt.name: fmt for fmt in (PROPOSALS, FEATURES, SCORES, DETECTIONS)}

@@ -1,0 +1,1 @@
+"""RoI sampling, the multi-task loss, the schedule, the loop, checkpoints."""

@@ -1,0 +1,120 @@
+"""From a data set with proposals to mini-batches.
+
+Batch i is a function of the data, the configuration and i alone: every draw comes from a generator seeded with (seed,
+i). So training stopped after any iteration goes on with the very batches it would have had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from frcnn_cli.annotations import GroundTruth
+from frcnn_cli.boxes import Boxes, flip_horizontally
+from frcnn_cli.data.prefetch import prefetch
+from frcnn_cli.features.transform import ImageTransform
+from frcnn_cli.image import Image, ImageRef
+from frcnn_cli.roi.coder import encode
+from frcnn_cli.roi.pooling import to_rois
+from frcnn_cli.training.config import TrainConfig
+from frcnn_cli.training.normalisation import Normalisation
+from frcnn_cli.training.sampling import sample_rois
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """One image of the training set, its objects and its proposals."""
+
+    ref: ImageRef
+    truth: GroundTruth
+    proposals: Boxes
+
+
+@dataclass
+class Batch:
+    """images: float32 [B, 3, h, w], padded with zeros below and to the right. rois: float32 [R, 5]. labels: int64 [R].
+    targets: float32 [R, 4], normalised."""
+
+    images: Tensor
+    rois: Tensor
+    labels: Tensor
+    targets: Tensor
+
+
+class Batches:
+    """The batches of a training run, by iteration."""
+
+    def __init__(
+        self,
+        images: Sequence[TrainingImage],
+        config: TrainConfig,
+        transform: ImageTransform,
+        normalisation: Normalisation,
+        read: Callable[[ImageRef], Image],
+    ) -> None:
+        self.images = images
+        self.config = config
+        self.transform = transform
+        self.normalisation = normalisation
+        self.read = read
+        self._order = cache(self._order_of_pass)
+
+    def from_iteration(self, start: int, stop: int) -> Iterator[Batch]:
+        """Batches start .. stop - 1, made ahead on threads."""
+        return prefetch(self.batch, range(start, stop))
+
+    def batch(self, iteration: int) -> Batch:
+        rng = np.random.default_rng([self.config.seed, 1, iteration])
+        size = self.config.images_per_batch
+        looks = [self._look(position) for position in range(iteration * size, (iteration + 1) * size)]
+        parts = [self._image_part(image, flip, index, rng) for index, (image, flip) in enumerate(looks)]
+        pixels, rois, labels, targets = zip(*parts, strict=True)
+        return Batch(_stacked(pixels), torch.cat(rois), torch.cat(labels), torch.cat(targets))
+
+    def _look(self, position: int) -> tuple[TrainingImage, bool]:
+        """Which image, and whether mirrored, is the position-th to be seen: passes over all images and their mirror
+        images, each pass in an order of its own (every image twice, not mirrored by chance)."""
+        number, place = divmod(position, self._looks_a_pass)
+        entry = int(self._order(number)[place])
+        return self.images[entry % len(self.images)], entry >= len(self.images)
+
+    @property
+    def _looks_a_pass(self) -> int:
+        return len(self.images) * (2 if self.config.flip else 1)
+
+    def _order_of_pass(self, number: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.config.seed, 0, number]).permutation(self._looks_a_pass)
+
+    def _image_part(
+        self, image: TrainingImage, flip: bool, index: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        decoded = self.read(image.ref)
+        truth = image.truth
+        if not self.config.train_on_difficult:
+            kept = ~truth.difficult
+            truth = GroundTruth(truth.boxes[kept], truth.labels[kept])
+        count = self.config.sampling.rois_per_batch // self.config.images_per_batch
+        boxes, labels, matched = sample_rois(image.proposals, truth, count, self.config.sampling, rng)
+        pixels = decoded.pixels
+        if flip:
+            pixels = np.ascontiguousarray(pixels[:, ::-1])
+            boxes, matched = (flip_horizontally(b, decoded.width) for b in (boxes, matched))
+        mean, std = self.normalisation
+        targets = (encode(boxes, matched) - mean[labels]) / std[labels]
+        resized, scale = self.transform(pixels)
+        return resized, to_rois(boxes, scale, index), torch.from_numpy(labels), torch.from_numpy(targets)
+
+
+def _stacked(images: Sequence[Tensor]) -> Tensor:
+    """[3, h, w] of several sizes as one [B, 3, max h, max w], padded with zeros."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+    batch = torch.zeros(len(images), 3, height, width)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = image
+    return batch

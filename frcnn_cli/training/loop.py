@@ -1,0 +1,299 @@
+"""The training loop: end-to-end fine-tuning by SGD (section 2.3).
+
+`Trainer.run` yields after every iteration, so whoever calls it shows progress and decides when to stop; what it did so
+far can be saved at any such moment.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD
+
+from frcnn_cli.errors import FrcnnError, MismatchError, explain_os_error
+from frcnn_cli.features.backbones import build
+from frcnn_cli.image import Image, ImageRef
+from frcnn_cli.model import MODEL_FILE, Detector, ModelConfig
+from frcnn_cli.training.batches import Batch, Batches, TrainingImage
+from frcnn_cli.training.checkpoint import STATE_FILE, RunState, read_state, restore, save_state
+from frcnn_cli.training.config import TrainConfig
+from frcnn_cli.training.loss import multi_task_loss
+from frcnn_cli.training.normalisation import Normalisation, target_statistics
+from frcnn_cli.training.schedule import rate_at
+
+LOG_FILE = "log.jsonl"
+CONFIG_FILE = "config.json"
+_LOG_EVERY = 10  # iterations
+
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration's figures: losses, sampled RoIs by kind, learning rate, seconds since the one before."""
+
+    iteration: int  # 1 for the first
+    total: int
+    epoch: float
+    loss: float
+    loss_classification: float
+    loss_boxes: float
+    foreground: int
+    background: int
+    learning_rate: float
+    seconds: float
+
+
+class Trainer:
+    """A run: data, model, optimiser, and how far it has come. Make one with `begin` or `resume`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        images: Sequence[TrainingImage],
+        detector: Detector,
+        normalisation: Normalisation,
+        state: RunState,
+        read: Callable[[ImageRef], Image],
+        device: torch.device,
+    ) -> None:
+        self.folder = folder
+        self.state = state
+        self.config = state.training
+        self.normalisation = normalisation
+        self.device = device
+        self.total = self.config.iterations(len(images))
+        self.epoch_of = lambda iteration: iteration * self.config.images_per_batch / len(images)
+        self.batches = Batches(images, self.config, state.model.transform, normalisation, read)
+        self.detector = detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for module in list(detector.conv)[: state.frozen]:
+            module.requires_grad_(False)
+        self.optimiser = _optimiser(detector, self.config)
+        self._pending: list[Step] = []
+
+    @classmethod
+    def begin(
+        cls,
+        folder: Path,
+        images: Sequence[TrainingImage],
+        model: ModelConfig,
+        training: TrainConfig,
+        weights: str | Path,
+        data: dict[str, Any],
+        images_digest: str,
+        read: Callable[[ImageRef], Image],
+        device: torch.device,
+    ) -> Trainer:
+        """A new run: weights loaded or drawn, target statistics measured, the folder made."""
+        torch.manual_seed(training.seed)
+        backbone = build(model.backbone, weights)
+        detector = Detector(model, backbone)
+        normalisation = target_statistics(
+            ((image.proposals, image.truth) for image in images),
+            len(model.classes),
+            training.sampling.foreground_iou,
+            training.flip,
+        )
+        state = RunState(0, model, training, backbone.frozen, data, images_digest)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for stale in (STATE_FILE, MODEL_FILE, LOG_FILE):
+                (folder / stale).unlink(missing_ok=True)
+            (folder / CONFIG_FILE).write_text(json.dumps(asdict(state), indent=2) + "\n")
+        except OSError as error:
+            raise explain_os_error(error, folder) from None
+        return cls(folder, images, detector, normalisation, state, read, device)
+
+    @classmethod
+    def resume(
+        cls,
+        folder: Path,
+        images: Sequence[TrainingImage],
+        images_digest: str,
+        read: Callable[[ImageRef], Image],
+        device: torch.device,
+    ) -> Trainer:
+        """The run in `folder`, from its last checkpoint.
+
+        Raises:
+            FrcnnError: no checkpoint, a damaged one, or images or proposals that have changed since.
+        """
+        state, tensors = read_state(folder)
+        if state.images_digest != images_digest:
+            raise MismatchError(
+                "the images, annotations or proposals have changed since this run began", "Start anew with --force"
+            )
+        detector = Detector(state.model, build(state.model.backbone, "none"))
+        trained = {
+            name
+            for name, _ in detector.named_parameters()
+            if not (name.startswith("conv.") and int(name.split(".")[1]) < state.frozen)
+        }
+        momentum, normalisation = restore(
+            tensors, detector, trained if state.iteration else set(), folder / STATE_FILE
+        )
+        trainer = cls(folder, images, detector, normalisation, state, read, device)
+        for name, parameter in trainer.detector.named_parameters():
+            if name in momentum:
+                trainer.optimiser.state[parameter]["momentum_buffer"] = momentum[name].to(parameter)
+        trainer._cut_log()
+        return trainer
+
+    def run(self) -> Iterator[Step]:
+        """Trains to the end, yielding after each iteration.
+
+        Raises:
+            FrcnnError: the loss is not finite; the last checkpoint stays as it is.
+        """
+        self.detector.train()
+        before = time.perf_counter()
+        for batch in self.batches.from_iteration(self.state.iteration, self.total):
+            iteration = self.state.iteration
+            # Dropout too draws from (seed, iteration), so that a resumed run is the very same run.
+            torch.manual_seed(self.config.seed * 1_000_003 + iteration)
+            rate = rate_at(iteration, self.total, self.config)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate * group["rate_factor"]
+            classification, boxes, foreground = self._train_on(batch)
+            self.state = replace(self.state, iteration=iteration + 1)
+            now = time.perf_counter()
+            step = Step(
+                iteration + 1,
+                self.total,
+                self.epoch_of(iteration + 1),
+                classification + boxes,
+                classification,
+                boxes,
+                foreground,
+                len(batch.labels) - foreground,
+                rate,
+                now - before,
+            )
+            before = now
+            self._log(step)
+            yield step
+
+    def _train_on(self, batch: Batch) -> tuple[float, float, int]:
+        device = self.device
+        images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
+        labels = batch.labels.to(device)
+        with torch.no_grad():
+            fixed = self.detector.conv[: self.state.frozen](images)
+        features = self.detector.conv[self.state.frozen :](fixed)
+        logits, deltas = self.detector.head(features, batch.rois.to(device))
+        losses = multi_task_loss(logits, deltas, labels, batch.targets.to(device))
+        classification, boxes = losses.classification.item(), losses.boxes.item()
+        if not math.isfinite(classification + boxes):
+            kept = self._last_checkpoint()
+            raise FrcnnError(
+                f"the loss is {classification + boxes} at iteration {self.state.iteration + 1}; {kept}",
+                f"Train with a lower learning rate than --lr {self.config.learning_rate:g}",
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()
+        self.optimiser.step()
+        return classification, boxes, int((batch.labels > 0).sum())
+
+    def _last_checkpoint(self) -> str:
+        if not (self.folder / STATE_FILE).is_file():
+            return "there is no checkpoint yet"
+        return f"the checkpoint of iteration {read_state(self.folder)[0].iteration} is kept in {self.folder}"
+
+    def save(self) -> None:
+        """Writes the model and the checkpoint. A run whose weights are no longer finite keeps its last good ones."""
+        for name, value in self.detector.named_parameters():
+            if not bool(torch.isfinite(value).all()):
+                raise FrcnnError(
+                    f"the weights {name} hold NaN or infinity after iteration {self.state.iteration};"
+                    f" {self._last_checkpoint()}",
+                    f"Train with a lower learning rate than --lr {self.config.learning_rate:g}",
+                )
+        self._write_log()
+        finished = copy.deepcopy(self.detector)
+        finished.head.fold_normalisation(*map(torch.from_numpy, self.normalisation))
+        finished.save(self.folder / MODEL_FILE)
+        del finished
+        save_state(self.folder, self.state, self.detector, self._momentum(), self.normalisation)
+
+    def _momentum(self) -> dict[str, Tensor]:
+        state = self.optimiser.state
+        return {
+            name: state[parameter]["momentum_buffer"]
+            for name, parameter in self.detector.named_parameters()
+            if state.get(parameter, {}).get("momentum_buffer") is not None
+        }
+
+    def _log(self, step: Step) -> None:
+        self._pending.append(step)
+        if step.iteration % _LOG_EVERY == 0 or step.iteration == self.total:
+            self._write_log()
+
+    def _write_log(self) -> None:
+        """Appends the mean of the iterations since the last line to `log.jsonl`."""
+        if not self._pending:
+            return
+        steps, self._pending = self._pending, []
+        line = _averaged(steps, self.config.images_per_batch)
+        try:
+            with open(self.folder / LOG_FILE, "a") as log:
+                log.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise explain_os_error(error, self.folder / LOG_FILE) from None
+
+    def _cut_log(self) -> None:
+        """Takes out the lines of iterations that came after the checkpoint: they will be done again."""
+        path = self.folder / LOG_FILE
+        if not path.is_file():
+            return
+        lines = path.read_text().splitlines(keepends=True)
+        whole = itertools.takewhile(lambda line: line.endswith("}\n"), lines)
+        path.write_text("".join(line for line in whole if json.loads(line)["iteration"] <= self.state.iteration))
+
+
+def images_digest(images: Sequence[TrainingImage], digests: Sequence[str]) -> str:
+    """Which images, objects and proposals a run is trained on, as one hash; `digests` are the images' content hashes."""
+    total = hashlib.blake2b(digest_size=16)
+    for image, digest in zip(images, digests, strict=True):
+        total.update(f"{image.ref.key} {digest} {len(image.truth)} {len(image.proposals)}\n".encode())
+        for array in (image.truth.boxes, image.truth.labels, image.truth.difficult, image.proposals):
+            total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _averaged(steps: Sequence[Step], images_per_batch: int) -> dict[str, float]:
+    last = steps[-1]
+    means = {
+        name: sum(getattr(step, name) for step in steps) / len(steps)
+        for name in ("loss", "loss_classification", "loss_boxes", "foreground", "background", "seconds")
+    }
+    seconds = means.pop("seconds")
+    return {
+        "iteration": last.iteration,
+        "total": last.total,
+        "epoch": round(last.epoch, 4),
+        **{name: round(value, 5) for name, value in means.items()},
+        "learning_rate": last.learning_rate,
+        "images_per_second": round(images_per_batch / seconds, 3),
+        "eta_seconds": round((last.total - last.iteration) * seconds),
+    }
+
+
+def _optimiser(detector: Detector, config: TrainConfig) -> SGD:
+    """SGD as the authors' solver has it: biases learn at twice the rate and are not decayed."""
+    trained = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for name, p in trained if not name.endswith("bias")], "rate_factor": 1.0},
+        {"params": [p for name, p in trained if name.endswith("bias")], "rate_factor": 2.0, "weight_decay": 0.0},
+    ]
+    return SGD(
+        groups, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+    )
