@@ -82,7 +82,9 @@ class Detector(nn.Module):
         super().__init__()
         self.config = config
         self.conv = backbone.conv
-        self.head = RoIHead(backbone.fc6, backbone.fc7, len(config.classes), backbone.grid, backbone.stride)
+        self.head = RoIHead(
+            backbone.fc6, backbone.fc7, len(config.classes), backbone.grid, backbone.stride, backbone.dropout
+        )
 
     @property
     def device(self) -> torch.device:

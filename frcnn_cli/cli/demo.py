@@ -1,3 +1,79 @@
-"""x"""
+"""frcnn demo: the whole chain on a data set made on the spot."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from pathlib import Path
+
 import click
-command=click.Command("demo")
+
+from frcnn_cli.cli import options
+from frcnn_cli.cli.command import Command
+from frcnn_cli.cli.display import Display
+
+_TRAINING = (
+    "--backbone small --weights none --epochs 12 --lr 0.02 --schedule cosine --warmup 50"
+    " --background-iou 0 0.5 --short-side 0"
+)
+
+
+@click.command(cls=Command)
+@click.option(
+    "-o", "--output", type=options.PATH, default=Path("frcnn-demo"), show_default=True, help="Folder for everything."
+)
+@click.option("--force", is_flag=True, help="Begin anew if the folder exists.")
+@click.pass_obj
+def command(display: Display, output: Path, force: bool) -> None:
+    """See it all work, in three minutes: makes a data set, then runs the real commands one after the other.
+
+    Ends with the AP table, and pictures of detections in DIR/pictures.
+
+    \b
+    frcnn demo
+    frcnn demo -o /tmp/demo
+    """
+    from frcnn_cli.data.synthetic import CLASSES, make_dataset
+    from frcnn_cli.errors import OutputExistsError
+
+    if output.exists():
+        if not force:
+            raise OutputExistsError(output)
+        if not (output / "data" / "Annotations").is_dir():
+            raise click.UsageError(f"{output} is not a demo's folder; choose another with -o.")
+        shutil.rmtree(output)
+    started = time.perf_counter()
+    data = output / "data"
+    display.result(f"Making a data set in VOC layout: {data} ({', '.join(CLASSES)})")
+    make_dataset(data)
+    spec = f"voc:{data}"
+    run = output / "run"
+    for line in (
+        f"proposals {spec} --split trainval -o {output}/props.h5",
+        f"proposals {spec} --split test -o {output}/props-test.h5",
+        f"recall {output}/props-test.h5 --data {spec} --split test",
+        f"train --data {spec} --props {output}/props.h5 -o {run} {_TRAINING}",
+        f"features {spec} --split test --model {run} -o {output}/feats.h5",
+        f"score {output}/feats.h5 --props {output}/props-test.h5 --model {run} -o {output}/scores.h5",
+        f"nms {output}/scores.h5 -o {output}/dets.h5",
+        f"eval {output}/dets.h5 --data {spec} --split test",
+        f"detect @{output}/some.txt --model {run} -o {output}/pictures --min-score 0.5",
+    ):
+        if line.startswith("detect"):
+            test = (data / "ImageSets" / "Main" / "test.txt").read_text().split()
+            (output / "some.txt").write_text("".join(f"data/JPEGImages/{key}.jpg\n" for key in test[:8]))
+        _run(display, line)
+    display.result(f"\nAll of it took {(time.perf_counter() - started) / 60:.1f} min. The files are in {output};")
+    display.result(f"look at {output}/pictures, or try: frcnn inspect {output}/scores.h5")
+
+
+def _run(display: Display, line: str) -> None:
+    """Runs one command as a user would type it."""
+    from frcnn_cli.cli import main
+
+    display.result(f"\n$ frcnn {line}")
+    arguments = shlex.split(line) + (["--quiet"] if display.quiet else [])
+    code = main.main(arguments, prog_name="frcnn", standalone_mode=False)
+    if code:
+        raise click.exceptions.Exit(code)

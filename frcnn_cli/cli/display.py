@@ -23,27 +23,32 @@ class Bar:
         """Counts items as done."""
 
     def say(self, text: str) -> None:
-        """Shows `text` beside the bar; off a terminal, as a line of its own now and then."""
+        """Shows `text` beside the bar from now on."""
 
 
 class _PlainBar(Bar):
-    """Off a terminal: a line every half minute for work that has something to say."""
+    """Off a terminal: a line every half minute, so that a log shows that the work goes on."""
 
     EVERY = 30.0  # seconds
 
-    def __init__(self, title: str, total: int, quiet: bool) -> None:
-        self.title, self.total, self.quiet = title, total, quiet
+    def __init__(self, title: str, total: int, unit: str, quiet: bool) -> None:
+        self.title, self.total, self.unit, self.quiet = title, total, unit, quiet
         self.done = 0
-        self.spoken = time.monotonic()
+        self.text = ""
+        self.began = self.spoken = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
         self.done += count
-
-    def say(self, text: str) -> None:
         now = time.monotonic()
         if not self.quiet and now - self.spoken >= self.EVERY:
             self.spoken = now
-            click.echo(f"{self.title} {self.done}/{self.total}  {text}", err=True)
+            rate = self.done / (now - self.began)
+            left = round((self.total - self.done) / rate)
+            figures = f"{rate:.1f} {self.unit}/s  ETA {left // 60}:{left % 60:02d}  {self.text}".rstrip()
+            click.echo(f"{self.title} {self.done}/{self.total}  {figures}", err=True)
+
+    def say(self, text: str) -> None:
+        self.text = text
 
 
 class _RichBar(Bar):
@@ -86,20 +91,22 @@ class Display:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for i, column in enumerate(columns):
             table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
         for row in rows:
             table.add_row(*(str(cell).replace("[", r"\[") for cell in row))
         # Never cut a table to the width of a pipe.
         console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 200)
+        if title:
+            console.print(title, markup=False, soft_wrap=True)
         console.print(table)
 
     @contextmanager
     def progress(self, title: str, total: int, unit: str = "images") -> Iterator[Bar]:
         """A bar with count, rate and time left."""
         if self.quiet or not sys.stderr.isatty():
-            yield _PlainBar(title, total, self.quiet)
+            yield _PlainBar(title, total, unit, self.quiet)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn

@@ -193,24 +193,19 @@ def _run(trainer: Trainer, display: Display, checkpoint_every: float) -> bool:
     with _stop_on_signal() as stopped, display.progress("train", left, "it") as bar:
         rate = 0.0
         for step in trainer.run():
-            bar.advance()
             now = trainer.config.images_per_batch / step.seconds
             rate = now if rate == 0 else 0.9 * rate + 0.1 * now
             bar.say(
                 f"epoch {step.epoch:.2f}  loss {step.loss:.3f} (class {step.loss_classification:.3f}, box"
                 f" {step.loss_boxes:.3f})  fg {step.foreground}/{step.foreground + step.background}"
-                f"  lr {step.learning_rate:.2g}  {rate:.1f} images/s  ETA {_duration(step, rate, trainer)}"
+                f"  lr {step.learning_rate:.2g}  {rate:.1f} images/s"
             )
+            bar.advance()
             if stopped or step.iteration % every == 0 or step.iteration == step.total:
                 trainer.save()
             if stopped and step.iteration < step.total:
                 return False
     return True
-
-
-def _duration(step: Any, rate: float, trainer: Trainer) -> str:
-    seconds = (step.total - step.iteration) * trainer.config.images_per_batch / rate
-    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class Backbone:
     conv: float32 [B, 3, h, w] -> [B, channels, h / stride, w / stride]
     fc6, fc7: `channels * grid * grid` -> hidden -> hidden; fc6 reads a pooled RoI flattened from [channels, grid, grid]
     frozen: how many leading modules of `conv` stay as ImageNet left them (section 4.5)
+    dropout: share of hidden units dropped in training
     """
 
     conv: nn.Sequential
@@ -33,6 +34,7 @@ class Backbone:
     stride: int
     grid: int
     frozen: int
+    dropout: float = 0.5
 
 
 def vgg16(weights: Any = None) -> Backbone:
@@ -57,18 +59,21 @@ def squeezenet1_0(weights: Any = None) -> Backbone:
 
 
 def small(weights: Any = None) -> Backbone:
-    """Four conv layers of our own, to be trained from scratch in a minute (`frcnn demo`): 64 channels, stride 8, 5x5."""
+    """Four conv layers of our own, to be trained from scratch in a minute (`frcnn demo`): 64 channels, stride 4, 7x7."""
     if weights is not None:
         raise UsageError("backbone 'small' has no pretrained weights", "Add --weights none")
-    layers: list[nn.Module] = []
-    for i, (inputs, outputs) in enumerate([(3, 16), (16, 32), (32, 64), (64, 64)]):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True)]
-        nn.init.kaiming_normal_(layers[-2].weight, nonlinearity="relu")  # type: ignore[arg-type]
-        nn.init.zeros_(layers[-2].bias)  # type: ignore[arg-type]
-        if i < 3:
-            layers.append(nn.MaxPool2d(2, ceil_mode=True))
-    fc6, fc7 = _new_layers(64 * 5 * 5, 256)
-    return Backbone(nn.Sequential(*layers), fc6, fc7, channels=64, stride=8, grid=5, frozen=0)
+    conv = nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2, ceil_mode=True)),
+        *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2, ceil_mode=True)),
+        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(inplace=True)),
+    )
+    fc6, fc7 = _new_layers(64 * 7 * 7, 256)
+    for layer in (*conv, fc6, fc7):
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(cast(Tensor, layer.bias))
+    return Backbone(conv, fc6, fc7, channels=64, stride=4, grid=7, frozen=0, dropout=0.2)
 
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {

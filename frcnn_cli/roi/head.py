@@ -18,7 +18,9 @@ class RoIHead(nn.Module):
     Class 0 is the background; its four deltas exist, as in the authors' layer, and are never used.
     """
 
-    def __init__(self, fc6: nn.Linear, fc7: nn.Linear, num_classes: int, grid: int, stride: int, dropout: float = 0.5):
+    def __init__(
+        self, fc6: nn.Linear, fc7: nn.Linear, num_classes: int, grid: int, stride: int, dropout: float = 0.5
+    ) -> None:
         super().__init__()
         self.grid = grid
         self.stride = stride

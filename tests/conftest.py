@@ -1,0 +1,102 @@
+"""What many tests share: the data that others made, a small data set, and the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data and weights; tests that need them skip where they are absent."""
+    folder = Path(os.environ.get("FRCNN_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test data in {folder}; set FRCNN_TEST_DATA")
+    return folder
+
+
+@dataclass
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def run_frcnn(*arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> Ran:
+    """The command line through its real entry point, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "frcnn_cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        timeout=300,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def frcnn():
+    return run_frcnn
+
+
+def assert_one_line_error(ran: Ran, *words: str, code: int = 1) -> None:
+    """An error as users should see it: this exit code, one line, no traceback, and these words in it."""
+    assert ran.code == code, ran.err
+    assert "Traceback" not in ran.err
+    errors = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, ran.err
+    for word in words:
+        assert word in errors[0], errors[0]
+
+
+@pytest.fixture(scope="session")
+def voc(tmp_path_factory) -> Path:
+    """A data set in VOC layout: 10 images to train on, 6 to test on. Not to be written to."""
+    from frcnn_cli.data.synthetic import make_dataset
+
+    folder = tmp_path_factory.mktemp("voc")
+    make_dataset(folder, train=10, test=6, seed=5, size=(110, 90))
+    return folder
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    """One small picture file."""
+    from PIL import Image
+
+    path = tmp_path / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def same_datasets(a: Path, b: Path) -> bool:
+    """Whether two files of ours hold the same datasets and attributes."""
+    import h5py
+
+    def contents(path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        with h5py.File(path) as file:
+            file.visititems(lambda name, x: found.update({name: x[()]}) if isinstance(x, h5py.Dataset) else None)
+            found.update({f"@{name}": value for name, value in file.attrs.items()})
+        return found
+
+    one, other = contents(a), contents(b)
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)

@@ -1,0 +1,40 @@
+"""The kit passes what is right and fails every kind of wrong."""
+
+import pytest
+
+from frcnn_cli.proposals.sources.file import FileSource
+from frcnn_cli.proposals.sources.opencv import OpenCVSelectiveSearch
+from frcnn_cli.testing import check_proposal_source, test_images
+from tests.proposals.sources_for_tests import BROKEN, Good, breaking, whole
+
+
+@pytest.mark.parametrize("mode", ["fast", "quality", "single"])
+def test_opencv_selective_search(mode):
+    check_proposal_source(OpenCVSelectiveSearch(mode=mode))
+
+
+def test_the_file_source(tmp_path):
+    rows = [f"{image.key},0,0,{image.width},{image.height},0.5" for image in test_images()]
+    path = tmp_path / "boxes.csv"
+    path.write_text("\n".join(["image,x1,y1,x2,y2,score", *rows]))
+    check_proposal_source(FileSource(path))
+
+
+def test_right_sources_pass():
+    check_proposal_source(Good())
+    check_proposal_source(breaking(whole))
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_wrong_sources_fail(how):
+    propose, words = BROKEN[how]
+    with pytest.raises(AssertionError, match=words):
+        check_proposal_source(breaking(propose))
+
+
+def test_a_source_that_cannot_go_to_a_worker_fails():
+    class Local(Good):
+        pass
+
+    with pytest.raises(AssertionError, match="cannot be sent to a worker process"):
+        check_proposal_source(Local())

@@ -1,0 +1,84 @@
+"""Options: typed, documented, checked before any work."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from frcnn_cli.errors import UsageError
+from frcnn_cli.proposals.source import ProposalSource, option, parse_settings
+from tests.proposals.sources_for_tests import Good, Needy
+
+
+def test_text_becomes_typed_values():
+    source = Good.configured(
+        {"share": "0.25", "count": "7", "kind": "b", "sizes": "4,5,6", "deep": "yes", "where": "/tmp/x"}
+    )
+    assert source == Good(0.25, 7, "b", (4, 5, 6), True, Path("/tmp/x"))
+
+
+def test_what_is_recorded_configures_the_same_source():
+    source = Good(0.3, 2, "b", (9,), True, Path("a/b"))
+    described = source.described()
+    assert described["name"] == "good"
+    assert described["options"]["sizes"] == [9]
+    assert Good.configured(described["options"]) == source
+    assert Good.configured(Good().described()["options"]) == Good()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"nope": "1"}, "no option 'nope'.*share, count"),
+        ({"share": "x"}, "share=x is not float"),
+        ({"share": "0.05"}, "below 0.1"),
+        ({"share": "2"}, "above 1.0"),
+        ({"share": "nan"}, "below"),
+        ({"count": "1.5"}, "count=1.5 is not int"),
+        ({"count": True}, "is not int"),
+        ({"kind": "c"}, r"kind=c is not a \| b"),
+        ({"sizes": "1,,2"}, "is not int,..."),
+        ({"sizes": ""}, "is not int,..."),
+        ({"sizes": "1,-2"}, "below 0"),
+        ({"deep": "perhaps"}, "is not bool"),
+    ],
+)
+def test_bad_values_are_refused(settings, words):
+    with pytest.raises(UsageError, match=words):
+        Good.configured(settings)
+
+
+def test_a_required_option_and_a_check_of_the_sources_own():
+    with pytest.raises(UsageError, match="needs path: a file.*--set path=VALUE"):
+        Needy.configured({})
+    with pytest.raises(UsageError, match="bad will not do"):
+        Needy.configured({"path": "bad"})
+
+
+def test_every_field_must_be_documented():
+    @dataclass(frozen=True)
+    class Silent(ProposalSource):
+        name = "silent"
+        version = "1"
+        step: int = 3
+
+        def propose(self, image): ...
+
+    with pytest.raises(TypeError, match="'step' of Silent must be made with option"):
+        Silent.options()
+
+
+def test_settings_are_pairs():
+    assert parse_settings(("a=1", "b=x=y")) == {"a": "1", "b": "x=y"}
+    for pairs, words in ((("a",), "not KEY=VALUE"), (("=1",), "not KEY=VALUE"), (("a=1", "a=2"), "given twice")):
+        with pytest.raises(UsageError, match=words):
+            parse_settings(pairs)
+
+
+def test_options_are_shown_with_type_and_default():
+    shown = {opt.name: (opt.type_name, opt.default_text) for opt in Good.options()}
+    assert shown["sizes"] == ("int,...", "1,2")
+    assert shown["kind"] == ("a | b", "a")
+    assert shown["where"] == ("path | none", "none")
+    assert {opt.name: opt.default_text for opt in Needy.options()} == {"path": "required"}
+    assert option(3, help="x").metadata["help"] == "x"
