@@ -135,6 +135,10 @@ def average_precision_area(recall: NDArray[np.float64], precision: NDArray[np.fl
 
 
 def average_precision_voc07(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    """The mean over recall t = 0, 0.1, ..., 1 of the best precision at recall >= t."""
-    best = [precision[recall >= tenth / 10].max(initial=0.0) for tenth in range(11)]
+    """The mean over recall t = 0, 0.1, ..., 1 of the best precision at recall >= t.
+
+    t is counted up in floating point, as in the code that made the published figures: it is 0.6000000000000001 where
+    0.6 is meant, so that a recall of exactly 9/15 does not reach it.
+    """
+    best = [precision[recall >= t].max(initial=0.0) for t in 0.1 * np.arange(11)]
     return float(np.mean(best))

@@ -39,7 +39,7 @@ class RoIHead(nn.Module):
         x = x.flatten(1)  # [R, C*S*S]
         x = F.dropout(F.relu(self.fc6(x)), self.dropout, self.training)  # [R, fc6]
         x = F.dropout(F.relu(self.fc7(x)), self.dropout, self.training)  # [R, fc7]
-        return self.cls_score(x), self.bbox_pred(x).view(len(rois), -1, 4)
+        return self.cls_score(x), self.bbox_pred(x).unflatten(1, (-1, 4))
 
     @torch.no_grad()
     def fold_normalisation(self, mean: Tensor, std: Tensor) -> None:

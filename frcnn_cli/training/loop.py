@@ -144,7 +144,9 @@ class Trainer:
         trainer = cls(folder, images, detector, normalisation, state, read, device)
         for name, parameter in trainer.detector.named_parameters():
             if name in momentum:
-                trainer.optimiser.state[parameter]["momentum_buffer"] = momentum[name].to(parameter)
+                # In the parameter's own memory order: the fused optimiser walks both side by side.
+                buffer = torch.empty_like(parameter).copy_(momentum[name])
+                trainer.optimiser.state[parameter]["momentum_buffer"] = buffer.detach()
         trainer._cut_log()
         return trainer
 

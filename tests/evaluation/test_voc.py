@@ -1,0 +1,140 @@
+"""AP against figures that others published, and against cases worked by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from frcnn_cli import evaluate
+from frcnn_cli.annotations import Detections, GroundTruth
+from frcnn_cli.boxes import from_inclusive, from_xywh
+
+# Owner's figures, PROVENANCE.txt of eval/voc7: IoU -> (11 points, area). They count pixels: a box's width is w + 1.
+VOC7 = {
+    0.1: (0.3333333333, 0.3371980676),
+    0.3: (0.2683982683, 0.2456866804),
+    0.5: (0.0303030303, 0.0222222222),
+    0.75: (0.0, 0.0),
+}
+# Owner's figures of eval/toycats, in percent.
+TOYCATS = {0.5: (88.64, 89.58), 0.75: (49.24, 50.97)}
+
+
+def truth(boxes, labels=None, difficult=None):
+    labels = np.zeros(len(boxes), int) if labels is None else np.array(labels)
+    marks = np.zeros(len(boxes), bool) if difficult is None else np.array(difficult)
+    return GroundTruth(np.array(boxes, np.float32), labels, marks)
+
+
+def found(boxes, scores, labels=None):
+    labels = np.zeros(len(boxes), int) if labels is None else np.array(labels)
+    return Detections(np.array(boxes, np.float32), np.array(scores), labels)
+
+
+def read_voc7(folder):
+    def rows(path):
+        return [line.split() for line in path.read_text().splitlines() if line.strip()]
+
+    def corners(values):  # x y w h of inclusive pixels, as the owner counts
+        values = np.array(values, float).reshape(-1, 4)
+        values[:, 2:] += values[:, :2]
+        return from_inclusive(values, base=0)
+
+    wanted = {p.stem: truth(corners([row[1:] for row in rows(p)])) for p in (folder / "groundtruths").glob("*.txt")}
+    have = {}
+    for path in (folder / "detections").glob("*.txt"):
+        lines = rows(path)
+        have[path.stem] = found(corners([row[2:] for row in lines]), [float(row[1]) for row in lines])
+    return have, wanted
+
+
+def read_toycats(folder):
+    coco = json.loads((folder / "gts_coco_format/toy_example_coco.JSON").read_text())
+    names = {image["id"]: image["file_name"].rsplit(".", 1)[0] for image in coco["images"]}
+    cats = {c["id"] for c in coco["categories"] if c["name"] == "cat"}
+    wanted = {}
+    for number, name in names.items():
+        mine = [a["bbox"] for a in coco["annotations"] if a["image_id"] == number and a["category_id"] in cats]
+        wanted[name] = truth(from_xywh(np.array(mine).reshape(-1, 4)))
+    have = {}
+    for path in (folder / "dets_classname_abs_xyx2y2").glob("*.txt"):
+        lines = [line.split() for line in path.read_text().splitlines()]
+        cat = [line for line in lines if line[0] == "cat"]
+        have[path.stem] = found(np.array([line[2:] for line in cat], float), [float(line[1]) for line in cat])
+    return have, wanted
+
+
+@pytest.mark.parametrize("iou", VOC7)
+def test_the_owners_figures_of_voc7(shared_data, iou):
+    have, wanted = read_voc7(shared_data / "eval/voc7")
+    eleven, area = (evaluate(have, wanted, ["object"], iou, metric).mean_ap for metric in ("voc07", "area"))
+    # Ten digits are stated, the last of them cut, not rounded.
+    assert (eleven, area) == pytest.approx(VOC7[iou], rel=0, abs=1e-10)
+
+
+@pytest.mark.parametrize("iou", TOYCATS)
+def test_the_owners_figures_of_toycats(shared_data, iou):
+    have, wanted = read_toycats(shared_data / "eval/toycats")
+    assert sum(len(t) for t in wanted.values()) == sum(len(d) for d in have.values()) == 12
+    eleven, area = (evaluate(have, wanted, ["cat"], iou, metric).mean_ap for metric in ("voc07", "area"))
+    assert (round(100 * eleven, 2), round(100 * area, 2)) == TOYCATS[iou]
+
+
+A, B, C = [0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]
+
+
+def ap(have, wanted, metric="area", iou=0.5):
+    return evaluate({"i": have}, {"i": wanted}, ["x"], iou, metric).mean_ap
+
+
+def test_perfect_and_nothing():
+    assert ap(found([A, B], [0.9, 0.8]), truth([A, B])) == 1
+    assert ap(found([A, B], [0.9, 0.8]), truth([A, B]), "voc07") == 1
+    assert ap(found([], []), truth([A, B])) == 0
+    assert ap(found([C], [0.9]), truth([A])) == 0
+
+
+def test_a_second_detection_of_an_object_is_wrong():
+    # right, duplicate, right: precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1
+    assert ap(found([A, A, B], [0.9, 0.8, 0.7]), truth([A, B])) == pytest.approx(0.5 + 0.5 * 2 / 3)
+
+
+def test_difficult_objects_and_what_falls_on_them_do_not_count():
+    wanted = truth([A, B], difficult=[False, True])
+    assert ap(found([B, B, A], [0.9, 0.8, 0.7]), wanted) == 1
+    assert ap(found([C, A], [0.9, 0.8]), wanted) == 0.5
+
+
+def test_overlap_is_met_at_equality():
+    half = [0, 0, 10, 5]
+    assert ap(found([half], [0.9]), truth([A]), iou=0.5) == 1
+    assert ap(found([half], [0.9]), truth([A]), iou=0.51) == 0
+
+
+def test_each_detection_is_held_against_its_best_object_only():
+    near = [0, 0, 10, 8]  # overlaps A more than [0, 0, 10, 6]
+    assert ap(found([A, near], [0.9, 0.8]), truth([A, [0, 0, 10, 5.5]])) == 0.5
+
+
+def test_classes_are_apart_and_a_class_without_objects_is_left_out_of_the_mean():
+    have = {"i": found([A, B], [0.9, 0.8], [0, 1]), "j": found([], [])}
+    wanted = {"i": truth([A, B], [0, 0]), "j": truth([], [])}
+    result = evaluate(have, wanted, ["x", "y", "z"])
+    assert [c.objects for c in result.classes] == [2, 0, 0]
+    assert [c.detections for c in result.classes] == [1, 1, 0]
+    assert result.mean_ap == result.classes[0].ap == 0.5
+    assert np.isnan(result.classes[1].ap)
+
+
+def test_an_image_without_detections_still_has_objects():
+    assert evaluate({}, {"i": truth([A])}, ["x"]).mean_ap == 0
+    with pytest.raises(KeyError, match="'j'"):
+        evaluate({"j": found([], [])}, {"i": truth([A])}, ["x"])
+
+
+def test_the_result_does_not_depend_on_the_order_of_images():
+    rng = np.random.default_rng(0)
+    have = {str(i): found([A, B], rng.integers(0, 3, 2) / 4) for i in range(20)}
+    wanted = {str(i): truth([A] if i % 2 else [B, C]) for i in range(20)}
+    backwards = dict(reversed(have.items())), dict(reversed(wanted.items()))
+    assert evaluate(have, wanted, ["x"]) == evaluate(*backwards, ["x"])

@@ -1,0 +1,154 @@
+"""Pooling, coder, head and scoring against slow, obvious references."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from frcnn_cli.roi.coder import MAX_LOG_GROWTH, decode, encode
+from frcnn_cli.roi.head import RoIHead
+from frcnn_cli.roi.pooling import roi_max_pool, to_rois
+from frcnn_cli.roi.score import score
+
+
+def slow_roi_max_pool(features, rois, size, spatial_scale):
+    """The definition, one cell at a time. features [B, C, h, w], rois [R, 5] -> [R, C, size, size]."""
+
+    def rounded(value):  # half away from zero
+        return int(math.floor(abs(value) + 0.5) * math.copysign(1, value))
+
+    _, channels, height, width = features.shape
+    out = np.zeros((len(rois), channels, size, size), features.dtype)
+    for r, (index, *corners) in enumerate(rois.tolist()):
+        x1, y1, x2, y2 = (rounded(np.float32(v) * np.float32(spatial_scale)) for v in corners)
+        w, h = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
+        for i in range(size):
+            for j in range(size):
+                top, bottom = y1 + (i * h) // size, y1 + -(-(i + 1) * h // size)
+                left, right = x1 + (j * w) // size, x1 + -(-(j + 1) * w // size)
+                top, bottom = (min(max(v, 0), height) for v in (top, bottom))
+                left, right = (min(max(v, 0), width) for v in (left, right))
+                if top < bottom and left < right:
+                    out[r, :, i, j] = features[int(index), :, top:bottom, left:right].max(axis=(1, 2))
+    return out
+
+
+coordinate = st.floats(-40, 240, width=32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 1), coordinate, coordinate, coordinate, coordinate), max_size=6),
+    st.sampled_from([1, 2, 7]),
+    st.integers(0, 2**16),
+)
+def test_pooling_equals_the_definition(rois, size, seed):
+    features = np.random.default_rng(seed).normal(size=(2, 3, 9, 12)).astype(np.float32)
+    rois = np.array(rois, np.float32).reshape(-1, 5)
+    found = roi_max_pool(torch.from_numpy(features), torch.from_numpy(rois), size, 1 / 16)
+    np.testing.assert_array_equal(found.numpy(), slow_roi_max_pool(features, rois, size, 1 / 16))
+
+
+def test_a_roi_smaller_than_the_grid_repeats_its_cells():
+    features = torch.arange(12.0).reshape(1, 1, 3, 4)
+    pooled = roi_max_pool(features, torch.tensor([[0, 16.0, 16.0, 32.0, 32.0]]), 4, 1 / 16)
+    assert pooled[0, 0].tolist() == [[5, 5, 6, 6], [5, 5, 6, 6], [9, 9, 10, 10], [9, 9, 10, 10]]
+
+
+def test_an_empty_bin_is_zero_and_has_no_gradient():
+    features = torch.full((1, 1, 4, 4), -3.0, requires_grad=True)
+    pooled = roi_max_pool(features, torch.tensor([[0, 500.0, 500.0, 600.0, 600.0]]), 2, 1 / 16)
+    assert pooled.tolist() == [[[[0, 0], [0, 0]]]]
+    pooled.sum().backward()
+    assert features.grad.abs().sum() == 0
+
+
+def test_boxes_to_rois_ends_inside_the_box():
+    rois = to_rois(np.array([[10, 20, 31, 41]], np.float32), scale=2.0, image_index=3)
+    assert rois.tolist() == [[3, 20, 40, 60, 80]]
+    assert to_rois(np.zeros((0, 4), np.float32), 1.0).shape == (0, 5)
+
+
+sides = st.floats(1, 300, width=32)
+starts = st.floats(0, 300, width=32)
+
+
+def box(draw):
+    x, y, w, h = draw
+    return [x, y, x + w, y + h]
+
+
+boxes = st.tuples(starts, starts, sides, sides).map(box)
+
+
+@given(st.lists(st.tuples(boxes, boxes), min_size=1, max_size=8))
+def test_decoding_undoes_encoding(pairs):
+    proposals, targets = (np.array(side, np.float32) for side in zip(*pairs, strict=True))
+    growth = np.log((targets[:, 2:] - targets[:, :2]) / (proposals[:, 2:] - proposals[:, :2]))
+    found = decode(proposals, encode(proposals, targets)[:, None])[:, 0]
+    kept = (growth < MAX_LOG_GROWTH).all(axis=1)
+    np.testing.assert_allclose(found[kept], targets[kept], atol=0.02)
+
+
+def test_deltas_by_hand():
+    found = encode(np.array([[0, 0, 10, 20]]), np.array([[5, 0, 25, 20]]))
+    np.testing.assert_allclose(found, [[1.0, 0.0, math.log(2), 0.0]], rtol=1e-6)
+
+
+def test_wild_deltas_and_degenerate_proposals_stay_finite():
+    found = decode(np.array([[5, 5, 5, 5], [0, 0, 10, 10]], np.float32), np.full((2, 1, 4), 1e6, np.float32))
+    assert np.isfinite(found).all()
+    assert np.isfinite(encode(np.array([[5, 5, 5, 5]]), np.array([[0, 0, 9, 9]]))).all()
+
+
+def head(classes=2, channels=3, grid=2, hidden=8):
+    torch.manual_seed(0)
+    return RoIHead(nn.Linear(channels * grid * grid, hidden), nn.Linear(hidden, hidden), classes, grid, 16).eval()
+
+
+def test_initial_spreads_are_the_papers():
+    torch.manual_seed(0)
+    made = RoIHead(nn.Linear(4, 4096), nn.Linear(4096, 4096), 20, 1, 16)
+    assert made.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert made.bbox_pred.weight.std().item() == pytest.approx(0.001, rel=0.02)
+    assert made.bbox_pred.out_features == 84
+    assert made.cls_score.bias.abs().sum() == made.bbox_pred.bias.abs().sum() == 0
+
+
+def test_folding_gives_plain_deltas():
+    made = head()
+    features, rois = torch.rand(1, 3, 6, 6), torch.tensor([[0, 0, 0, 50.0, 50.0]])
+    mean, std = torch.rand(3, 4), torch.rand(3, 4) + 0.1
+    _, before = made(features, rois)
+    made.fold_normalisation(mean, std)
+    _, after = made(features, rois)
+    torch.testing.assert_close(after, before * std + mean)
+
+
+def test_scores_in_chunks_equal_scores_at_once(monkeypatch):
+    from frcnn_cli.roi import score as module
+
+    made = head()
+    features = torch.rand(1, 3, 8, 8)
+    candidates = np.random.default_rng(0).random((23, 4)).astype(np.float32) * 60
+    candidates[:, 2:] += candidates[:, :2] + 1
+    whole = score(made, features, candidates, 1.0, 120, 120)
+    monkeypatch.setattr(module, "ROIS_AT_ONCE", 5)
+    parts = score(made, features, candidates, 1.0, 120, 120)
+    np.testing.assert_allclose(parts.probabilities, whole.probabilities, atol=1e-6)
+    np.testing.assert_allclose(parts.boxes, whole.boxes, atol=1e-3)
+    assert whole.probabilities.shape == (23, 3)
+    assert whole.boxes.shape == (23, 2, 4)
+    np.testing.assert_allclose(whole.probabilities.sum(axis=1), 1, atol=1e-6)
+    assert (whole.boxes >= 0).all()
+    assert (whole.boxes <= 120).all()
+
+
+def test_no_proposals():
+    found = score(head(), torch.rand(1, 3, 8, 8), np.zeros((0, 4), np.float32), 1.0, 10, 10)
+    assert found.probabilities.shape == (0, 3)
+    assert found.boxes.shape == (0, 2, 4)

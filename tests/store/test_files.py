@@ -1,0 +1,320 @@
+"""The file contract: what is written is read, and what is not whole or not ours is refused in one line."""
+
+import h5py
+import numpy as np
+import pytest
+
+from frcnn_cli.errors import FileFormatError, FrcnnError, MismatchError, OutputExistsError
+from frcnn_cli.image import ImageRecord, ImageRef
+from frcnn_cli.store.join import join
+from frcnn_cli.store.reader import StageFile
+from frcnn_cli.store.schema import DETECTIONS, FEATURES, FORMATS, PROPOSALS
+from frcnn_cli.store.writer import StageWriter
+from tests.conftest import same_datasets
+
+IMAGES = [ImageRecord(f"sub/ö{i}.jpg", 10 + i, 20, f"{i:032x}", 1 + i) for i in range(4)]
+BOXES = [np.arange(4 * n, dtype=np.float32).reshape(n, 4) for n in (3, 0, 1, 2)]
+PROVENANCE = {"source": {"name": "x", "options": {}}, "max_boxes": 5}
+
+
+def write(path, order=range(4), provenance=PROVENANCE, force=False):
+    with StageWriter(path, PROPOSALS, provenance, force) as out:
+        for i in order:
+            out.add(IMAGES[i], {"boxes": BOXES[i]})
+        out.finish()
+    return path
+
+
+def test_what_is_written_is_read(tmp_path):
+    with StageFile(write(tmp_path / "p.h5"), PROPOSALS) as file:
+        assert file.images == IMAGES
+        assert file.provenance == PROVENANCE
+        assert file.counts().tolist() == [3, 0, 1, 2]
+        assert file.format is PROPOSALS
+        for i, (image, arrays) in enumerate(file):
+            assert image == IMAGES[i]
+            np.testing.assert_array_equal(arrays["boxes"], BOXES[i])
+    assert [p.name for p in tmp_path.iterdir()] == ["p.h5"]
+
+
+def test_the_order_of_writing_does_not_matter(tmp_path):
+    assert same_datasets(write(tmp_path / "a.h5"), write(tmp_path / "b.h5", (2, 0, 3, 1)))
+
+
+def test_files_are_plain_hdf5_without_variable_length_types(tmp_path):
+    with h5py.File(write(tmp_path / "p.h5")) as file:
+        assert file["boxes"].shape == (6, 4)
+        assert file["offsets"][()].tolist() == [0, 3, 3, 4, 6]
+        assert set(file["images"]) == {"key", "height", "width", "digest", "orientation"}
+        assert [key.decode() for key in file["images/key"][()]] == [image.key for image in IMAGES]
+        found = []
+        file.visititems(lambda name, x: found.append(x.dtype) if isinstance(x, h5py.Dataset) else None)
+        assert not any(dtype.hasobject for dtype in found)
+        assert dict(file.attrs)["format"] == "frcnn/proposals"
+
+
+def test_features_keep_maps_and_sizes(tmp_path):
+    maps = np.arange(2 * 3 * 5, dtype=np.float16).reshape(6, 5)
+    with StageWriter(tmp_path / "f.h5", FEATURES, {}) as out:
+        out.add(IMAGES[0], {"maps": maps, "map_size": np.array([2, 3], np.int32), "scale": np.array(1.6)})
+        out.finish()
+    with StageFile(tmp_path / "f.h5", FEATURES) as file:
+        arrays = file[0]
+        np.testing.assert_array_equal(arrays["maps"], maps)
+        assert arrays["map_size"].tolist() == [2, 3]
+        assert arrays["scale"] == 1.6
+
+
+def test_an_existing_file_is_not_overwritten_unless_forced(tmp_path):
+    path = write(tmp_path / "p.h5")
+    before = path.read_bytes()
+    with pytest.raises(OutputExistsError, match="--force"):
+        write(path)
+    assert path.read_bytes() == before
+    write(path, (0,), force=True)
+    with StageFile(path) as file:
+        assert len(file) == 1
+
+
+def stop_after(path, count, provenance=PROVENANCE):
+    """What a run leaves behind that ends after `count` images."""
+    with StageWriter(path, PROPOSALS, provenance) as out:
+        for i in range(count):
+            out.add(IMAGES[i], {"boxes": BOXES[i]})
+    assert not path.exists()
+
+
+REFS = [ImageRef(image.key, image.key) for image in IMAGES]
+DIGESTS = {image.key: image.digest for image in IMAGES}
+
+
+def go_on(path, digests=DIGESTS, refs=REFS):
+    """Runs on from there; returns which images were still to do."""
+    done = []
+    with StageWriter(path, PROPOSALS, PROVENANCE) as out:
+        for ref in out.missing(refs, digests.get):
+            i = REFS.index(ref)
+            out.add(IMAGES[i], {"boxes": BOXES[i]})
+            done.append(i)
+        out.finish()
+    return done
+
+
+def test_a_stopped_run_goes_on_with_what_is_missing(tmp_path):
+    stop_after(tmp_path / "p.h5", 3)
+    assert go_on(tmp_path / "p.h5") == [3]
+    assert same_datasets(tmp_path / "p.h5", write(tmp_path / "whole.h5"))
+
+
+@pytest.mark.parametrize("lost", [1, 7, 40, 150])
+def test_a_torn_journal_loses_only_its_last_image(tmp_path, lost):
+    path = tmp_path / "p.h5"
+    stop_after(path, 4)
+    journal = tmp_path / "p.h5.partial"
+    journal.write_bytes(journal.read_bytes()[:-lost])
+    assert 3 in go_on(path)
+    assert same_datasets(path, write(tmp_path / "whole.h5"))
+
+
+def test_a_journal_cut_anywhere_ends_in_the_same_file(tmp_path):
+    stop_after(tmp_path / "p.h5", 4)
+    whole = (tmp_path / "p.h5.partial").read_bytes()
+    expected = write(tmp_path / "whole.h5")
+    for length in range(0, len(whole), 37):
+        path = tmp_path / f"{length}.h5"
+        path.with_name(path.name + ".partial").write_bytes(whole[:length])
+        go_on(path)
+        assert same_datasets(path, expected), length
+
+
+def test_a_damaged_byte_is_noticed(tmp_path):
+    path = tmp_path / "p.h5"
+    stop_after(path, 4)
+    journal = tmp_path / "p.h5.partial"
+    content = bytearray(journal.read_bytes())
+    content[-20] ^= 0xFF
+    journal.write_bytes(content)
+    assert go_on(path) == [3]
+    assert same_datasets(path, write(tmp_path / "whole.h5"))
+
+
+def test_an_image_that_changed_is_done_again(tmp_path):
+    stop_after(tmp_path / "p.h5", 3)
+    assert go_on(tmp_path / "p.h5", DIGESTS | {IMAGES[1].key: "other"}) == [1, 3]
+
+
+def test_images_that_are_no_longer_asked_for_are_left_out(tmp_path):
+    stop_after(tmp_path / "p.h5", 3)
+    assert go_on(tmp_path / "p.h5", refs=REFS[2:]) == [3]
+    with StageFile(tmp_path / "p.h5") as file:
+        assert [image.key for image in file.images] == [IMAGES[2].key, IMAGES[3].key]
+
+
+def test_other_options_begin_anew(tmp_path):
+    stop_after(tmp_path / "p.h5", 3, {"max_boxes": 7})
+    with StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE) as out:
+        assert out.discarded
+        assert len(out.missing(REFS, DIGESTS.get)) == 4
+
+
+def test_two_writers_of_one_file_are_kept_apart(tmp_path):
+    with StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE):
+        with pytest.raises(FrcnnError, match="another frcnn is writing"):
+            StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE)
+
+
+def test_nothing_done_writes_nothing(tmp_path):
+    with StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE) as out, pytest.raises(FrcnnError, match="not one image"):
+        out.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FrcnnError, match="folder"):
+        StageWriter(tmp_path / "file" / "p.h5", PROPOSALS, {})
+    with pytest.raises(FrcnnError, match="is a folder"):
+        StageWriter(tmp_path, PROPOSALS, {})
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"boxes": np.zeros((1, 4))},
+        {"boxes": np.zeros((1, 5), np.float32)},
+        {"boxes": np.zeros((2, 4), np.float32), "scores": np.zeros(1, np.float32)},
+        {"boxes": np.zeros((1, 4), np.float32), "extra": np.zeros(1)},
+    ],
+)
+def test_arrays_that_do_not_fit_the_format_are_refused(tmp_path, arrays):
+    with StageWriter(tmp_path / "p.h5", PROPOSALS, {}) as out, pytest.raises(ValueError, match="p|ragged|boxes"):
+        out.add(IMAGES[0], arrays)
+
+
+# What people hand to a reader that is not a whole file of ours.
+
+
+def edited(path, edit):
+    with h5py.File(path, "r+") as file:
+        edit(file)
+    return path
+
+
+def replace(name, data):
+    def edit(file):
+        del file[name]
+        file[name] = data
+
+    return edit
+
+
+def attribute(name, value):
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def external(file):
+    del file["boxes"]
+    file["boxes"] = h5py.ExternalLink("/etc/other.h5", "/boxes")
+
+
+def raw_elsewhere(file):
+    del file["boxes"]
+    file.create_dataset("boxes", (6, 4), "f4", external=[("/etc/hostname", 0, 96)])
+
+
+def virtual(file):
+    del file["boxes"]
+    layout = h5py.VirtualLayout((6, 4), "f4")
+    layout[:] = h5py.VirtualSource("/etc/other.h5", "boxes", (6, 4))
+    file.create_virtual_dataset("boxes", layout)
+
+
+def huge(file):
+    del file["boxes"], file["offsets"]
+    file.create_dataset("boxes", (10**12, 4), "f4", chunks=(1024, 4))
+    file["offsets"] = np.array([0, 0, 0, 0, 10**12])
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (attribute("format_version", "2.0"), "newer frcnn"),
+        (attribute("format", "frcnn/dreams"), "newer frcnn"),
+        (attribute("format", "other"), "not a file of frcnn"),
+        (attribute("format_version", "x"), "damaged"),
+        (attribute("provenance", "{"), "damaged"),
+        (attribute("provenance", "[]"), "provenance"),
+        (replace("offsets", np.array([0, 3, 3, 4, 5])), "boxes is float32"),
+        (replace("offsets", np.array([0, 3, 2, 4, 6])), "offsets"),
+        (replace("offsets", np.array([0, 6])), "offsets"),
+        (replace("offsets", np.array([[0, 6]])), "offsets"),
+        (replace("boxes", np.zeros((6, 4))), "float64"),
+        (replace("boxes", np.zeros((6, 5), np.float32)), "boxes"),
+        (replace("images/height", np.zeros(2, np.int32)), "differ in length"),
+        (replace("images/key", np.array([b"a", b"a", b"b", b"c"])), "share a key"),
+        (replace("images/key", np.array([b"\xff", b"a", b"b", b"c"])), "damaged"),
+        (external, "boxes is missing"),
+        (raw_elsewhere, "not a dataset of this file"),
+        (virtual, "not a dataset of this file"),
+        (huge, "claims 16,000,000,000,000 bytes"),
+        (lambda file: file.__delitem__("images"), "images/key is missing"),
+    ],
+)
+def test_what_is_not_whole_or_not_ours_is_refused(tmp_path, edit, words):
+    path = edited(write(tmp_path / "p.h5"), edit)
+    with pytest.raises(FileFormatError, match=words) as caught:
+        StageFile(path)
+    assert "p.h5" in str(caught.value)
+
+
+def test_other_stages_truncated_files_and_no_files(tmp_path):
+    path = write(tmp_path / "p.h5")
+    with pytest.raises(FileFormatError, match="is a proposals file, not a detections file"):
+        StageFile(path, DETECTIONS)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(FileFormatError, match="truncated"):
+        StageFile(path)
+    path.write_bytes(b"hello")
+    with pytest.raises(FileFormatError, match="not an HDF5 file"):
+        StageFile(path)
+    with pytest.raises(FrcnnError, match="no such file"):
+        StageFile(tmp_path / "none.h5")
+
+
+def test_a_newer_minor_version_is_read(tmp_path):
+    with StageFile(edited(write(tmp_path / "p.h5"), attribute("format_version", "1.7"))) as file:
+        assert len(file) == 4
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path, monkeypatch):
+    import errno
+
+    from frcnn_cli.store import writer
+
+    stop_after(tmp_path / "p.h5", 3)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer.StageWriter, "_write", full)
+        with pytest.raises(FrcnnError, match="no space left.*run the same command again"):
+            go_on(tmp_path / "p.h5")
+    assert [p.name for p in tmp_path.iterdir()] == ["p.h5.partial"]
+    assert go_on(tmp_path / "p.h5") == []
+    assert same_datasets(tmp_path / "p.h5", write(tmp_path / "whole.h5"))
+
+
+def test_join_is_by_key_checked_by_content():
+    renamed = [ImageRecord("a", 1, 1, "d1"), ImageRecord("b", 1, 1, "d0")]
+    have = [ImageRecord("x", 1, 1, "d0"), ImageRecord("a", 1, 1, "d1")]
+    assert join(renamed, have, "wanted", "have") == [1, 0]
+    with pytest.raises(MismatchError, match="'a' of have is another picture"):
+        join([ImageRecord("a", 1, 1, "d9")], have, "wanted", "have")
+    with pytest.raises(MismatchError, match="have lacks 2 of the 2 images of wanted, e.g. 'p'"):
+        join([ImageRecord("p", 1, 1, "d8"), ImageRecord("q", 1, 1, "d9")], have, "wanted", "have")
+
+
+def test_formats_are_known_by_name():
+    assert set(FORMATS) == {"proposals", "features", "scores", "detections"}

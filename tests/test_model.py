@@ -1,0 +1,136 @@
+"""A model's file: whole, safe, and refused by name where it is not."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from frcnn_cli.errors import FileFormatError, FrcnnError, SourceError
+from frcnn_cli.features.backbones import build
+from frcnn_cli.features.transform import ImageTransform
+from frcnn_cli.image import Image
+from frcnn_cli.model import Detector, ModelConfig, choose_device
+
+PROPOSALS = {
+    "source": {"name": "opencv-selective-search", "version": "1", "options": {"mode": "fast"}},
+    "max_boxes": 50,
+    "min_size": 8.0,
+}
+
+
+def detector(classes=("a", "b"), proposals=PROPOSALS):
+    torch.manual_seed(0)
+    return Detector(ModelConfig("small", classes, ImageTransform(64, 96), proposals), build("small")).eval()
+
+
+def picture(seed=0):
+    return Image.from_array(np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+
+
+def test_saved_and_loaded_detects_the_same(tmp_path):
+    made = detector()
+    made.save(tmp_path / "model.safetensors")
+    loaded = Detector.load(tmp_path)
+    assert loaded.config == made.config
+    assert loaded.model_id == made.model_id
+    one, other = made.detect(picture()), loaded.detect(picture())
+    assert len(one) > 0
+    np.testing.assert_array_equal(one.boxes, other.boxes)
+    np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_it_proposes_as_it_was_trained():
+    made = detector()
+    assert made.source().mode == "fast"
+    assert made.limits == (50, 8.0)
+    older = PROPOSALS | {"source": PROPOSALS["source"] | {"version": "0"}}
+    with pytest.raises(SourceError, match="trained with opencv-selective-search 0, and 1 is installed"):
+        detector(proposals=older).source()
+
+
+def test_maps_depend_on_the_conv_layers_alone():
+    made, other = detector(), detector(classes=("c",))
+    assert made.features_id == other.features_id
+    assert made.model_id != other.model_id
+    with torch.no_grad():
+        other.conv[0].weight[0, 0, 0, 0] += 1
+    assert made.features_id != other.features_id
+
+
+def test_a_map_that_overflows_is_said(tmp_path):
+    made = detector()
+    with torch.no_grad():
+        made.conv[8].weight *= 1e6
+    with pytest.raises(FrcnnError, match="overflows float16.*--dtype float32"):
+        made.feature_map(picture())
+    made.feature_map(picture(), "float32")
+
+
+def saved(tmp_path, change=None, description=None):
+    path = tmp_path / "model.safetensors"
+    detector().save(path)
+    tensors = load_file(path)
+    described = {"version": 1, "config": detector().config.to_json()}
+    if change:
+        change(tensors)
+    if description:
+        description(described)
+    save_file(tensors, path, {"frcnn_model": json.dumps(described)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.pop("head.fc6.bias"), r"lacks the tensor 'head\.fc6\.bias'"),
+        (lambda t: t.update({"head.fc6.bias": torch.zeros(3)}), r"head\.fc6\.bias is torch\.float32 \[3\]"),
+        (lambda t: t.update({"conv.0.bias": torch.zeros(16, dtype=torch.float64)}), "float64"),
+        (lambda t: t.update({"extra": torch.zeros(3)}), "unknown tensor 'extra'"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(tmp_path, change, words):
+    with pytest.raises(FileFormatError, match=words):
+        Detector.load(saved(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("description", "words"),
+    [
+        (lambda d: d.update(version=2), "newer frcnn"),
+        (lambda d: d["config"].update(backbone="resnet9000"), "unknown backbone"),
+        (lambda d: d["config"].pop("classes"), "damaged description"),
+        (lambda d: d["config"].update(classes=[]), "no classes"),
+        (lambda d: d["config"].update(classes=["a"]), "cls_score"),
+        (lambda d: d["config"]["transform"].update(mean=[1]), "mean has 1 values"),
+        (lambda d: d["config"]["transform"].update(surprise=1), "damaged description"),
+    ],
+)
+def test_descriptions_that_do_not_fit_are_said(tmp_path, description, words):
+    with pytest.raises(FileFormatError, match=words):
+        Detector.load(saved(tmp_path, None, description))
+
+
+def test_files_that_are_no_models(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(FileFormatError, match="not a file of frcnn"):
+        Detector.load(path)
+    for content in (b"", b"nonsense", b"\xff" * 100):
+        path.write_bytes(content)
+        with pytest.raises(FileFormatError, match="not a whole model file"):
+            Detector.load(path)
+    with pytest.raises(FrcnnError, match="no such file"):
+        Detector.load(tmp_path / "none.safetensors")
+    with pytest.raises(FrcnnError, match="holds no model"):
+        Detector.load(tmp_path)
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(FrcnnError, match="not a device"):
+        choose_device("toaster")
+    with pytest.raises(FrcnnError, match="there is no GPU 'cuda:99'"):
+        choose_device("cuda:99")

@@ -1,0 +1,302 @@
+"""Sampling, targets, loss, schedule and the loop, each against its line in the paper or a case by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from frcnn_cli.annotations import GroundTruth
+from frcnn_cli.boxes import flip_horizontally, iou
+from frcnn_cli.data.decode import read_ref
+from frcnn_cli.data.voc import read_voc
+from frcnn_cli.errors import FrcnnError, UsageError
+from frcnn_cli.features.transform import ImageTransform
+from frcnn_cli.model import Detector, ModelConfig
+from frcnn_cli.roi.coder import encode
+from frcnn_cli.training.batches import Batches, TrainingImage
+from frcnn_cli.training.config import SamplingConfig, TrainConfig
+from frcnn_cli.training.loop import Trainer, images_digest
+from frcnn_cli.training.loss import multi_task_loss
+from frcnn_cli.training.normalisation import Normalisation, target_statistics
+from frcnn_cli.training.sampling import sample_rois
+from frcnn_cli.training.schedule import rate_at
+
+RNG = np.random.default_rng
+
+
+def some_boxes(count, seed=0, size=100):
+    corners = RNG(seed).random((count, 4)) * size
+    return np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:]) + 1], 1)
+
+
+TRUTH = GroundTruth(np.array([[0, 0, 50, 50], [50, 50, 100, 100]], np.float32), np.array([2, 0]))
+
+
+class TestSampling:
+    proposals = np.concatenate([some_boxes(400), TRUTH.boxes.repeat(30, 0) + RNG(1).normal(0, 3, (60, 4))]).astype("f4")
+
+    def sample(self, count=64, proposals=None, truth=TRUTH, **config):
+        proposals = self.proposals if proposals is None else proposals
+        return sample_rois(proposals, truth, count, SamplingConfig(**config), RNG(5))
+
+    def test_a_quarter_is_foreground_with_iou_from_half(self):
+        sampled = self.sample()
+        overlap = iou(sampled.boxes, TRUTH.boxes).max(axis=1)
+        foreground = sampled.labels > 0
+        assert (foreground.sum(), len(foreground)) == (16, 64)
+        assert (overlap[foreground] >= 0.5).all()
+        assert ((overlap[~foreground] >= 0.1) & (overlap[~foreground] < 0.5)).all()
+
+    def test_labels_and_matches_are_of_the_best_object(self):
+        sampled = self.sample()
+        best = iou(sampled.boxes, TRUTH.boxes).argmax(axis=1)
+        foreground = sampled.labels > 0
+        np.testing.assert_array_equal(sampled.labels[foreground], TRUTH.labels[best[foreground]] + 1)
+        np.testing.assert_array_equal(sampled.matched[foreground], TRUTH.boxes[best[foreground]])
+
+    def test_nothing_is_drawn_twice_and_too_few_are_not_filled_up(self):
+        few = np.array([[0, 0, 30, 30], [0, 0, 20, 60], [90, 0, 99, 9]], np.float32)
+        sampled = self.sample(proposals=few)
+        assert len(np.unique(sampled.boxes, axis=0)) == len(sampled.boxes) == 4  # two objects, two in [0.1, 0.5)
+
+    def test_objects_join_the_candidates(self):
+        sampled = self.sample(proposals=np.zeros((0, 4), np.float32))
+        np.testing.assert_array_equal(sampled.boxes[np.argsort(sampled.boxes[:, 0])], TRUTH.boxes)
+
+    def test_background_from_zero(self):
+        far = np.array([[90, 0, 99, 9]], np.float32)
+        assert (self.sample(proposals=far).labels == 0).sum() == 0
+        assert (self.sample(proposals=far, background_iou=(0.0, 0.5)).labels == 0).sum() == 1
+
+    def test_an_image_without_objects_or_proposals(self):
+        nothing = GroundTruth(np.zeros((0, 4), np.float32), np.zeros(0, int))
+        assert len(self.sample(truth=nothing).labels) == 0
+        assert (self.sample(truth=nothing, background_iou=(0.0, 0.5)).labels == 0).all()
+        assert len(self.sample(truth=nothing, proposals=np.zeros((0, 4), np.float32)).labels) == 0
+
+
+class TestLoss:
+    def test_by_hand(self):
+        logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
+        labels = torch.tensor([1, 0])
+        deltas = torch.zeros(2, 2, 4)
+        deltas[0, 1] = torch.tensor([0.5, -2.0, 0.0, 1.0])
+        deltas[1] = 100  # background: its boxes cost nothing
+        losses = multi_task_loss(logits, deltas, labels, torch.zeros(2, 4))
+        assert losses.classification.item() == pytest.approx((math.log(2) - math.log(0.75)) / 2)
+        assert losses.boxes.item() == pytest.approx((0.125 + 1.5 + 0 + 0.5) / 2)
+        assert losses.total.item() == pytest.approx(losses.classification.item() + losses.boxes.item())
+
+    def test_only_the_true_class_learns_its_box(self):
+        deltas = torch.zeros(1, 3, 4, requires_grad=True)
+        multi_task_loss(torch.zeros(1, 3), deltas, torch.tensor([2]), torch.ones(1, 4)).boxes.backward()
+        assert deltas.grad[0, :2].abs().sum() == 0
+        assert (deltas.grad[0, 2] < 0).all()
+
+    def test_no_foreground_and_no_rois_are_finite(self):
+        background = multi_task_loss(torch.zeros(3, 2), torch.zeros(3, 2, 4), torch.zeros(3, dtype=int), torch.zeros(3, 4))
+        assert background.boxes == 0
+        empty = multi_task_loss(torch.zeros(0, 2), torch.zeros(0, 2, 4), torch.zeros(0, dtype=int), torch.zeros(0, 4))
+        assert empty.total == 0
+
+
+class TestNormalisation:
+    images = [(some_boxes(200, seed).astype("f4"), TRUTH) for seed in range(4)]
+
+    def reference(self, flip):
+        deltas = {label: [] for label in range(4)}
+        for proposals, truth in self.images:
+            for mirrored in (False, True) if flip else (False,):
+                boxes, objects = np.concatenate([proposals, truth.boxes]), truth.boxes
+                if mirrored:
+                    boxes, objects = (flip_horizontally(b, 100) for b in (boxes, objects))
+                overlaps = iou(boxes, objects)
+                for i in np.flatnonzero(overlaps.max(axis=1) >= 0.5):
+                    best = overlaps[i].argmax()
+                    deltas[truth.labels[best] + 1].append(encode(boxes[i : i + 1], objects[best : best + 1])[0])
+        return deltas
+
+    @pytest.mark.parametrize("flip", [False, True])
+    def test_population_mean_and_spread_of_each_class(self, flip):
+        found = target_statistics(self.images, 3, 0.5, flip)
+        for label, rows in self.reference(flip).items():
+            if rows:
+                np.testing.assert_allclose(found.mean[label], np.mean(rows, axis=0), atol=1e-5)
+                np.testing.assert_allclose(found.std[label], np.std(rows, axis=0), atol=1e-5)
+            else:
+                assert found.mean[label].tolist() == [0] * 4
+                assert found.std[label].tolist() == [1] * 4
+
+    def test_a_class_with_only_its_own_boxes_has_spread_one(self):
+        found = target_statistics([(np.zeros((0, 4), np.float32), TRUTH)], 3, 0.5, True)
+        assert (found.std == 1).all()
+        assert (found.mean == 0).all()
+
+
+def test_the_papers_schedule():
+    config = TrainConfig()
+    rates = [rate_at(i, 40_000, config) for i in (0, 29_999, 30_000, 39_999)]
+    assert rates == pytest.approx([0.001, 0.001, 0.0001, 0.0001])
+
+
+def test_cosine_and_warmup():
+    config = TrainConfig(schedule="cosine", warmup=9, learning_rate=1.0)
+    assert rate_at(0, 1000, config) == pytest.approx(0.1)
+    assert rate_at(500, 1000, config) == pytest.approx(0.5)
+    assert rate_at(999, 1000, config) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "bad", [{"epochs": 0}, {"learning_rate": -1}, {"sampling": SamplingConfig(background_iou=(0.5, 0.1))}]
+)
+def test_numbers_that_make_no_sense(bad):
+    with pytest.raises(UsageError):
+        TrainConfig(**bad)
+
+
+@pytest.fixture(scope="module")
+def images(voc):
+    data = read_voc(voc, "trainval")
+    return [
+        TrainingImage(
+            s.ref, s.truth, np.concatenate([some_boxes(40, i, 80), np.repeat(s.truth.boxes, 3, 0) + 2]).astype("f4")
+        )
+        for i, s in enumerate(data.samples)
+    ]
+
+
+PLAIN = Normalisation(np.zeros((5, 4), np.float32), np.ones((5, 4), np.float32))
+CLASSES = ("disc", "square", "star", "triangle")
+
+
+class TestBatches:
+    def batches(self, images, **config):
+        return Batches(images, TrainConfig(**config), ImageTransform(short_side=0), PLAIN, read_ref)
+
+    def test_every_image_is_seen_as_it_is_and_mirrored_in_each_pass(self, images):
+        looks = [self.batches(images)._look(position) for position in range(2 * len(images))]
+        assert sorted((image.ref.key, flip) for image, flip in looks) == sorted(
+            (image.ref.key, flip) for image in images for flip in (False, True)
+        )
+
+    def test_a_batch_follows_from_its_number_alone(self, images):
+        first, again = self.batches(images).batch(7), self.batches(images).batch(7)
+        for name in ("images", "rois", "labels", "targets"):
+            assert torch.equal(getattr(first, name), getattr(again, name))
+        assert not torch.equal(first.rois, self.batches(images, seed=1).batch(7).rois)
+
+    def test_boxes_are_mirrored_with_the_pixels(self, images):
+        batches = self.batches(images, images_per_batch=1)
+        positions = {batches._look(p)[1]: p for p in range(40) if batches._look(p)[0] is images[0]}
+        plain, mirrored = (batches.batch(positions[flip]) for flip in (False, True))
+        torch.testing.assert_close(mirrored.images, plain.images.flip(3))
+        width = plain.images.shape[3]
+        objects = {tuple(box) for box in images[0].truth.boxes.round(2).tolist()}
+        flipped = {(width - x2, y1, width - x1, y2) for x1, y1, x2, y2 in objects}
+        sampled = [(x1, y1, x2 + 1, y2 + 1) for _, x1, y1, x2, y2 in mirrored.rois.tolist()]
+        assert any(box in flipped for box in sampled)
+
+    def test_images_of_several_sizes_are_padded_with_zeros(self, images):
+        batch = self.batches(images).batch(0)
+        sizes = [image.pixels.shape[:2] for image in map(read_ref, (image.ref for image in images))]
+        assert batch.images.shape[0] == 2
+        assert batch.images.shape[2] <= max(h for h, _ in sizes)
+        assert set(batch.rois[:, 0].tolist()) == {0.0, 1.0}
+
+
+def trainer(folder, images, epochs=2.0, lr=0.01):
+    torch.set_num_threads(1)
+    config = TrainConfig(epochs=epochs, learning_rate=lr, sampling=SamplingConfig(32, background_iou=(0.0, 0.5)))
+    model = ModelConfig("small", CLASSES, ImageTransform(short_side=0), {"source": {}, "max_boxes": 9, "min_size": 1})
+    return Trainer.begin(folder, images, model, config, "none", {}, "id", read_ref, torch.device("cpu"))
+
+
+class TestLoop:
+    def test_the_loss_falls_and_the_model_is_whole(self, tmp_path, images):
+        run = trainer(tmp_path, images, epochs=16)
+        losses = [step.loss for step in run.run()]
+        assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+        run.save()
+        detector = Detector.load(tmp_path)
+        image = read_ref(images[0].ref)
+        found = detector.detect(image, images[0].proposals)
+        assert found.scores.max() <= 1
+        lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+        assert [line["iteration"] for line in lines] == list(range(10, 81, 10))
+        assert {"loss", "loss_boxes", "foreground", "learning_rate", "images_per_second", "eta_seconds"} <= set(lines[0])
+
+    def test_stopped_and_resumed_is_the_very_same_run(self, tmp_path, images):
+        whole = trainer(tmp_path / "whole", images)
+        expected = [step.loss for step in whole.run()]
+        whole.save()
+        parts = trainer(tmp_path / "parts", images)
+        found = []
+        for step in parts.run():
+            found.append(step.loss)
+            if step.iteration == 4:
+                parts.save()
+            if step.iteration == 6:
+                break  # as if killed: two iterations were not saved
+        again = Trainer.resume(tmp_path / "parts", images, "id", read_ref, torch.device("cpu"))
+        found[4:] = [step.loss for step in again.run()]
+        again.save()
+        assert found == expected
+        for name in ("model.safetensors", "state.safetensors"):
+            assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+        logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "parts")]
+        assert [json.loads(line)["iteration"] for line in logs[1]] == [4, 10]
+        assert len(logs[0]) == 1
+
+    def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(self, tmp_path, images):
+        run = trainer(tmp_path, images, epochs=40)
+        kept = b""
+        with pytest.raises(FrcnnError, match=r"loss is (nan|inf) at iteration \d+; the checkpoint of iteration 3 is kept"):
+            for step in run.run():
+                if step.iteration == 3:
+                    run.save()
+                    kept = (tmp_path / "state.safetensors").read_bytes()
+                    with torch.no_grad():
+                        run.detector.head.fc6.weight.fill_(math.nan)
+        assert (tmp_path / "state.safetensors").read_bytes() == kept
+
+    def test_weights_that_are_not_finite_are_not_saved(self, tmp_path, images):
+        run = trainer(tmp_path, images)
+        run.save()
+        kept = (tmp_path / "model.safetensors").read_bytes()
+        with torch.no_grad():
+            run.detector.head.fc7.weight[0, 0] = math.nan
+        with pytest.raises(FrcnnError, match="fc7.weight hold NaN"):
+            run.save()
+        assert (tmp_path / "model.safetensors").read_bytes() == kept
+
+    def test_other_data_are_not_resumed_with(self, tmp_path, images):
+        trainer(tmp_path, images).save()
+        with pytest.raises(FrcnnError, match="have changed since"):
+            Trainer.resume(tmp_path, images, "other", read_ref, torch.device("cpu"))
+        with pytest.raises(FrcnnError, match="no checkpoint"):
+            Trainer.resume(tmp_path / "none", images, "id", read_ref, torch.device("cpu"))
+
+    def test_the_digest_is_of_everything_learnt_from(self, images):
+        digests = ["x"] * len(images)
+        same = images_digest(images, digests)
+        assert images_digest(images, digests) == same
+        fewer = [TrainingImage(i.ref, i.truth, i.proposals[:-1]) for i in images]
+        assert images_digest(fewer, digests) != same
+        assert images_digest(images, ["y", *digests[1:]]) != same
+
+    def test_biases_learn_at_twice_the_rate_and_are_not_decayed(self, tmp_path, images):
+        run = trainer(tmp_path, images)
+        weights, biases = run.optimiser.param_groups
+        assert (weights["rate_factor"], weights["weight_decay"]) == (1.0, 0.0005)
+        assert (biases["rate_factor"], biases["weight_decay"]) == (2.0, 0.0)
+        assert all(p.ndim == 1 for p in biases["params"])
+        assert all(p.ndim > 1 for p in weights["params"])
+
+    def test_images_without_objects_or_proposals_train_on(self, tmp_path, images):
+        empty = GroundTruth(np.zeros((0, 4), np.float32), np.zeros(0, int))
+        bare = [TrainingImage(i.ref, empty, np.zeros((0, 4), np.float32)) for i in images[:2]]
+        run = trainer(tmp_path, bare)
+        assert all(step.loss == 0 and step.foreground == 0 for step in run.run())
+        run.save()
