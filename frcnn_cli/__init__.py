@@ -1,7 +1,7 @@
 """Fast R-CNN as a toolkit of stages. What the commands do, these do with arrays in and arrays out:
 
-    from frcnn_cli import Detector, propose, evaluate
-    Detector.load("runs/bccd").detect(image)
+from frcnn_cli import Detector, propose, evaluate
+Detector.load("runs/bccd").detect(image)
 """
 
 from __future__ import annotations

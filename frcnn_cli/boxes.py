@@ -36,7 +36,8 @@ def as_boxes(values: Any) -> Boxes:
 def area(boxes: NDArray[Any]) -> NDArray[Any]:
     """Areas [N] in square pixels; 0 for an inverted box."""
     size = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    return size[:, 0] * size[:, 1]
+    areas: NDArray[Any] = size[:, 0] * size[:, 1]
+    return areas
 
 
 def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
@@ -50,7 +51,8 @@ def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     size = np.maximum(bottom_right - top_left, 0)
     intersection = size[..., 0] * size[..., 1]
     union = area(a)[:, None] + area(b)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    overlap: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return overlap
 
 
 def clip(boxes: Boxes, height: int, width: int) -> Boxes:

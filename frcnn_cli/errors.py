@@ -81,6 +81,8 @@ def explain_os_error(error: OSError, path: Path | str | None = None) -> FrcnnErr
         case errno.ENOENT:
             return FrcnnError(f"no such file or folder{place}", "Check the spelling of the path")
         case errno.EISDIR | errno.ENOTDIR | errno.EEXIST:
-            return FrcnnError(f"{error.strerror}{place}", "Name a file where a file is meant, a folder where a folder is")
+            return FrcnnError(
+                f"{error.strerror}{place}", "Name a file where a file is meant, a folder where a folder is"
+            )
         case _:
             return FrcnnError(f"{error.strerror or error}{place}", "Check the path and the disk, then run again")

@@ -45,6 +45,8 @@ class Image:
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
             raise ValueError(f"expected uint8 pixels [H, W, 3], got {self.pixels.dtype} {list(self.pixels.shape)}")
+        if self.pixels.shape[:2] != (self.record.height, self.record.width):
+            raise ValueError(f"pixels {list(self.pixels.shape)} do not fit the record {self.record}")
         if 0 in self.pixels.shape:
             raise ValueError(f"an image of size {self.pixels.shape[1]} x {self.pixels.shape[0]} holds nothing")
         if self.pixels.flags.writeable:
@@ -58,11 +60,11 @@ class Image:
 
     @property
     def height(self) -> int:
-        return self.pixels.shape[0]
+        return self.record.height
 
     @property
     def width(self) -> int:
-        return self.pixels.shape[1]
+        return self.record.width
 
     @classmethod
     def from_array(cls, pixels: NDArray[np.uint8], key: str = "image") -> Image:

@@ -106,7 +106,7 @@ class Detector(nn.Module):
         digest = hashlib.blake2b(described.encode(), digest_size=16)
         for name, value in module.state_dict().items():
             digest.update(name.encode())
-            digest.update(np.ascontiguousarray(value.detach().float().cpu().numpy()))
+            digest.update(value.detach().float().cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
     @torch.inference_mode()
@@ -232,7 +232,9 @@ def check_tensors(wanted: dict[str, Tensor], have: dict[str, Tensor], path: Path
             raise FileFormatError(f"{path} lacks the tensor {name!r}", "Is it of another backbone or other classes?")
         if have[name].shape != value.shape or have[name].dtype != torch.float32:
             is_, should = (f"{t.dtype} {list(t.shape)}" for t in (have[name], value))
-            raise FileFormatError(f"{path}: {name} is {is_}, not {should}", "Is it of another backbone or other classes?")
+            raise FileFormatError(
+                f"{path}: {name} is {is_}, not {should}", "Is it of another backbone or other classes?"
+            )
     extra = sorted(set(have) - set(wanted))
     if extra:
         raise FileFormatError(f"{path} has an unknown tensor {extra[0]!r}", "Is it of another backbone?")
@@ -246,7 +248,7 @@ def save_safely(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]
         save_file(tensors, temporary, metadata)
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise explain_os_error(error, path) from None
@@ -266,7 +268,7 @@ def load_safely(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor]
             description = json.loads(text) if text else None
             if not isinstance(description, dict):
                 raise FileFormatError(f"{path} is not a file of frcnn's", "Name a file that frcnn train wrote")
-            return description, {name: file.get_tensor(name) for name in file.keys()}
+            return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except OSError as error:
         raise explain_os_error(error, path) from None
     except (SafetensorError, ValueError) as error:

@@ -1,9 +1,9 @@
 """The conformance kit for proposal sources: what the stages rely on, checked against your own source.
 
-    from frcnn_cli.testing import check_proposal_source
+from frcnn_cli.testing import check_proposal_source
 
-    def test_my_source():
-        check_proposal_source(MySource())
+def test_my_source():
+    check_proposal_source(MySource())
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ test_images.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
 def _check_declaration(source: ProposalSource) -> None:
     assert isinstance(source, ProposalSource), f"{source!r} is not a ProposalSource"
     for attribute in ("name", "version"):
-        assert isinstance(getattr(source, attribute, None), str), f"{type(source).__name__} has no {attribute} (a string)"
+        assert isinstance(getattr(source, attribute, None), str), (
+            f"{type(source).__name__} has no {attribute} (a string)"
+        )
     described = source.described()
     again = type(source).configured(described["options"])
     assert again == source, f"options do not survive being written down: {source} became {again}"

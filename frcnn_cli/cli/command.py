@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from typing import Any
 
@@ -37,7 +36,7 @@ class Command(click.Command):
         except KeyboardInterrupt:
             message, code = "interrupted; run the same command again to go on from here", 130
         except SomeFailed:
-            ctx.exit(1)
+            message, code = "", 1
         except FrcnnError as error:
             message, code = f"error: {error}", error.exit_code
         except OSError as error:
@@ -49,6 +48,6 @@ class Command(click.Command):
             message, code = f"internal error: {what}. Run again with --debug and report what it prints.", 1
         if debug:
             traceback.print_exc()
-        click.echo(message, err=True)
-        sys.stderr.flush()
-        ctx.exit(code)
+        if message:
+            click.echo(message, err=True)
+        return ctx.exit(code)

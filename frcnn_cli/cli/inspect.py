@@ -75,8 +75,10 @@ def _model(path: Path) -> dict[str, Any]:
 
     detector = Detector.load(path)
     config = detector.config
-    side = "their own size" if config.transform.short_side == 0 else (
-        f"short side {config.transform.short_side}, long side at most {config.transform.long_side}"
+    side = (
+        "their own size"
+        if config.transform.short_side == 0
+        else (f"short side {config.transform.short_side}, long side at most {config.transform.long_side}")
     )
     return {
         "file": str(path),

@@ -59,7 +59,10 @@ max_per_image = click.option(
     "--max-per-image", default=100, show_default=True, type=click.IntRange(1), help="Detections kept an image."
 )
 data = click.option(
-    "--data", required=True, metavar="DATA", help="Data set: voc:DIR (VOC layout), or voc (found in $FRCNN_DATA or ./data)."
+    "--data",
+    required=True,
+    metavar="DATA",
+    help="Data set: voc:DIR (VOC layout), or voc (found in $FRCNN_DATA or ./data).",
 )
 bad_boxes = click.option(
     "--bad-boxes",

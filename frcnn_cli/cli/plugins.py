@@ -34,9 +34,7 @@ def command(display: Display, name: str | None, as_json: bool) -> None:
             display.json(described)
             return
         display.result(f"{name} {source.version}, from {described['from']}\n{described['help']}")
-        rows = [
-            (f"--set {opt.name}={opt.type_name}", opt.default_text, opt.help) for opt in source.options()
-        ]
+        rows = [(f"--set {opt.name}={opt.type_name}", opt.default_text, opt.help) for opt in source.options()]
         display.table(("option", "default", "meaning"), rows)
         return
     if as_json:

@@ -68,8 +68,13 @@ def command(
     display.table(
         ("boxes", "mean", "recall 0.5", "recall 0.7", "ABO"),
         [
-            (str(line.count), f"{line.mean_boxes:.0f}")
-            + tuple(f"{value:.3f}" for value in (line.recall_50, line.recall_70, line.average_best_overlap))
+            (
+                str(line.count),
+                f"{line.mean_boxes:.0f}",
+                f"{line.recall_50:.3f}",
+                f"{line.recall_70:.3f}",
+                f"{line.average_best_overlap:.3f}",
+            )
             for line in figures
         ],
         title=f"{props} on {data} {split}, {len(rows)} images",

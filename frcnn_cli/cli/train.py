@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # What a run is made of: recorded in its checkpoint, and not to be changed on --resume.
 _RECORDED = (
-    "data split props backbone weights classes bad_boxes epochs lr schedule warmup batch_images rois background_iou"
-    " short_side long_side flip difficult seed"
-).split()
+    *("data", "split", "props", "backbone", "weights", "classes", "bad_boxes", "epochs", "lr", "schedule", "warmup"),
+    *("batch_images", "rois", "background_iou", "short_side", "long_side", "flip", "difficult", "seed"),
+)
 _MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared instead
 
 
@@ -32,7 +32,9 @@ _MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared in
 @click.option("--data", metavar="DATA", help="Data set: voc:DIR (VOC layout), or voc (found in $FRCNN_DATA or ./data).")
 @click.option("--props", type=options.PATH, metavar="FILE", help="Proposals of its images.")
 @click.option("--split", default="trainval", show_default=True, metavar="NAME", help="Split to train on.")
-@click.option("-o", "--output", type=options.PATH, metavar="DIR", help="Folder of the run. Default: runs/DATA-BACKBONE.")
+@click.option(
+    "-o", "--output", type=options.PATH, metavar="DIR", help="Folder of the run. Default: runs/DATA-BACKBONE."
+)
 @click.option(
     "--backbone",
     type=click.Choice(["vgg16", "alexnet", "squeezenet1_0", "small"]),
@@ -69,7 +71,11 @@ _MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared in
     help="A RoI is background if its best IoU is in [LOW, HIGH).",
 )
 @click.option(
-    "--short-side", default=600, show_default=True, type=click.IntRange(0), help="Resize to this; 0: images as they are."
+    "--short-side",
+    default=600,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Resize to this; 0: images as they are.",
 )
 @click.option("--long-side", default=1000, show_default=True, type=click.IntRange(1), help="At most this.")
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Also train on mirrored images.")
@@ -78,7 +84,11 @@ _MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared in
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of every random draw.")
 @click.option(
-    "--checkpoint-every", default=1.0, show_default=True, type=click.FloatRange(0.001), help="Epochs between checkpoints."
+    "--checkpoint-every",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.001),
+    help="Epochs between checkpoints.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in DIR (default: the newest under ./runs).")
 @options.device
@@ -89,6 +99,7 @@ _MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared in
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     output: Path | None,
     checkpoint_every: float,
     resume: bool,
@@ -165,9 +176,7 @@ def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) 
         seed=recorded["seed"],
     )
     chosen = choose_device(device)
-    dataset = options.resolve_dataset(
-        recorded["data"], recorded["split"], recorded["bad_boxes"], recorded["classes"]
-    )
+    dataset = options.resolve_dataset(recorded["data"], recorded["split"], recorded["bad_boxes"], recorded["classes"])
     identified = records(dataset.refs, digest_file)
     with StageFile(recorded["props"], PROPOSALS) as file:
         rows = join(identified, file.images, recorded["data"], str(recorded["props"]))
@@ -261,6 +270,8 @@ def _free_folder(recorded: dict[str, Any]) -> Path:
         folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
         if not folder.exists():
             return folder
-        if not any((folder / name).exists() for name in ("state.safetensors", "model.safetensors")):  # begun, never saved
+        if not any(
+            (folder / name).exists() for name in ("state.safetensors", "model.safetensors")
+        ):  # begun, never saved
             return folder
         number += 1

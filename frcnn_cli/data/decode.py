@@ -58,7 +58,9 @@ def read_image(path: str | Path, key: str | None = None) -> Image:
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{path} is not an image that can be read", "Convert it to JPEG or PNG, or remove it") from None
+        raise ImageError(
+            f"{path} is not an image that can be read", "Convert it to JPEG or PNG, or remove it"
+        ) from None
     except Pillow.DecompressionBombError:
         raise ImageError(f"{path} is too large", f"Scale it below {MAX_PIXELS:,} pixels") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as error:
@@ -66,9 +68,9 @@ def read_image(path: str | Path, key: str | None = None) -> Image:
         reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
         raise ImageError(f"{path} is {reason}", "Fetch the file again, or remove it") from None
     valid_orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-    record = ImageRecord(
-        key if key is not None else path.name, *pixels.shape[:2], digest_bytes(content), valid_orientation
-    )
+    height, width = pixels.shape[:2]
+    name = key if key is not None else path.name
+    record = ImageRecord(name, height, width, digest_bytes(content), valid_orientation)
     return Image(pixels, record, path)
 
 

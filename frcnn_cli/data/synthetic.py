@@ -33,7 +33,9 @@ class _Shape:
         return int(xs.min()) + 1, int(ys.min()) + 1, int(xs.max()) + 1, int(ys.max()) + 1
 
 
-def make_dataset(folder: Path, train: int = 260, test: int = 80, seed: int = 0, size: tuple[int, int] = (200, 150)) -> None:
+def make_dataset(
+    folder: Path, train: int = 260, test: int = 80, seed: int = 0, size: tuple[int, int] = (200, 150)
+) -> None:
     """Writes images, annotations and the splits `trainval` and `test`.
 
     Args:
@@ -90,8 +92,8 @@ def _background(rng: np.random.Generator, height: int, width: int) -> NDArray[np
     draw = ImageDraw.Draw(ground)
     for _ in range(rng.integers(4, 12)):
         colour = tuple(int(c) for c in rng.integers(40, 220, 3))
-        x1, y1 = rng.integers(0, width), rng.integers(0, height)
-        x2, y2 = x1 + rng.integers(-50, 50), y1 + rng.integers(-50, 50)
+        x1, y1 = int(rng.integers(0, width)), int(rng.integers(0, height))
+        x2, y2 = x1 + int(rng.integers(-50, 50)), y1 + int(rng.integers(-50, 50))
         if rng.random() < 0.6:
             draw.line((x1, y1, x2, y2), fill=colour, width=int(rng.integers(1, 4)))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import os
-import sys
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,9 +63,8 @@ def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
 
 def has_display() -> bool:
     """Whether a window can be opened here."""
-    if sys.platform.startswith("linux"):
-        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    return True
+    unix_desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(unix_desktop) or platform.system() in ("Windows", "Darwin")
 
 
 def show(pixels: NDArray[np.uint8], title: str) -> None:

@@ -59,7 +59,7 @@ def squeezenet1_0(weights: Any = None) -> Backbone:
 
 
 def small(weights: Any = None) -> Backbone:
-    """Four conv layers of our own, to be trained from scratch in a minute (`frcnn demo`): 64 channels, stride 4, 7x7."""
+    """Four conv layers of our own, trained from scratch in a minute (`frcnn demo`): 64 channels, stride 4, 7x7."""
     if weights is not None:
         raise UsageError("backbone 'small' has no pretrained weights", "Add --weights none")
     conv = nn.Sequential(
@@ -117,7 +117,9 @@ def _from_file(name: str, path: Path) -> Backbone:
     own = net.state_dict()
     for key, value in own.items():
         if key not in state:
-            raise FileFormatError(f"{path} has no tensor {key!r} of {name}", f"Name a state dict of torchvision's {name}")
+            raise FileFormatError(
+                f"{path} has no tensor {key!r} of {name}", f"Name a state dict of torchvision's {name}"
+            )
         if state[key].shape != value.shape:
             have, want = list(state[key].shape), list(value.shape)
             raise FileFormatError(f"{path}: {key} is {have}, not {want}", f"Name a state dict of torchvision's {name}")
@@ -142,16 +144,19 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
 
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise explain_os_error(error, path) from None
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise FileFormatError(f"{path} is not a file of weights ({reason})", "Name a state dict (.pth, .safetensors)") from None
+        raise FileFormatError(
+            f"{path} is not a file of weights ({reason})", "Name a state dict (.pth, .safetensors)"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise FileFormatError(f"{path} is not a state dict", "Save it with torch.save(net.state_dict(), path)")
-    return state
+    return dict(state)
 
 
 def _new_layers(inputs: int, hidden: int) -> tuple[nn.Linear, nn.Linear]:

@@ -13,7 +13,7 @@ from frcnn_cli.boxes import Boxes, area
 
 def content_seed(pixels: NDArray[np.uint8]) -> int:
     """A seed that is the same for the same pixels, whatever the file, machine or worker."""
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(pixels.tobytes(), digest_size=8).digest(), "little")
 
 
 def lexicographic(boxes: NDArray[Any]) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -107,10 +108,8 @@ class _Pool:
         if todo:
             ref = todo.popleft()
             doing[connection] = ref
-            try:
+            with suppress(OSError):  # it died between two images: `wait` reports it at once
                 connection.send(ref)
-            except OSError:
-                pass  # it died between two images: `wait` reports it at once
 
     def stop(self) -> None:
         for connection, process in self.workers.items():

@@ -52,9 +52,7 @@ class Option(NamedTuple):
         return "required" if self.default is MISSING else _as_text(self.default)
 
 
-def option(
-    default: Any = MISSING, *, help: str, minimum: float | None = None, maximum: float | None = None
-) -> Any:
+def option(default: Any = MISSING, *, help: str, minimum: float | None = None, maximum: float | None = None) -> Any:
     """A field of a source that users set with `--set name=value`.
 
     The annotation gives the type: int, float, bool, str, Path, Literal[...], or tuple[T, ...] (commas between values).
@@ -87,7 +85,7 @@ class ProposalSource(ABC):
         if undocumented:
             raise TypeError(f"field {undocumented[0]!r} of {cls.__name__} must be made with option(..., help=...)")
         return [
-            Option(f.name, hints[f.name], f.default, *(f.metadata.get(k) for k in ("help", "minimum", "maximum")))
+            Option(f.name, hints[f.name], f.default, f.metadata["help"], f.metadata["minimum"], f.metadata["maximum"])
             for f in dataclasses.fields(cls)
         ]
 

@@ -36,4 +36,5 @@ def roi_max_pool(features: Tensor, rois: Tensor, output_size: int, spatial_scale
     Returns:
         [R, C, output_size, output_size], of the dtype of `features`, with gradient to `features`.
     """
-    return roi_pool(features, rois, output_size, spatial_scale)
+    pooled: Tensor = roi_pool(features, rois, output_size, spatial_scale)
+    return pooled

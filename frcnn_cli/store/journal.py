@@ -13,6 +13,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -142,10 +143,8 @@ class Journal:
 
     def _cut_back(self, end: int) -> None:
         """After a failed write: drops the torn record, on disk and in Python's buffer."""
-        try:
+        with suppress(OSError):  # closing tries to write the buffer once more
             self._file.close()
-        except OSError:
-            pass  # closing tries to write the buffer once more
         with open(self.path, "r+b") as file:
             file.truncate(end)
 

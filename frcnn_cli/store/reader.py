@@ -73,7 +73,8 @@ class StageFile:
 
     def counts(self) -> NDArray[np.int64]:
         """Rows of each image, [N]."""
-        return np.diff(self.offsets)
+        counts: NDArray[np.int64] = np.diff(self.offsets)
+        return counts
 
     def rows_digest(self, name: str) -> str:
         """A hash of a ragged column and its offsets: which data these are, for work that depends on them."""
@@ -119,11 +120,13 @@ class StageFile:
             raise self._damaged(f"format version {version!r}")
         if int(major) > FORMAT_VERSION[0] or fmt is None:
             raise FileFormatError(
-                f"{self.path} was written by a newer frcnn ({name} {version}; this one reads up to {FORMAT_VERSION[0]}.x)",
+                f"{self.path} was written by a newer frcnn ({name} {version}; this reads up to {FORMAT_VERSION[0]}.x)",
                 "Upgrade frcnn-cli, or make the file again",
             )
         if wanted is not None and fmt is not wanted:
-            raise FileFormatError(f"{self.path} is a {fmt.name} file, not a {wanted.name} file", f"Name a {wanted.name} file")
+            raise FileFormatError(
+                f"{self.path} is a {fmt.name} file, not a {wanted.name} file", f"Name a {wanted.name} file"
+            )
         return fmt
 
     def _read_provenance(self) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class StageWriter:
                 self._write(file, images)
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
-            os.replace(temporary, self.path)
+            temporary.replace(self.path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             if error.errno is None and shutil.disk_usage(self.path.parent).free < _SPARE_BYTES:

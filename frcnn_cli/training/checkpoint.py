@@ -79,7 +79,9 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
             images_digest=str(values["images_digest"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"{path} has a damaged description ({error})", "Start the run anew with --force") from None
+        raise FileFormatError(
+            f"{path} has a damaged description ({error})", "Start the run anew with --force"
+        ) from None
     return state, tensors
 
 
@@ -90,7 +92,9 @@ def restore(
     model = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     check_tensors(detector.state_dict(), model, path)
     detector.load_state_dict(model)
-    momentum = {name.removeprefix("momentum."): value for name, value in tensors.items() if name.startswith("momentum.")}
+    momentum = {
+        name.removeprefix("momentum."): value for name, value in tensors.items() if name.startswith("momentum.")
+    }
     wanted = {name: value for name, value in detector.named_parameters() if name in momentum_names}
     check_tensors({name: value.detach() for name, value in wanted.items()}, momentum, path)
     shape = (len(detector.config.classes) + 1, 4)

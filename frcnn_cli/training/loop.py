@@ -72,7 +72,6 @@ class Trainer:
         self.normalisation = normalisation
         self.device = device
         self.total = self.config.iterations(len(images))
-        self.epoch_of = lambda iteration: iteration * self.config.images_per_batch / len(images)
         self.batches = Batches(images, self.config, state.model.transform, normalisation, read)
         self.detector = detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in list(detector.conv)[: state.frozen]:
@@ -138,15 +137,13 @@ class Trainer:
             for name, _ in detector.named_parameters()
             if not (name.startswith("conv.") and int(name.split(".")[1]) < state.frozen)
         }
-        momentum, normalisation = restore(
-            tensors, detector, trained if state.iteration else set(), folder / STATE_FILE
-        )
+        momentum, normalisation = restore(tensors, detector, trained if state.iteration else set(), folder / STATE_FILE)
         trainer = cls(folder, images, detector, normalisation, state, read, device)
         for name, parameter in trainer.detector.named_parameters():
             if name in momentum:
                 # In the parameter's own memory order: the fused optimiser walks both side by side.
                 buffer = torch.empty_like(parameter).copy_(momentum[name])
-                trainer.optimiser.state[parameter]["momentum_buffer"] = buffer.detach()
+                trainer.optimiser.state[parameter]["momentum_buffer"] = buffer
         trainer._cut_log()
         return trainer
 
@@ -171,7 +168,7 @@ class Trainer:
             step = Step(
                 iteration + 1,
                 self.total,
-                self.epoch_of(iteration + 1),
+                (iteration + 1) * self.config.images_per_batch / len(self.batches.images),
                 classification + boxes,
                 classification,
                 boxes,
@@ -201,7 +198,7 @@ class Trainer:
                 f"Train with a lower learning rate than --lr {self.config.learning_rate:g}",
             )
         self.optimiser.zero_grad(set_to_none=True)
-        losses.total.backward()
+        losses.total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return classification, boxes, int((batch.labels > 0).sum())
 
@@ -262,7 +259,7 @@ class Trainer:
 
 
 def images_digest(images: Sequence[TrainingImage], digests: Sequence[str]) -> str:
-    """Which images, objects and proposals a run is trained on, as one hash; `digests` are the images' content hashes."""
+    """Which images, objects and proposals a run learns from, as one hash; `digests` are the images' content hashes."""
     total = hashlib.blake2b(digest_size=16)
     for image, digest in zip(images, digests, strict=True):
         total.update(f"{image.ref.key} {digest} {len(image.truth)} {len(image.proposals)}\n".encode())
@@ -296,6 +293,4 @@ def _optimiser(detector: Detector, config: TrainConfig) -> SGD:
         {"params": [p for name, p in trained if not name.endswith("bias")], "rate_factor": 1.0},
         {"params": [p for name, p in trained if name.endswith("bias")], "rate_factor": 2.0, "weight_decay": 0.0},
     ]
-    return SGD(
-        groups, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
-    )
+    return SGD(groups, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)

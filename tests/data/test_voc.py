@@ -57,9 +57,7 @@ def test_a_box_without_area_stops_or_is_left_out(tmp_path, corners):
     assert "left out 1 box" in data.notes[0]
 
 
-@pytest.mark.parametrize(
-    ("corners", "fixed"), [((0, 5, 20, 30), [0, 4, 20, 30]), ((5, 5, 120, 30), [4, 4, 100, 30])]
-)
+@pytest.mark.parametrize(("corners", "fixed"), [((0, 5, 20, 30), [0, 4, 20, 30]), ((5, 5, 120, 30), [4, 4, 100, 30])])
 def test_a_box_outside_stops_or_is_cut(tmp_path, corners, fixed):
     write_voc(tmp_path, {"a": [("cat", *corners)]})
     with pytest.raises(DataError, match="reaches outside its image"):

@@ -111,7 +111,10 @@ BROKEN = {
     "inverted": (lambda image: whole(image)[:, [2, 3, 0, 1]], "x2 < x1"),
     "outside": (lambda image: whole(image) + 1, "outside"),
     "negative": (lambda image: whole(image) - 1, "outside"),
-    "scores of another length": (lambda image: Proposals(whole(image), np.zeros(2, np.float32)), r"scores of float32 \[2\]"),
+    "scores of another length": (
+        lambda image: Proposals(whole(image), np.zeros(2, np.float32)),
+        r"scores of float32 \[2\]",
+    ),
     "float64 scores": (lambda image: Proposals(whole(image), np.zeros(1)), "scores of float64"),
     "NaN scores": (lambda image: Proposals(whole(image), np.full(1, np.nan, np.float32)), "scores with NaN"),
     "random": (_random, "different results"),

@@ -158,9 +158,9 @@ def test_other_options_begin_anew(tmp_path):
 
 
 def test_two_writers_of_one_file_are_kept_apart(tmp_path):
-    with StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE):
-        with pytest.raises(FrcnnError, match="another frcnn is writing"):
-            StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE)
+    first = StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE)
+    with first, pytest.raises(FrcnnError, match="another frcnn is writing"):
+        StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE)
 
 
 def test_nothing_done_writes_nothing(tmp_path):

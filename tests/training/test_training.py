@@ -28,7 +28,9 @@ RNG = np.random.default_rng
 
 def some_boxes(count, seed=0, size=100):
     corners = RNG(seed).random((count, 4)) * size
-    return np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:]) + 1], 1)
+    return np.concatenate(
+        [np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:]) + 1], 1
+    )
 
 
 TRUTH = GroundTruth(np.array([[0, 0, 50, 50], [50, 50, 100, 100]], np.float32), np.array([2, 0]))
@@ -96,7 +98,9 @@ class TestLoss:
         assert (deltas.grad[0, 2] < 0).all()
 
     def test_no_foreground_and_no_rois_are_finite(self):
-        background = multi_task_loss(torch.zeros(3, 2), torch.zeros(3, 2, 4), torch.zeros(3, dtype=int), torch.zeros(3, 4))
+        background = multi_task_loss(
+            torch.zeros(3, 2), torch.zeros(3, 2, 4), torch.zeros(3, dtype=int), torch.zeros(3, 4)
+        )
         assert background.boxes == 0
         empty = multi_task_loss(torch.zeros(0, 2), torch.zeros(0, 2, 4), torch.zeros(0, dtype=int), torch.zeros(0, 4))
         assert empty.total == 0
@@ -225,7 +229,9 @@ class TestLoop:
         assert found.scores.max() <= 1
         lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
         assert [line["iteration"] for line in lines] == list(range(10, 81, 10))
-        assert {"loss", "loss_boxes", "foreground", "learning_rate", "images_per_second", "eta_seconds"} <= set(lines[0])
+        assert {"loss", "loss_boxes", "foreground", "learning_rate", "images_per_second", "eta_seconds"} <= set(
+            lines[0]
+        )
 
     def test_stopped_and_resumed_is_the_very_same_run(self, tmp_path, images):
         whole = trainer(tmp_path / "whole", images)
@@ -252,7 +258,9 @@ class TestLoop:
     def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(self, tmp_path, images):
         run = trainer(tmp_path, images, epochs=40)
         kept = b""
-        with pytest.raises(FrcnnError, match=r"loss is (nan|inf) at iteration \d+; the checkpoint of iteration 3 is kept"):
+        with pytest.raises(
+            FrcnnError, match=r"loss is (nan|inf) at iteration \d+; the checkpoint of iteration 3 is kept"
+        ):
             for step in run.run():
                 if step.iteration == 3:
                     run.save()

@@ -58,7 +58,8 @@ class FileSource(ProposalSource):
         rows = self._find(image)
         if rows is None:
             raise MismatchError(
-                f"{self.path} has no boxes for image {image.key!r}", "Name a file made for these images, or another source"
+                f"{self.path} has no boxes for image {image.key!r}",
+                "Name a file made for these images, or another source",
             )
         rows = _checked(rows, self.path, image)
         return Proposals(rows[:, :4].copy(), rows[:, 4].copy() if rows.shape[1] == 5 else None)
@@ -70,7 +71,9 @@ def _checked(rows: NDArray[Any], path: Path, image: Image) -> NDArray[np.float32
     if rows.size == 0:
         return np.zeros((0, 4), np.float32)
     if rows.ndim != 2 or rows.shape[1] not in (4, 5) or rows.dtype.kind not in "iuf":
-        raise FileFormatError(f"{where} has {rows.dtype} {list(rows.shape)}", "Write numbers [N, 4], or [N, 5] with scores")
+        raise FileFormatError(
+            f"{where} has {rows.dtype} {list(rows.shape)}", "Write numbers [N, 4], or [N, 5] with scores"
+        )
     rows = rows.astype(np.float32)
     x1, y1, x2, y2 = rows.T[:4]
     bad = ~np.isfinite(rows).all(axis=1) | (x2 < x1) | (y2 < y1)
@@ -127,7 +130,9 @@ def _read_npz(path: Path) -> Find:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is a single array")
-        sizes = {info.filename.removesuffix(".npy"): info for info in archive.zip.infolist()}
+        zipped = archive.zip
+        assert zipped is not None
+        sizes = {info.filename.removesuffix(".npy"): info for info in zipped.infolist()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise FileFormatError(f"{path} is not an .npz file ({error})", "Write it with numpy.savez") from None
     lookup = _by_name({name: name for name in archive.files})
@@ -140,7 +145,7 @@ def _read_npz(path: Path) -> Find:
         if info.file_size > min(MAX_ARRAY_BYTES, max(info.compress_size, 1) * MAX_UNPACK_RATIO):
             raise FileFormatError(f"{path}: {name} claims {info.file_size:,} bytes", "Write the file again")
         try:
-            with archive.zip.open(info) as member:
+            with zipped.open(info) as member:
                 _check_npy_header(member, info.file_size)
             return np.asarray(archive[name])
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -169,9 +174,11 @@ def _read_csv(path: Path) -> Find:
             header = [name.strip() for name in next(reader, [])]
             if header[:5] != ["image", "x1", "y1", "x2", "y2"] or header[5:] not in ([], ["score"]):
                 raise FileFormatError(
-                    f"{path} begins with {','.join(header) or 'nothing'!r}", "Begin with the line image,x1,y1,x2,y2,score"
+                    f"{path} begins with {','.join(header) or 'nothing'!r}",
+                    "Begin with the line image,x1,y1,x2,y2,score",
                 )
-            for line, cells in enumerate(reader, start=2):
+            for cells in reader:
+                line = reader.line_num
                 if not cells:
                     continue
                 if len(cells) != len(header):
@@ -215,4 +222,9 @@ def _read_json(path: Path) -> Find:
     return as_array
 
 
-_READERS: dict[str, Callable[[Path], Find]] = {".h5": _read_h5, ".npz": _read_npz, ".csv": _read_csv, ".json": _read_json}
+_READERS: dict[str, Callable[[Path], Find]] = {
+    ".h5": _read_h5,
+    ".npz": _read_npz,
+    ".csv": _read_csv,
+    ".json": _read_json,
+}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from frcnn_cli.boxes import from_xywh
 from frcnn_cli.proposals.hook import Image, Proposals, ProposalSource, option
 from frcnn_cli.proposals.ranking import by_size_and_chance, content_seed
@@ -35,5 +37,5 @@ class OpenCVSelectiveSearch(ProposalSource):
         else:
             search.switchToSingleStrategy(k=self.base_k, sigma=self.sigma)
         # The same set of boxes in every call, but in an order drawn from C rand(): rank them anew.
-        boxes = from_xywh(search.process())
+        boxes = from_xywh(np.asarray(search.process()))
         return Proposals(boxes[by_size_and_chance(boxes, content_seed(image.pixels))])

@@ -27,7 +27,9 @@ class SlidingWindow(ProposalSource):
         maximum=1.0,
     )
     aspect_ratios: tuple[float, ...] = option((1.0, 0.5, 2.0), help="width over height", minimum=0.05, maximum=20.0)
-    stride: float = option(0.25, help="step between windows, as a share of the window's side", minimum=0.05, maximum=1.0)
+    stride: float = option(
+        0.25, help="step between windows, as a share of the window's side", minimum=0.05, maximum=1.0
+    )
 
     def propose(self, image: Image) -> Proposals:
         short = min(image.height, image.width)

@@ -1,0 +1,271 @@
+"""What users get wrong: one line that says what, where and how to mend it, exit code 1 (2 for usage), nothing left."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import pytest
+from PIL import Image as Pillow
+
+from frcnn_cli.store.reader import StageFile
+from tests.conftest import assert_one_line_error, run_frcnn, same_datasets
+from tests.data.test_voc import write_voc
+
+
+@pytest.fixture(scope="module")
+def props(tmp_path_factory, voc):
+    path = tmp_path_factory.mktemp("props") / "props.h5"
+    windows = ("--source", "sliding-window", "--workers", 1)
+    assert run_frcnn("proposals", f"voc:{voc}", "--split", "trainval", "-o", path, *windows).code == 0
+    return path
+
+
+SMALL = ("--backbone", "small", "--weights", "none", "--short-side", "0", "--epochs", "1")
+
+
+def test_one_bad_image_does_not_lose_the_others(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(5):
+        Pillow.new("RGB", (30 + i, 40), (i, 90, 9)).save(images / f"{i}.png")
+    (images / "bad.jpg").write_bytes(b"not an image")
+    whole = (images / "0.png").read_bytes()
+    (images / "cut.png").write_bytes(whole[: len(whole) // 2])
+    ran = run_frcnn("proposals", images, "-o", tmp_path / "p.h5", "--source", "sliding-window", "--json")
+    assert ran.code == 1
+    assert "Traceback" not in ran.err
+    assert "2 of 7 images failed" in ran.err
+    assert {failure["image"] for failure in ran.json["failed"]} == {"bad.jpg", "cut.png"}
+    with StageFile(tmp_path / "p.h5") as file:
+        assert [image.key for image in file.images] == [f"{i}.png" for i in range(5)]
+
+
+def test_nothing_to_do(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert_one_line_error(run_frcnn("proposals", empty, "-o", tmp_path / "p.h5"), "empty", "holds no images")
+    ran = run_frcnn("proposals", tmp_path / "none.jpg", "-o", tmp_path / "p.h5")
+    assert_one_line_error(ran, "not one image could be done")
+    assert "none.jpg does not exist" in ran.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty"]
+
+
+def test_outputs_that_exist_or_cannot_be_written(tmp_path, photo, props):
+    assert_one_line_error(run_frcnn("proposals", photo, "-o", props), "exists already", "--force")
+    assert_one_line_error(run_frcnn("proposals", photo, "-o", photo / "p.h5"), "folder")
+    assert_one_line_error(run_frcnn("proposals", photo, "-o", tmp_path), "is a folder")
+    assert_one_line_error(run_frcnn("proposals", photo, "-o", "/proc/p.h5"), "/proc")
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        ("no option 'scale'", ["scale=1"]),
+        ("stride=far is not float", ["stride=far"]),
+        ("not KEY=VALUE", ["stride"]),
+        ("above 1.0", ["stride=2"]),
+    ],
+)
+def test_settings_are_checked_before_any_work(tmp_path, photo, words, settings):
+    pairs = [word for pair in settings for word in ("--set", pair)]
+    ran = run_frcnn("proposals", photo, "-o", tmp_path / "p.h5", "--source", "sliding-window", *pairs)
+    assert_one_line_error(ran, words, code=2)
+    assert not (tmp_path / "p.h5").exists()
+
+
+def test_an_unknown_source(tmp_path, photo):
+    ran = run_frcnn("proposals", photo, "-o", tmp_path / "p.h5", "--source", "magic")
+    assert_one_line_error(ran, "'magic'", "sliding-window")
+
+
+def test_debug_shows_the_traceback(tmp_path, photo):
+    ran = run_frcnn("proposals", photo, "-o", tmp_path / "p.h5", "--source", "magic", "--debug")
+    assert "Traceback" in ran.err
+
+
+def broken(props, tmp_path, how):
+    path = tmp_path / "broken.h5"
+    shutil.copy(props, path)
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:2000])
+    elif how == "not an HDF5 file":
+        path.write_bytes(b"x" * 5000)
+    else:
+        with h5py.File(path, "r+") as file:
+            file.attrs["format_version"] = "9.0"
+    return path
+
+
+@pytest.mark.parametrize("how", ["truncated", "not an HDF5 file", "newer frcnn"])
+def test_props_files_that_are_not_whole(tmp_path, voc, props, how):
+    path = broken(props, tmp_path, how)
+    ran = run_frcnn("train", "--data", f"voc:{voc}", "--props", path, "-o", tmp_path / "run", *SMALL)
+    assert_one_line_error(ran, "broken.h5", how)
+    assert not (tmp_path / "run").exists()
+    assert_one_line_error(run_frcnn("inspect", path), how)
+
+
+def test_props_of_other_images(tmp_path, voc, props):
+    ran = run_frcnn("train", "--data", f"voc:{voc}", "--split", "test", "--props", props, "-o", tmp_path / "r", *SMALL)
+    assert_one_line_error(ran, "lacks 6 of the 6 images")
+    changed = tmp_path / "voc"
+    shutil.copytree(voc, changed)
+    Pillow.new("RGB", (50, 50)).save(changed / "JPEGImages/0003.jpg")
+    ran = run_frcnn("recall", props, "--data", f"voc:{changed}", "--split", "trainval")
+    assert_one_line_error(ran, "'0003'", "another picture")
+
+
+def test_annotations_that_are_wrong(tmp_path):
+    folder = write_voc(tmp_path / "voc", {"a": [("cat", 5, 5, 30, 30)], "b": [("cat", 10, 10, 9, 20)], "c": []})
+    props = tmp_path / "p.h5"
+    windows = ("--source", "sliding-window", "--workers", 1)
+    assert run_frcnn("proposals", f"voc:{folder}", "--split", "train", "-o", props, *windows).code == 0
+    line = ("train", "--data", f"voc:{folder}", "--split", "train", "--props", props, "-o", tmp_path / "run", *SMALL)
+    assert_one_line_error(run_frcnn(*line), "b.xml: cat 10 10 9 20 has no area", "--bad-boxes fix")
+    fixed = run_frcnn(*line, "--bad-boxes", "fix")
+    assert fixed.code == 0, fixed.err
+    assert "left out 1 box" in fixed.err
+    write_voc(folder, {"a": [("cat", 0, 5, 30, 30)]})
+    ran = run_frcnn("recall", props, "--data", f"voc:{folder}", "--split", "train")
+    assert_one_line_error(ran, "a.xml: cat 0 5 30 30 reaches outside", "--bad-boxes fix")
+    (folder / "Annotations/a.xml").unlink()
+    ran = run_frcnn("recall", props, "--data", f"voc:{folder}", "--split", "train")
+    assert_one_line_error(ran, "image 'a' has no annotation")
+
+
+def test_a_data_set_that_is_not_there(tmp_path, props):
+    line = ("train", "--data", "voc", "--props", props)
+    ran = run_frcnn(*line, cwd=tmp_path, env={"FRCNN_DATA": ""})
+    assert_one_line_error(ran, "looked in data, data/VOCdevkit", "FRCNN_DATA")
+    assert_one_line_error(run_frcnn("recall", props, "--data", "coco:x"), "does not name a data set")
+
+
+def test_a_class_that_the_model_does_not_know(tmp_path, voc, props):
+    from tests.test_model import detector
+
+    from frcnn_cli.data.voc import read_voc
+
+    detector(classes=("disc", "square")).save(tmp_path / "model.safetensors")
+    image = read_voc(voc, "test").samples[0].ref.path
+    out = tmp_path / "d.h5"
+    found = run_frcnn("detect", image, "--model", tmp_path / "model.safetensors", "-o", out)
+    assert found.code == 0, found.err
+    ran = run_frcnn("eval", out, "--data", f"voc:{voc}")
+    assert_one_line_error(ran, "'star'", "does not know", "--classes disc,square")
+
+
+def test_a_gpu_that_is_absent(tmp_path, voc, props):
+    line = ("train", "--data", f"voc:{voc}", "--props", props, "-o", tmp_path / "r", *SMALL, "--device", "cuda:7")
+    assert_one_line_error(run_frcnn(*line), "no GPU 'cuda:7'", "--device cpu")
+
+
+def test_a_learning_rate_that_explodes(tmp_path, voc, props):
+    line = ("train", "--data", f"voc:{voc}", "--props", props, "-o", tmp_path / "r", *SMALL)
+    ran = run_frcnn(*line, "--lr", "1e6", "--checkpoint-every", "0.2", "--epochs", "8")
+    assert_one_line_error(ran, "at iteration", "lower learning rate")
+
+
+def test_weights_that_are_not_there(tmp_path, voc, props):
+    line = ("train", "--data", f"voc:{voc}", "--props", props, "-o", tmp_path / "r", "--backbone", "alexnet")
+    assert_one_line_error(run_frcnn(*line, "--weights", tmp_path / "none.pth"), "none.pth")
+
+
+def test_maps_of_another_model(tmp_path, photo):
+    from tests.test_model import detector
+
+    one, other = detector(), detector()
+    other.conv[0].weight.data += 1
+    one.save(tmp_path / "one.safetensors")
+    other.save(tmp_path / "other.safetensors")
+    line = ("features", photo, "--model", tmp_path / "one.safetensors", "-o", tmp_path / "f.h5")
+    assert run_frcnn(*line).code == 0
+    assert run_frcnn("proposals", photo, "-o", tmp_path / "p.h5").code == 0
+    line = ("score", tmp_path / "f.h5", "--props", tmp_path / "p.h5", "-o", tmp_path / "s.h5")
+    ran = run_frcnn(*line, "--model", tmp_path / "other.safetensors")
+    assert_one_line_error(ran, "computed with other conv layers")
+    ran = run_frcnn("score", tmp_path / "p.h5", *line[2:], "--model", tmp_path / "one.safetensors")
+    assert_one_line_error(ran, "is a proposals file, not a features file")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are POSIX")
+def test_a_disk_that_fills_up(tmp_path, voc):
+    """A limit on the file's size stands in for a full disk: the system refuses the write in the same way."""
+    line = ["proposals", f"voc:{voc}", "--split", "trainval", "-o", str(tmp_path / "p.h5"), "--source", "sliding-window"]
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"
+        "from frcnn_cli.cli import main; main(sys.argv[1:])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *line, "--workers", "1"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "error: no space left to write" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["p.h5.partial"]
+    again = run_frcnn(*line)
+    assert again.code == 0
+    assert "were finished by an earlier run" in again.err
+    whole = tmp_path / "whole.h5"
+    assert run_frcnn(*line[:5], whole, *line[6:]).code == 0
+    assert same_datasets(tmp_path / "p.h5", whole)
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "frcnn_cli", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_at_any_moment_and_run_again(tmp_path, voc):
+    """kill -9 while proposals are being computed; the same command ends in the same datasets."""
+    line = ("proposals", f"voc:{voc}", "--split", "trainval", "--workers", 2)
+    assert run_frcnn(*line, "-o", tmp_path / "whole.h5").code == 0
+    path = tmp_path / "p.h5"
+    for wait in (0.3, 0.9, 1.2, 1.5):
+        process = start(*line, "-o", path)
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+        assert not path.exists() or same_datasets(path, tmp_path / "whole.h5")
+        if path.exists():
+            path.unlink()
+    assert run_frcnn(*line, "-o", path).code == 0
+    assert same_datasets(path, tmp_path / "whole.h5")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.h5", "whole.h5"]
+
+
+def test_workers_end_with_their_parent(tmp_path, voc):
+    process = start("proposals", f"voc:{voc}", "--split", "trainval", "-o", tmp_path / "p.h5", "--workers", 2)
+    time.sleep(1.5)
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    process.kill()
+    process.wait()
+    time.sleep(1.5)
+    for pid in children.stdout.split():
+        state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True).stdout.strip()
+        assert state in ("", "Z"), f"worker {pid} outlives its parent"
+
+
+def test_ctrl_c_in_training_saves_and_says_how_to_go_on(tmp_path, voc, props):
+    run = tmp_path / "run"
+    common = ("--data", f"voc:{voc}", "--props", props, *SMALL[:-1], "6", "--background-iou", "0", "0.5")
+    process = start("train", *common, "-o", run)
+    deadline = time.monotonic() + 60
+    while not (run / "state.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("training was over before it could be stopped")
+    assert process.returncode == 130
+    assert f"frcnn train --resume -o {run}" in said
+    assert run_frcnn("train", "--resume", "-o", run).code == 0
+    assert run_frcnn("train", *common, "-o", tmp_path / "whole").code == 0
+    models = [(folder / "model.safetensors").read_bytes() for folder in (run, tmp_path / "whole")]
+    assert models[0] == models[1]

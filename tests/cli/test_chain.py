@@ -1,0 +1,168 @@
+"""The commands as users type them, on a small data set: every stage, its file, and that both ways agree."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from frcnn_cli.store.reader import StageFile
+from tests.conftest import assert_one_line_error, run_frcnn, same_datasets
+
+TRAINING = (
+    *("--backbone", "small", "--weights", "none", "--epochs", "3", "--lr", "0.01", "--short-side", "0"),
+    *("--background-iou", "0", "0.5"),
+)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory, voc):
+    """Everything once: proposals, a trained run, features, scores, detections."""
+    folder = tmp_path_factory.mktemp("work")
+    data = f"voc:{voc}"
+    for split in ("trainval", "test"):
+        ran = run_frcnn("proposals", data, "--split", split, "-o", folder / f"props-{split}.h5", "--json")
+        assert ran.code == 0, ran.err
+    for line in (
+        ("train", "--data", data, "--props", folder / "props-trainval.h5", "-o", folder / "run", *TRAINING),
+        ("features", data, "--split", "test", "--model", folder / "run", "-o", folder / "feats.h5"),
+        ("score", folder / "feats.h5", "--props", folder / "props-test.h5", "--model", folder / "run")
+        + ("-o", folder / "scores.h5"),
+        ("nms", folder / "scores.h5", "-o", folder / "dets.h5"),
+    ):
+        ran = run_frcnn(*line)
+        assert ran.code == 0, ran.err
+        assert "Traceback" not in ran.err
+        assert ran.out == ""  # notes go to stderr; results, where asked for, to stdout
+    return folder
+
+
+def test_eval_as_table_and_json(work, voc):
+    common = ("eval", work / "dets.h5", "--data", f"voc:{voc}", "--split", "test")
+    shown = run_frcnn(*common)
+    assert shown.code == 0
+    assert re.search(r"^\s*mean\s+\d\.\d{3}", shown.out, re.M)
+    by_area, by_points = run_frcnn(*common, "--json").json, run_frcnn(*common, "--metric", "voc07", "--json").json
+    assert 0 <= by_area["map"] <= 1
+    assert by_points["metric"] == "voc07"
+    assert set(by_area["classes"]) == {"disc", "square", "star", "triangle"}
+
+
+def test_detect_and_the_four_stages_give_the_same_boxes(work, voc):
+    out = work / "direct.h5"
+    ran = run_frcnn("detect", f"voc:{voc}", "--split", "test", "--model", work / "run", "-o", out, "--json")
+    assert ran.code == 0, ran.err
+    with StageFile(work / "dets.h5") as stages, StageFile(out) as direct:
+        assert stages.images == direct.images
+        assert stages.row_count > 0
+        for i in range(len(stages)):
+            for name in ("boxes", "scores", "labels"):
+                np.testing.assert_array_equal(stages[i][name], direct[i][name])
+    assert sum(len(image["detections"]) for image in ran.json["images"]) == direct_count(out)
+
+
+def direct_count(path):
+    with StageFile(path) as file:
+        return file.row_count
+
+
+def test_detect_finds_the_newest_run_and_says_where_the_picture_is(work, voc, tmp_path):
+    image = next((voc / "JPEGImages").iterdir())
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/mine").symlink_to(work / "run")
+    no_display = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    ran = run_frcnn("detect", image, "--show", "--min-score", "0.01", cwd=tmp_path, env=no_display)
+    assert ran.code == 0, ran.err
+    assert "model: runs/mine" in ran.err
+    assert f"the picture is in {image.stem}-detections.jpg" in ran.err
+    assert Pillow.open(tmp_path / f"{image.stem}-detections.jpg").size == Pillow.open(image).size
+    by_env = run_frcnn("detect", image, cwd=tmp_path, env={"FRCNN_MODEL": str(work / "run")})
+    assert by_env.code == 0
+    assert "newest" not in by_env.err
+
+
+def test_detect_without_a_model_explains_how_to_get_one(tmp_path, photo):
+    ran = run_frcnn("detect", photo, cwd=tmp_path, env={"FRCNN_MODEL": ""})
+    assert_one_line_error(ran, "no model named", "frcnn train --data")
+
+
+def test_detect_writes_pictures_and_never_over_old_ones(work, voc, tmp_path):
+    images = sorted((voc / "JPEGImages").iterdir())[:2]
+    line = ("detect", *images, "--model", work / "run", "-o", tmp_path / "pictures", "-q")
+    assert run_frcnn(*line).code == 0
+    assert {p.stem for p in (tmp_path / "pictures").iterdir()} == {p.stem for p in images}
+    assert_one_line_error(run_frcnn(*line), "exists already", "--force")
+    assert run_frcnn(*line, "--force").code == 0
+
+
+def test_another_source_on_the_command_line(work, voc):
+    image = next((voc / "JPEGImages").iterdir())
+    line = ("detect", image, "--model", work / "run", "--json")
+    windows = run_frcnn(*line, "--source", "sliding-window", "--set", "stride=0.5")
+    assert windows.code == 0, windows.err
+    assert windows.json != run_frcnn(*line).json
+    assert run_frcnn(*line, "--set", "stride=0.5").code == 2
+
+
+def test_recall_as_table_and_json(work, voc):
+    common = ("recall", work / "props-test.h5", "--data", f"voc:{voc}", "--split", "test")
+    shown = run_frcnn(*common)
+    assert shown.code == 0
+    assert "recall 0.5" in shown.out
+    lines = run_frcnn(*common, "--boxes", "1,50", "--json").json["recall"]
+    assert [line["count"] for line in lines] == [1, 50]
+    assert lines[0]["recall_50"] <= lines[1]["recall_50"]
+
+
+def test_inspect_tells_of_every_kind_of_file(work):
+    for name, words in (
+        ("props-test.h5", "opencv-selective-search"),
+        ("feats.h5", "features_id"),
+        ("scores.h5", "probabilities"),
+        ("dets.h5", "thresholds"),
+        ("run", "opencv-selective-search"),
+        ("run/model.safetensors", "stride 4"),
+    ):
+        ran = run_frcnn("inspect", work / name)
+        assert ran.code == 0, ran.err
+        assert words in ran.out
+        assert isinstance(run_frcnn("inspect", work / name, "--json").json, dict)
+
+
+def test_the_log_of_training_is_json_lines(work):
+    lines = [json.loads(line) for line in (work / "run/log.jsonl").read_text().splitlines()]
+    assert lines[-1]["iteration"] == lines[-1]["total"] == 15
+    assert {"loss", "foreground", "learning_rate", "images_per_second", "eta_seconds"} <= set(lines[-1])
+
+
+def test_a_run_is_not_overwritten(work, voc):
+    line = ("train", "--data", f"voc:{voc}", "--props", work / "props-trainval.h5", "-o", work / "run", *TRAINING)
+    assert_one_line_error(run_frcnn(*line), "exists already", "--resume", "--force")
+
+
+def test_a_finished_run_has_nothing_to_resume(work):
+    ran = run_frcnn("train", "--resume", "-o", work / "run")
+    assert ran.code == 0, ran.err
+    assert "is finished" in ran.err
+    changed = run_frcnn("train", "--resume", "-o", work / "run", "--lr", "0.5")
+    assert changed.code == 2
+    assert "--lr 0.5 differs from the run's own 0.01" in changed.err
+
+
+def test_a_folder_of_images_joins_with_the_data_set(work, voc, tmp_path):
+    """Keys differ (0000.jpg, 0000); the pictures are the same."""
+    props = tmp_path / "p.h5"
+    assert run_frcnn("proposals", voc / "JPEGImages", "-o", props, "--workers", 1).code == 0
+    by_folder, by_data = (
+        run_frcnn("recall", path, "--data", f"voc:{voc}", "--split", "test", "--json").json["recall"]
+        for path in (props, work / "props-test.h5")
+    )
+    assert by_folder == by_data
+
+
+def test_the_number_of_workers_changes_nothing(voc, tmp_path):
+    for workers in (1, 3):
+        line = ("proposals", f"voc:{voc}", "--split", "test", "-o", tmp_path / f"{workers}.h5", "--workers", workers)
+        assert run_frcnn(*line).code == 0
+    assert same_datasets(tmp_path / "1.h5", tmp_path / "3.h5")
