@@ -33,21 +33,28 @@ class Command(click.Command):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
-        except KeyboardInterrupt:
-            message, code = "interrupted; run the same command again to go on from here", 130
-        except SomeFailed:
-            message, code = "", 1
-        except FrcnnError as error:
-            message, code = f"error: {error}", error.exit_code
-        except OSError as error:
-            message, code = f"error: {explain_os_error(error)}", 1
-        except MemoryError:
-            message, code = "error: out of memory. Use smaller images, fewer workers or fewer boxes.", 1
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
+            message, code = _told(error)
+            if debug:
+                traceback.print_exception(error)
+            if message:
+                click.echo(message, err=True)
+            return ctx.exit(code)
+
+
+def _told(error: BaseException) -> tuple[str, int]:
+    """The line for an error, and the exit code."""
+    match error:
+        case KeyboardInterrupt():
+            return "interrupted; run the same command again to go on from here", 130
+        case SomeFailed():
+            return "", 1
+        case FrcnnError():
+            return f"error: {error}", error.exit_code
+        case OSError():
+            return f"error: {explain_os_error(error)}", 1
+        case MemoryError():
+            return "error: out of memory. Use smaller images, fewer workers or fewer boxes.", 1
+        case _:
             what = " ".join(f"{type(error).__name__}: {error}".split())
-            message, code = f"internal error: {what}. Run again with --debug and report what it prints.", 1
-        if debug:
-            traceback.print_exc()
-        if message:
-            click.echo(message, err=True)
-        return ctx.exit(code)
+            return f"internal error: {what}. Run again with --debug and report what it prints.", 1

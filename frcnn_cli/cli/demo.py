@@ -28,7 +28,7 @@ _TRAINING = (
 def command(display: Display, output: Path, force: bool) -> None:
     """See it all work, in three minutes: makes a data set, then runs the real commands one after the other.
 
-    Ends with the AP table, and pictures of detections in DIR/pictures.
+    Ends with the AP table, and pictures of detections (DIR/detections.jpg).
 
     \b
     frcnn demo
@@ -64,8 +64,18 @@ def command(display: Display, output: Path, force: bool) -> None:
             test = (data / "ImageSets" / "Main" / "test.txt").read_text().split()
             (output / "some.txt").write_text("".join(f"data/JPEGImages/{key}.jpg\n" for key in test[:8]))
         _run(display, line)
-    display.result(f"\nAll of it took {(time.perf_counter() - started) / 60:.1f} min. The files are in {output};")
-    display.result(f"look at {output}/pictures, or try: frcnn inspect {output}/scores.h5")
+    _sheet(output / "pictures", output / "detections.jpg")
+    display.result(f"\nAll of it took {(time.perf_counter() - started) / 60:.1f} min. The files are in {output}:")
+    display.result(f"look at {output}/detections.jpg, or try: frcnn inspect {output}/scores.h5")
+
+
+def _sheet(folder: Path, path: Path) -> None:
+    """One picture of all pictures in a folder."""
+    from frcnn_cli.data.decode import read_image
+    from frcnn_cli.detections.draw import contact_sheet, save_picture
+
+    pictures = [read_image(file).pixels for file in sorted(folder.rglob("*.jpg"))]
+    save_picture(contact_sheet(pictures, columns=4), path)
 
 
 def _run(display: Display, line: str) -> None:

@@ -46,6 +46,22 @@ def draw(pixels: NDArray[np.uint8], detections: Detections, classes: Sequence[st
     return np.asarray(picture)
 
 
+def contact_sheet(pictures: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
+    """Pictures side by side in cells of one size, row by row, on white.
+
+    Args:
+        pictures: each uint8 [h, w, 3].
+    """
+    height, width = (max(picture.shape[axis] for picture in pictures) + 6 for axis in (0, 1))
+    rows = -(-len(pictures) // columns)
+    sheet = np.full((rows * height, columns * width, 3), 255, np.uint8)
+    for i, picture in enumerate(pictures):
+        top = i // columns * height + (height - picture.shape[0]) // 2
+        left = i % columns * width + (width - picture.shape[1]) // 2
+        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return sheet
+
+
 def class_colour(label: int, count: int) -> tuple[int, int, int]:
     """A colour for each class, spread around the colour wheel."""
     r, g, b = colorsys.hsv_to_rgb(label / max(count, 1), 0.85, 0.95)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as Pillow
 
 from frcnn_cli.store.reader import StageFile
-from tests.conftest import assert_one_line_error, run_frcnn, same_datasets
+from tests.conftest import assert_one_line_error, run_frcnn, run_process, same_datasets
 
 TRAINING = (
     *("--backbone", "small", "--weights", "none", "--epochs", "3", "--lr", "0.01", "--short-side", "0"),
@@ -31,7 +31,7 @@ def work(tmp_path_factory, voc):
         + ("-o", folder / "scores.h5"),
         ("nms", folder / "scores.h5", "-o", folder / "dets.h5"),
     ):
-        ran = run_frcnn(*line)
+        ran = run_process(*line)
         assert ran.code == 0, ran.err
         assert "Traceback" not in ran.err
         assert ran.out == ""  # notes go to stderr; results, where asked for, to stdout

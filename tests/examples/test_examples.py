@@ -1,0 +1,26 @@
+"""Every example runs."""
+
+import subprocess
+import sys
+
+from PIL import Image as Pillow
+
+from tests.conftest import ROOT
+from tests.test_model import detector, picture
+
+
+def test_library(tmp_path):
+    detector().save(tmp_path / "model.safetensors")
+    Pillow.fromarray(picture().pixels).save(tmp_path / "a.png")
+    line = [sys.executable, str(ROOT / "examples/library.py"), str(tmp_path), str(tmp_path / "a.png")]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "proposals, a map of" in done.stdout
+
+
+def test_bccd_script_names_its_usage():
+    """Its hour of training is not for a test; its commands are those of `tests/cli/test_chain.py`."""
+    done = subprocess.run(["bash", str(ROOT / "examples/bccd.sh")], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "usage: examples/bccd.sh DATA [WORK]" in done.stderr
+    assert subprocess.run(["bash", "-n", str(ROOT / "examples/bccd.sh")]).returncode == 0
