@@ -53,6 +53,8 @@ def _told(error: BaseException) -> tuple[str, int]:
             return f"error: {error}", error.exit_code
         case OSError():
             return f"error: {explain_os_error(error)}", 1
+        case ImportError() if ".so" in str(error):
+            return f"error: a system library is missing ({error}). On Debian: apt install libgl1 libglib2.0-0.", 1
         case MemoryError():
             return "error: out of memory. Use smaller images, fewer workers or fewer boxes.", 1
         case _:

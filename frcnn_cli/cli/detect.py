@@ -65,7 +65,7 @@ def command(
     frcnn detect @list.txt --model runs/my -o dets.h5 --min-score 0.5 --json
     """
     from frcnn_cli.cli.reading import read_ahead
-    from frcnn_cli.detections.columns import to_columns
+    from frcnn_cli.detections.columns import from_columns, to_columns
     from frcnn_cli.detections.nms import Thresholds
     from frcnn_cli.errors import FrcnnError
     from frcnn_cli.model import Detector
@@ -101,13 +101,17 @@ def command(
             try:
                 if isinstance(image, FrcnnError):
                     raise image
-                proposals = propose(image, proposer, detector.limits)
-                detections = detector.detect(image, proposals.boxes, thresholds, dtype)
+                done = out is not None and out.is_done(image.record)
+                if out is not None and done:
+                    detections = from_columns(out.read(ref.key))
+                else:
+                    proposals = propose(image, proposer, detector.limits)
+                    detections = detector.detect(image, proposals.boxes, thresholds, dtype)
             except FrcnnError as error:
                 failures.add(ref.key, error)
             else:
                 found.append((ref.key, detections))
-                if out is not None:
+                if out is not None and not done:
                     out.add(image.record, to_columns(detections))
                 pictures.add(image, detections, classes)
             bar.advance()

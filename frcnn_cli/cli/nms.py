@@ -43,7 +43,6 @@ def command(
     from frcnn_cli.store.writer import StageWriter
 
     thresholds = Thresholds(iou, min_score, max_per_image)
-    found = 0
     with StageFile(scores, SCORES) as file:
         provenance = {
             "classes": file.provenance["classes"],
@@ -52,12 +51,15 @@ def command(
         }
         with StageWriter(output, DETECTIONS, provenance, force) as out:
             with display.progress("nms", len(file)) as bar:
-                for image, arrays in file:
-                    detections = detect(arrays["probabilities"], arrays["boxes"], thresholds)
-                    out.add(image, to_columns(detections))
-                    found += len(detections)
+                for i, image in enumerate(file.images):
+                    if not out.is_done(image):
+                        arrays = file[i]
+                        detections = detect(arrays["probabilities"], arrays["boxes"], thresholds)
+                        out.add(image, to_columns(detections))
                     bar.advance()
             written = out.finish()
+    with StageFile(output, DETECTIONS) as made:
+        found = made.row_count
     if as_json:
         display.json({"output": str(output), "images": written, "detections": found})
     else:

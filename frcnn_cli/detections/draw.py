@@ -85,9 +85,10 @@ def has_display() -> bool:
 
 def show(pixels: NDArray[np.uint8], title: str) -> None:
     """Opens a window and waits until a key is pressed or it is closed."""
+    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")  # OpenCV's Qt complains of fonts it does not need
     import cv2
 
-    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
     cv2.resizeWindow(title, min(pixels.shape[1], 1600), min(pixels.shape[0], 900))
     cv2.imshow(title, pixels[..., ::-1])
     while cv2.waitKey(50) < 0 and cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1:

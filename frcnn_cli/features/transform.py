@@ -11,6 +11,7 @@ from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1, as torchvision's weights were trained with
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_LEAST_SIDE = 64  # pixels; below that, the conv layers of some backbones have nothing left to work on
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class ImageTransform:
     def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Tensor, float]:
         """uint8 [H, W, 3] RGB -> float32 [3, h, w] and the scale.
 
-        Normalised before it is resized (bilinear, no smoothing), in the order of the authors' code.
+        Normalised before it is resized (bilinear, no smoothing), in the order of the authors' code. An image that is
+        still very narrow or low is padded with zeros, to the right and below.
         """
         import cv2
 
@@ -48,4 +50,7 @@ class ImageTransform:
         if scale != 1.0:
             size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
             values = cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
+        padding = [(0, max(0, _LEAST_SIDE - side)) for side in values.shape[:2]]
+        if any(after for _, after in padding):
+            values = np.pad(values, [*padding, (0, 0)])
         return torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1), scale

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from frcnn_cli import __version__
 from frcnn_cli.errors import FrcnnError, ImageError, OutputExistsError, explain_os_error
@@ -59,7 +60,7 @@ class StageWriter:
             raise explain_os_error(error, path.parent) from None
         identity = {"format": fmt.name, "version": list(FORMAT_VERSION), "provenance": self.provenance}
         self._journal = Journal(path.with_name(path.name + ".partial"), identity)
-        self._asked: set[str] | None = None
+        self._asked: set[str] = set()  # what this run wants in the file; more may lie in the journal
 
     @property
     def discarded(self) -> bool:
@@ -69,7 +70,6 @@ class StageWriter:
     def missing(self, refs: Iterable[ImageRef], digest: Callable[[Path], str]) -> list[ImageRef]:
         """The images still to do: those not finished by an earlier run, or whose file has changed since."""
         todo = []
-        self._asked = set()
         for ref in refs:
             self._asked.add(ref.key)
             done = self._journal.record_of(ref.key)
@@ -85,13 +85,15 @@ class StageWriter:
 
     def is_done(self, image: ImageRecord) -> bool:
         """Whether an earlier run finished exactly this image; for stages that read from files of ours."""
-        if self._asked is None:
-            self._asked = set()
         self._asked.add(image.key)
         if self._journal.record_of(image.key) == image:
             return True
         self._journal.forget(image.key)
         return False
+
+    def read(self, key: str) -> dict[str, NDArray[Any]]:
+        """The arrays of an image that is done."""
+        return self._journal.read(key)
 
     def add(self, image: ImageRecord, arrays: Arrays) -> None:
         """Keeps one finished image: every ragged column's rows, and every per-image column's value.
@@ -114,6 +116,7 @@ class StageWriter:
             array = arrays[name] if name in self.format.ragged else arrays[name][None]
             if not column.accepts(array):
                 raise ValueError(f"{name} of {image.key}: {array.dtype} {list(array.shape)} does not fit {column}")
+        self._asked.add(image.key)
         self._journal.write(image, arrays)
 
     def finish(self) -> int:
@@ -122,10 +125,9 @@ class StageWriter:
         Raises:
             FrcnnError: no image was finished, or there is no room; the journal stays, so nothing is lost.
         """
-        if self._asked is not None:
-            for image in self._journal.images:
-                if image.key not in self._asked:
-                    self._journal.forget(image.key)
+        for image in self._journal.images:
+            if image.key not in self._asked:
+                self._journal.forget(image.key)
         images = self._journal.images
         if not images:
             self._journal.remove()

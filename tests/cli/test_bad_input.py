@@ -145,9 +145,8 @@ def test_a_data_set_that_is_not_there(tmp_path, props):
 
 
 def test_a_class_that_the_model_does_not_know(tmp_path, voc, props):
-    from tests.test_model import detector
-
     from frcnn_cli.data.voc import read_voc
+    from tests.test_model import detector
 
     detector(classes=("disc", "square")).save(tmp_path / "model.safetensors")
     image = read_voc(voc, "test").samples[0].ref.path
@@ -194,7 +193,16 @@ def test_maps_of_another_model(tmp_path, photo):
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are POSIX")
 def test_a_disk_that_fills_up(tmp_path, voc):
     """A limit on the file's size stands in for a full disk: the system refuses the write in the same way."""
-    line = ["proposals", f"voc:{voc}", "--split", "trainval", "-o", str(tmp_path / "p.h5"), "--source", "sliding-window"]
+    line = [
+        "proposals",
+        f"voc:{voc}",
+        "--split",
+        "trainval",
+        "-o",
+        str(tmp_path / "p.h5"),
+        "--source",
+        "sliding-window",
+    ]
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"

@@ -27,8 +27,10 @@ def work(tmp_path_factory, voc):
     for line in (
         ("train", "--data", data, "--props", folder / "props-trainval.h5", "-o", folder / "run", *TRAINING),
         ("features", data, "--split", "test", "--model", folder / "run", "-o", folder / "feats.h5"),
-        ("score", folder / "feats.h5", "--props", folder / "props-test.h5", "--model", folder / "run")
-        + ("-o", folder / "scores.h5"),
+        (
+            *("score", folder / "feats.h5", "--props", folder / "props-test.h5", "--model", folder / "run"),
+            *("-o", folder / "scores.h5"),
+        ),
         ("nms", folder / "scores.h5", "-o", folder / "dets.h5"),
     ):
         ran = run_process(*line)

@@ -47,7 +47,8 @@ def test_help_is_light():
 def test_stages_without_a_network_do_not_import_torch(tmp_path, photo):
     code = (
         "import sys\nfrom frcnn_cli.cli import main\n"
-        f"main(['proposals', {str(photo)!r}, '-o', {str(tmp_path / 'p.h5')!r}, '--workers', '1'], standalone_mode=False)\n"
+        f"line = ['proposals', {str(photo)!r}, '-o', {str(tmp_path / 'p.h5')!r}, '--workers', '1']\n"
+        "main(line, standalone_mode=False)\n"
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -65,3 +66,10 @@ def test_usage_errors_are_2():
         ran = run_frcnn(*arguments)
         assert ran.code == 2
         assert "Traceback" not in ran.err
+
+
+def test_the_choices_of_train_are_the_backbones_there_are():
+    from frcnn_cli.features.backbones import BACKBONES
+
+    (option,) = [p for p in command("train").params if p.name == "backbone"]
+    assert list(option.type.choices) == list(BACKBONES)

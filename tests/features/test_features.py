@@ -26,9 +26,9 @@ def test_the_long_side_binds():
 
 def test_normalisation_and_resizing():
     pixels = np.full((30, 40, 3), (124, 116, 104), np.uint8)
-    tensor, scale = ImageTransform(short_side=60, long_side=100)(pixels)
-    assert tensor.shape == (3, 60, 80)
-    assert scale == 2
+    tensor, scale = ImageTransform(short_side=90, long_side=150)(pixels)
+    assert tensor.shape == (3, 90, 120)
+    assert scale == 3
     assert tensor.dtype == torch.float32
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     expected = (np.array([124, 116, 104]) / 255 - mean) / std
@@ -36,12 +36,24 @@ def test_normalisation_and_resizing():
 
 
 def test_images_at_their_own_size_down_to_one_pixel():
-    for shape in ((1, 1, 3), (3, 500, 3)):
-        tensor, scale = ImageTransform(short_side=0)(np.zeros(shape, np.uint8))
-        assert tensor.shape == (3, *shape[:2])
+    for shape in ((1, 1, 3), (3, 500, 3), (100, 90, 3)):
+        tensor, scale = ImageTransform(short_side=0)(np.full(shape, 255, np.uint8))
         assert scale == 1
+        height, width = shape[:2]
+        assert tensor.shape == (3, max(height, 64), max(width, 64))
+        assert (tensor[:, :height, :width] > 1).all()
+        assert tensor[:, height:].abs().sum() == tensor[:, :, width:].abs().sum() == 0
     tensor, _ = ImageTransform()(np.zeros((1, 5000, 3), np.uint8))
-    assert tensor.shape == (3, 1, 1000)
+    assert tensor.shape == (3, 64, 1000)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 2000, 3), (2000, 3, 3)])
+def test_extreme_images_pass_every_backbone(name, shape):
+    for transform in (ImageTransform(short_side=0), ImageTransform(short_side=128, long_side=200)):
+        tensor, _ = transform(np.zeros(shape, np.uint8))
+        with torch.inference_mode():
+            assert min(build(name).conv(tensor[None]).shape[2:]) >= 1
 
 
 @pytest.mark.parametrize("name", BACKBONES)

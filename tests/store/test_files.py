@@ -150,6 +150,17 @@ def test_images_that_are_no_longer_asked_for_are_left_out(tmp_path):
         assert [image.key for image in file.images] == [IMAGES[2].key, IMAGES[3].key]
 
 
+def test_what_an_earlier_run_of_other_images_left_is_not_mixed_in(tmp_path):
+    stop_after(tmp_path / "p.h5", 2)
+    with StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE) as out:
+        assert out.is_done(IMAGES[1])
+        np.testing.assert_array_equal(out.read(IMAGES[1].key)["boxes"], BOXES[1])
+        out.add(IMAGES[3], {"boxes": BOXES[3]})
+        out.finish()
+    with StageFile(tmp_path / "p.h5") as file:
+        assert file.images == [IMAGES[1], IMAGES[3]]
+
+
 def test_other_options_begin_anew(tmp_path):
     stop_after(tmp_path / "p.h5", 3, {"max_boxes": 7})
     with StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE) as out:
