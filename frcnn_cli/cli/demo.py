@@ -26,9 +26,9 @@ _TRAINING = (
 @click.option("--force", is_flag=True, help="Begin anew if the folder exists.")
 @click.pass_obj
 def command(display: Display, output: Path, force: bool) -> None:
-    """See it all work, in three minutes: makes a data set, then runs the real commands one after the other.
+    """See it all work, in three minutes.
 
-    Ends with the AP table, and pictures of detections (DIR/detections.jpg).
+    Makes a small data set, then runs the real commands on it, one after the other. Ends with the AP table, and pictures of detections (DIR/detections.jpg).
 
     \b
     frcnn demo

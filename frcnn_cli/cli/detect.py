@@ -54,7 +54,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Detect objects: proposals, features, scores and suppression in memory.
+    """Detect objects in images: all stages in one go, in memory.
 
     Proposals are those of the source that the model was trained with, unless --source names another. The detections
     are the same as those of the commands proposals, features, score and nms.

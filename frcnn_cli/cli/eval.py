@@ -42,7 +42,7 @@ def command(
     bad_boxes: str,
     as_json: bool,
 ) -> None:
-    """Average precision of DETS, of each class and the mean, as PASCAL VOC counts it.
+    """Average precision of DETS, as PASCAL VOC counts it.
 
     \b
     frcnn eval dets.h5 --data voc:VOCdevkit/VOC2007 --split test

@@ -34,10 +34,10 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Compute conv maps: one pass an image, resized and normalised as the model says.
+    """Compute conv maps: one pass an image.
 
-    Images are decoded on threads while the network computes. Stopped at any moment, the same command goes on where it
-    was.
+    Images are resized and normalised as the model says, and decoded on threads while the network computes. Stopped at
+    any moment, the same command goes on where it was.
 
     \b
     frcnn features images/ --model runs/my -o feats.h5

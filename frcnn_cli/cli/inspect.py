@@ -18,7 +18,9 @@ from frcnn_cli.cli.display import Display
 @options.as_json
 @click.pass_obj
 def command(display: Display, file: Path, as_json: bool) -> None:
-    """Tell what FILE holds and how it was made: a stage's .h5, an unfinished .partial, a model, a run's folder.
+    """Tell what FILE holds and how it was made.
+
+    FILE is a stage's .h5, an unfinished .partial, a model, or a run's folder.
 
     \b
     frcnn inspect props.h5

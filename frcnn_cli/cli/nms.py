@@ -30,7 +30,9 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Turn SCORES into detections: threshold, non-maximum suppression of each class, the best of each image.
+    """Turn SCORES into detections.
+
+    A threshold on the score, non-maximum suppression of each class on its own, then the best of each image.
 
     \b
     frcnn nms scores.h5 -o dets.h5

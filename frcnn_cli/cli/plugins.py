@@ -16,7 +16,7 @@ from frcnn_cli.cli.display import Display
 @options.as_json
 @click.pass_obj
 def command(display: Display, name: str | None, as_json: bool) -> None:
-    """List proposal sources and where they come from, or show the options of one.
+    """List proposal sources, or show the options of one.
 
     Plugins that could not be loaded are listed with the reason.
 

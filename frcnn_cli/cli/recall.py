@@ -33,7 +33,7 @@ def command(
     bad_boxes: str,
     as_json: bool,
 ) -> None:
-    """How many objects the proposals of PROPS cover, against the number of boxes kept.
+    """Share of objects that PROPS covers, by number of boxes kept.
 
     recall: share of objects that some box covers with at least that IoU. ABO: average best overlap.
 

@@ -31,7 +31,9 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Score proposals: RoI pooling on the cached maps of FEATS, class probabilities, refined boxes.
+    """Score proposals by RoI pooling on the conv maps of FEATS.
+
+    Every proposal gets a probability for each class and the background, and a refined box for each class.
 
     \b
     frcnn score feats.h5 --props props.h5 --model runs/my -o scores.h5

@@ -156,7 +156,7 @@ class StageWriter:
         free = shutil.disk_usage(self.path.parent).free
         if needed > free:
             raise FrcnnError(
-                f"{self.path} needs about {needed / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB left",
+                f"{self.path} needs about {needed / 1e6:,.1f} MB and the disk has {free / 1e6:,.1f} MB left",
                 "Free some disk space and run the same command again; all images are finished and kept",
             )
 
