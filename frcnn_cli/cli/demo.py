@@ -28,7 +28,8 @@ _TRAINING = (
 def command(display: Display, output: Path, force: bool) -> None:
     """See it all work, in three minutes.
 
-    Makes a small data set, then runs the real commands on it, one after the other. Ends with the AP table, and pictures of detections (DIR/detections.jpg).
+    Makes a small data set, then runs the real commands on it, one after the other. Ends with the AP table, and
+    pictures of detections (DIR/detections.jpg).
 
     \b
     frcnn demo
