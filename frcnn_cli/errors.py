@@ -40,6 +40,10 @@ class ImageError(FrcnnError):
     """One image cannot be read. A stage names it, goes on with the rest, and exits with 1 at the end."""
 
 
+class FeatureError(FrcnnError):
+    """The conv map of one image cannot be kept. Like an ImageError, it is that image's alone."""
+
+
 class DataError(FrcnnError):
     """A data set's files are missing or contradict themselves."""
 

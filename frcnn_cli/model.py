@@ -23,7 +23,7 @@ from frcnn_cli.annotations import Detections
 from frcnn_cli.boxes import Boxes, as_boxes
 from frcnn_cli.detections.nms import Thresholds
 from frcnn_cli.detections.nms import detect as detections_from_scores
-from frcnn_cli.errors import FileFormatError, FrcnnError, SourceError, explain_os_error
+from frcnn_cli.errors import FeatureError, FileFormatError, FrcnnError, SourceError, explain_os_error
 from frcnn_cli.features.backbones import BACKBONES, Backbone
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image
@@ -46,12 +46,25 @@ class ModelConfig:
 
     `proposals` describes the boxes that the model was trained with: the source (name, version, options), `max_boxes`
     and `min_size`, as `frcnn proposals` records them.
+
+    Raises:
+        ValueError: an unknown backbone, no classes, or proposals that are not described so.
     """
 
     backbone: str
     classes: tuple[str, ...]
     transform: ImageTransform
     proposals: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"unknown backbone {self.backbone!r}")
+        if not self.classes:
+            raise ValueError("no classes")
+        if not {"source", "max_boxes", "min_size"} <= set(self.proposals):
+            raise ValueError("the proposals are not told")
+        if not {"name", "version", "options"} <= set(self.proposals["source"]):
+            raise ValueError("the proposals' source is not told")
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -65,11 +78,9 @@ class ModelConfig:
             if len(transform[name]) != 3:
                 raise ValueError(f"{name} has {len(transform[name])} values")
         classes = tuple(str(name) for name in values["classes"])
-        if values["backbone"] not in BACKBONES:
-            raise ValueError(f"unknown backbone {values['backbone']!r}")
-        if not classes or not isinstance(values["proposals"], dict):
-            raise ValueError("no classes, or no proposals")
-        return cls(values["backbone"], classes, ImageTransform(**transform), values["proposals"])
+        proposals = dict(values["proposals"])
+        proposals |= {"max_boxes": int(proposals["max_boxes"]), "min_size": float(proposals["min_size"])}
+        return cls(str(values["backbone"]), classes, ImageTransform(**transform), proposals)
 
 
 class Detector(nn.Module):
@@ -121,17 +132,14 @@ class Detector(nn.Module):
             [1, C, h, w] on the model's device, and the scale in resized pixels per original pixel.
 
         Raises:
-            FrcnnError: a value of the map does not fit float16.
+            FeatureError: a value of the map does not fit float16.
         """
         pixels, scale = self.config.transform(image.pixels)
         features: Tensor = self.conv(pixels[None].to(self.device)).to(FEATURE_DTYPES[dtype])
         if not bool(torch.isfinite(features).all()):
-            raise FrcnnError(
-                f"the conv map of {image.key} overflows {dtype}"
-                if dtype == "float16"
-                else f"the conv map of {image.key} holds NaN or infinity",
-                "Add --dtype float32" if dtype == "float16" else "Train the model anew with a lower learning rate",
-            )
+            if dtype == "float16":
+                raise FeatureError(f"the conv map of {image.key} overflows float16", "Add --dtype float32")
+            raise FeatureError(f"the conv map of {image.key} holds NaN", "Train anew with a lower learning rate")
         return features, scale
 
     def score(self, features: Tensor, boxes: Boxes, scale: float, height: int, width: int) -> Scores:
@@ -161,7 +169,7 @@ class Detector(nn.Module):
     @property
     def limits(self) -> Limits:
         """How many proposals, and how large, the model was trained with."""
-        return Limits(int(self.config.proposals["max_boxes"]), float(self.config.proposals["min_size"]))
+        return Limits(self.config.proposals["max_boxes"], self.config.proposals["min_size"])
 
     def source(self) -> ProposalSource:
         """The proposal source that the model was trained with.
@@ -199,9 +207,9 @@ class Detector(nn.Module):
             path = path / MODEL_FILE
         device = choose_device(str(device))
         metadata, tensors = load_safely(path, _METADATA_KEY)
-        if int(metadata.get("version", 0)) > MODEL_VERSION:
-            raise FileFormatError(f"{path} was written by a newer frcnn", "Upgrade frcnn-cli")
         try:
+            if int(metadata["version"]) > MODEL_VERSION:
+                raise FileFormatError(f"{path} was written by a newer frcnn", "Upgrade frcnn-cli")
             config = ModelConfig.from_json(metadata["config"])
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"{path} has a damaged description ({error})", "Train it again") from None
@@ -219,7 +227,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise FrcnnError(f"{name!r} is not a device", "Write auto, cpu, cuda or cuda:N") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise FrcnnError(f"{name!r} is not a device that frcnn runs on", "Write auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise FrcnnError(f"there is no GPU {name!r} on this machine", "Write --device cpu, or --device auto")
     return device
@@ -242,7 +252,7 @@ def check_tensors(wanted: dict[str, Tensor], have: dict[str, Tensor], path: Path
 
 def save_safely(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Writes a safetensors file under another name and renames it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary, metadata)

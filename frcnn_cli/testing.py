@@ -29,8 +29,10 @@ def check_proposal_source(source: ProposalSource) -> None:
             that cannot be sent to a worker process.
     """
     _check_declaration(source)
-    for image in test_images():
-        _check_on(source, image)
+    source.prepare()
+    found = [(image, _check_on(source, image)) for image in test_images()]
+    scored = {proposals.scores is not None for _, proposals in found if len(proposals.boxes)}
+    assert len(scored) < 2, f"source {source.name!r} gives scores for some images and none for others"
 
 
 def test_images() -> Iterator[Image]:
@@ -73,7 +75,7 @@ def _check_declaration(source: ProposalSource) -> None:
     assert copied == source, f"{source} changes when pickled, so it cannot go to a worker process"
 
 
-def _check_on(source: ProposalSource, image: Image) -> None:
+def _check_on(source: ProposalSource, image: Image) -> Proposals:
     where = f"source {source.name!r} on {image.key}"
     # A source may be handed pixels that can be written to (a caller's own array): it must leave them alone.
     pixels = image.pixels.copy()
@@ -94,6 +96,7 @@ def _check_on(source: ProposalSource, image: Image) -> None:
     except Exception as error:
         raise AssertionError(f"{where}: {error}") from error
     assert _equal(first, second), f"{where}: two calls gave different results"
+    return first
 
 
 def _equal(a: Proposals, b: Proposals) -> bool:

@@ -101,6 +101,10 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, change, words):
         (lambda d: d.update(version=2), "newer frcnn"),
         (lambda d: d["config"].update(backbone="resnet9000"), "unknown backbone"),
         (lambda d: d["config"].pop("classes"), "damaged description"),
+        (lambda d: d.update(version="abc"), "damaged description"),
+        (lambda d: d["config"].update(proposals={}), "damaged description"),
+        (lambda d: d["config"]["transform"].update(short_side="x"), "short_side is 'x'"),
+        (lambda d: d["config"]["transform"].update(short_side=10**7), "short_side is 10000000"),
         (lambda d: d["config"].update(classes=[]), "no classes"),
         (lambda d: d["config"].update(classes=["a"]), "cls_score"),
         (lambda d: d["config"]["transform"].update(mean=[1]), "mean has 1 values"),
@@ -132,5 +136,7 @@ def test_devices():
     assert choose_device("auto").type in ("cpu", "cuda")
     with pytest.raises(FrcnnError, match="not a device"):
         choose_device("toaster")
+    with pytest.raises(FrcnnError, match="not a device that frcnn runs on"):
+        choose_device("meta")
     with pytest.raises(FrcnnError, match="there is no GPU 'cuda:99'"):
         choose_device("cuda:99")

@@ -55,6 +55,8 @@ def _told(error: BaseException) -> tuple[str, int]:
             return f"error: {explain_os_error(error)}", 1
         case ImportError() if ".so" in str(error):
             return f"error: a system library is missing ({error}). On Debian: apt install libgl1 libglib2.0-0.", 1
+        case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
+            return "error: the GPU is out of memory. Use smaller images or batches, or --device cpu.", 1
         case MemoryError():
             return "error: out of memory. Use smaller images, fewer workers or fewer boxes.", 1
         case _:

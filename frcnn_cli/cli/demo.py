@@ -49,21 +49,23 @@ def command(display: Display, output: Path, force: bool) -> None:
     display.result(f"Making a data set in VOC layout: {data} ({', '.join(CLASSES)})")
     make_dataset(data)
     spec = f"voc:{data}"
-    run = output / "run"
+    run = str(output / "run")
+    props, props_test, feats, scores, dets = (
+        str(output / f"{name}.h5") for name in ("props", "props-test", "feats", "scores", "dets")
+    )
+    test = (data / "ImageSets" / "Main" / "test.txt").read_text().split()
+    (output / "some.txt").write_text("".join(f"data/JPEGImages/{key}.jpg\n" for key in test[:8]))
     for line in (
-        f"proposals {spec} --split trainval -o {output}/props.h5",
-        f"proposals {spec} --split test -o {output}/props-test.h5",
-        f"recall {output}/props-test.h5 --data {spec} --split test",
-        f"train --data {spec} --props {output}/props.h5 -o {run} {_TRAINING}",
-        f"features {spec} --split test --model {run} -o {output}/feats.h5",
-        f"score {output}/feats.h5 --props {output}/props-test.h5 --model {run} -o {output}/scores.h5",
-        f"nms {output}/scores.h5 -o {output}/dets.h5",
-        f"eval {output}/dets.h5 --data {spec} --split test",
-        f"detect @{output}/some.txt --model {run} -o {output}/pictures --min-score 0.5",
+        ["proposals", spec, "--split", "trainval", "-o", props],
+        ["proposals", spec, "--split", "test", "-o", props_test],
+        ["recall", props_test, "--data", spec, "--split", "test"],
+        ["train", "--data", spec, "--props", props, "-o", run, *_TRAINING.split()],
+        ["features", spec, "--split", "test", "--model", run, "-o", feats],
+        ["score", feats, "--props", props_test, "--model", run, "-o", scores],
+        ["nms", scores, "-o", dets],
+        ["eval", dets, "--data", spec, "--split", "test"],
+        ["detect", f"@{output}/some.txt", "--model", run, "-o", str(output / "pictures"), "--min-score", "0.5"],
     ):
-        if line.startswith("detect"):
-            test = (data / "ImageSets" / "Main" / "test.txt").read_text().split()
-            (output / "some.txt").write_text("".join(f"data/JPEGImages/{key}.jpg\n" for key in test[:8]))
         _run(display, line)
     _sheet(output / "pictures", output / "detections.jpg")
     display.result(f"\nAll of it took {(time.perf_counter() - started) / 60:.1f} min. The files are in {output}:")
@@ -79,12 +81,11 @@ def _sheet(folder: Path, path: Path) -> None:
     save_picture(contact_sheet(pictures, columns=4), path)
 
 
-def _run(display: Display, line: str) -> None:
+def _run(display: Display, line: list[str]) -> None:
     """Runs one command as a user would type it."""
     from frcnn_cli.cli import main
 
-    display.result(f"\n$ frcnn {line}")
-    arguments = shlex.split(line) + (["--quiet"] if display.quiet else [])
-    code = main.main(arguments, prog_name="frcnn", standalone_mode=False)
+    display.result(f"\n$ frcnn {shlex.join(line)}")
+    code = main.main(line + (["--quiet"] if display.quiet else []), prog_name="frcnn", standalone_mode=False)
     if code:
         raise click.exceptions.Exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from frcnn_cli.cli.failures import Failures
 
 if TYPE_CHECKING:
     from frcnn_cli.annotations import Detections
-    from frcnn_cli.image import Image
+    from frcnn_cli.image import Image, ImageRef
 
 
 @click.command(cls=Command)
@@ -78,8 +79,10 @@ def command(
     refs = options.resolve_images(images, split)
     if show and len(refs) > 20:
         raise click.UsageError(f"--show is for up to 20 images, not {len(refs)}; use -o FOLDER.")
+    pictures = _Pictures(display, refs, None if output and output.suffix == ".h5" else output, show, force)
     detector = Detector.load(options.resolve_model(model), device)
     proposer = options.resolve_source(source, settings) if source else detector.source()
+    proposer.prepare()
     thresholds = Thresholds(iou, min_score, max_per_image)
     classes = detector.config.classes
     failures = Failures(display)
@@ -96,7 +99,6 @@ def command(
             }
             out = stack.enter_context(StageWriter(output, DETECTIONS, provenance, force))
         bar = stack.enter_context(display.progress("detect", len(refs)))
-        pictures = _Pictures(display, None if out else output, show, force)
         for ref, image in read_ahead(refs):
             try:
                 if isinstance(image, FrcnnError):
@@ -115,35 +117,38 @@ def command(
                     out.add(image.record, to_columns(detections))
                 pictures.add(image, detections, classes)
             bar.advance()
-        if out is not None and found:
+        if out is not None:
+            failures.list_all(len(refs))
             out.finish()
     _report(display, found, classes, failures, as_json)
     pictures.present()
-    failures.list_all(len(refs))
+    if out is None:
+        failures.list_all(len(refs))
     failures.end()
 
 
 class _Pictures:
     """Pictures with boxes drawn: into a folder, into windows, or both."""
 
-    def __init__(self, display: Display, folder: Path | None, show: bool, force: bool) -> None:
-        self.display, self.folder, self.show, self.force = display, folder, show, force
+    def __init__(self, display: Display, refs: list[ImageRef], folder: Path | None, show: bool, force: bool) -> None:
+        from frcnn_cli.errors import OutputExistsError
+
+        self.display, self.show, self.force = display, show, force
+        self.folder = folder
         self.shown: list[tuple[str, Any]] = []
+        self.paths = _picture_paths(refs, folder) if folder is not None else {}
+        for path in self.paths.values():
+            if path.exists() and not force:
+                raise OutputExistsError(path)
 
     def add(self, image: Image, detections: Detections, classes: tuple[str, ...]) -> None:
         from frcnn_cli.detections.draw import draw, save_picture
-        from frcnn_cli.errors import OutputExistsError
 
         if self.folder is None and not self.show:
             return
         picture = draw(image.pixels, detections, classes)
         if self.folder is not None:
-            path = self.folder / Path(image.key.lstrip("/")).with_suffix(".jpg")
-            if ".." in path.parts:
-                path = self.folder / Path(image.key).with_suffix(".jpg").name
-            if path.exists() and not self.force:
-                raise OutputExistsError(path)
-            save_picture(picture, path)
+            save_picture(picture, self.paths[image.key])
         if self.show:
             self.shown.append((image.key, picture))
 
@@ -162,6 +167,16 @@ class _Pictures:
                 path = Path(tempfile.mkdtemp(prefix="frcnn-")) / path
             save_picture(picture, path)
             self.display.warn(f"there is no display to open a window on; the picture is in {path}")
+
+
+def _picture_paths(refs: list[ImageRef], folder: Path) -> dict[str, Path]:
+    """A .jpg below `folder` for each key; keys that differ in their ending alone keep it (a.png.jpg)."""
+    keys = {ref.key: Path(*(part for part in Path(ref.key).parts if part not in ("/", ".."))) for ref in refs}
+    taken = Counter(path.with_suffix("") for path in keys.values())
+    return {
+        key: folder / (path.with_suffix(".jpg") if taken[path.with_suffix("")] == 1 else f"{path}.jpg")
+        for key, path in keys.items()
+    }
 
 
 def _report(

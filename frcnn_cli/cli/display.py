@@ -89,6 +89,7 @@ class Display:
         """Aligned columns on stdout; the first is text, the others are numbers."""
         from rich import box
         from rich.console import Console
+        from rich.measure import Measurement
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -96,8 +97,10 @@ class Display:
             table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
         for row in rows:
             table.add_row(*(str(cell).replace("[", r"\[") for cell in row))
-        # Never cut a table to the width of a pipe.
-        console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 200)
+        console = Console(file=sys.stdout, highlight=False)
+        if not sys.stdout.isatty():  # never cut a table to the width of a pipe
+            unbounded = console.options.update(max_width=100_000)
+            console.width = max(1, Measurement.get(console, unbounded, table).maximum)
         if title:
             console.print(title, markup=False, soft_wrap=True)
         console.print(table)

@@ -25,7 +25,7 @@ from frcnn_cli.cli.display import Display
     help="Area under the precision-recall curve, or VOC 2007's mean over 11 points.",
 )
 @click.option(
-    "--iou", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Least overlap of a correct detection."
+    "--iou", default=0.5, show_default=True, type=options.Number(0, 1), help="Least overlap of a correct detection."
 )
 @options.classes
 @options.bad_boxes
@@ -59,7 +59,7 @@ def command(
 
     dataset = options.resolve_dataset(data, split, bad_boxes, classes)
     with StageFile(dets, DETECTIONS) as file:
-        names = tuple(str(name) for name in file.provenance["classes"])
+        names = file.classes
         unknown = [name for name in dataset.classes if name not in names]
         if unknown:
             raise MismatchError(
@@ -68,6 +68,7 @@ def command(
             )
         truth = dataset.relabelled(names)
         rows = join(records(dataset.refs, digest_file), file.images, data, str(dets))
+        truth = truth.within([file.images[row] for row in rows], bad_boxes)
         keys = [sample.ref.key for sample in truth.samples]
         found = {key: from_columns(file[row]) for key, row in zip(keys, rows, strict=True)}
     wanted = {sample.ref.key: sample.truth for sample in truth.samples}

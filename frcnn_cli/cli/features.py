@@ -45,7 +45,7 @@ def command(
     """
     from frcnn_cli.cli.reading import read_ahead
     from frcnn_cli.data.decode import digest_file
-    from frcnn_cli.errors import FrcnnError
+    from frcnn_cli.errors import FeatureError, ImageError
     from frcnn_cli.features.columns import to_columns
     from frcnn_cli.model import Detector
     from frcnn_cli.store.schema import FEATURES
@@ -61,14 +61,13 @@ def command(
         with display.progress("features", len(todo)) as bar:
             for ref, image in read_ahead(todo):
                 try:
-                    if isinstance(image, FrcnnError):
+                    if isinstance(image, ImageError):
                         raise image
                     features, scale = detector.feature_map(image, dtype)
-                    out.add(image.record, to_columns(features, scale))
-                except FrcnnError as error:
-                    if not isinstance(image, FrcnnError) and "overflow" not in error.what:
-                        raise
+                except (ImageError, FeatureError) as error:
                     failures.add(ref.key, error)
+                else:
+                    out.add(image.record, to_columns(features, scale))
                 bar.advance()
         failures.list_all(len(refs))
         written = out.finish()

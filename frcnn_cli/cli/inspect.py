@@ -28,7 +28,11 @@ def command(display: Display, file: Path, as_json: bool) -> None:
     """
     with open(file if not file.is_dir() else file / "model.safetensors", "rb") as opened:
         start = opened.read(16)
-    if file.is_dir() or file.suffix == ".safetensors":
+    if file.name == "state.safetensors":
+        told = _state(file)
+    elif file.name == "log.jsonl":
+        told = _log(file)
+    elif file.is_dir() or file.suffix == ".safetensors":
         told = _model(file)
     elif start.startswith(b"frcnn-journal"):
         told = _journal(file)
@@ -70,6 +74,25 @@ def _journal(path: Path) -> dict[str, Any]:
         "images finished": finished,
         "provenance": identity["provenance"],
     }
+
+
+def _state(path: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from frcnn_cli.training.checkpoint import read_state
+
+    state, _ = read_state(path.parent)
+    return {"file": str(path), "format": "training checkpoint", **asdict(state)}
+
+
+def _log(path: Path) -> dict[str, Any]:
+    from frcnn_cli.errors import FileFormatError
+
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return {"file": str(path), "format": "training log, JSON lines", "lines": len(lines), "last": lines[-1]}
+    except (ValueError, IndexError):
+        raise FileFormatError(f"{path} is not a log of frcnn train", "Name a file that frcnn wrote") from None
 
 
 def _model(path: Path) -> dict[str, Any]:

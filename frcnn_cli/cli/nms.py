@@ -47,7 +47,7 @@ def command(
     thresholds = Thresholds(iou, min_score, max_per_image)
     with StageFile(scores, SCORES) as file:
         provenance = {
-            "classes": file.provenance["classes"],
+            "classes": list(file.classes),
             "thresholds": thresholds._asdict(),
             "scores": {name: value for name, value in file.provenance.items() if name != "classes"},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,16 @@ Option = Callable[[F], F]
 PATH = click.Path(path_type=Path)
 
 
+class Number(click.FloatRange):
+    """A number within bounds; neither NaN nor infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return float(number)
+
+
 def output(example: str) -> Option[Any]:
     return click.option(
         "-o", "--output", type=PATH, required=True, metavar="FILE", help=f"HDF5 file to write, e.g. {example}."
@@ -29,7 +40,7 @@ def output(example: str) -> Option[Any]:
 images = click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
 force = click.option("--force", is_flag=True, help="Replace the output if it exists.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-split = click.option("--split", default=None, metavar="NAME", help="Split of the data set, e.g. trainval, test.")
+split = click.option("--split", default=None, metavar="NAME", help="Split of the data set. Default: trainval.")
 model = click.option(
     "--model",
     type=PATH,
@@ -49,11 +60,11 @@ nms_iou = click.option(
     "--iou",
     default=0.3,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="A box that overlaps a better one of its class this much is suppressed.",
 )
 min_score = click.option(
-    "--min-score", default=0.05, show_default=True, type=click.FloatRange(0, 1), help="Least probability to be kept."
+    "--min-score", default=0.05, show_default=True, type=Number(0, 1), help="Least probability to be kept."
 )
 max_per_image = click.option(
     "--max-per-image", default=100, show_default=True, type=click.IntRange(1), help="Detections kept an image."

@@ -37,7 +37,7 @@ class _WithSources(Command):
 @options.settings
 @click.option("--max-boxes", default=2000, show_default=True, type=click.IntRange(1), help="Boxes kept an image.")
 @click.option(
-    "--min-size", default=20.0, show_default=True, type=click.FloatRange(0), help="Narrower or lower boxes are dropped."
+    "--min-size", default=20.0, show_default=True, type=options.Number(0), help="Narrower or lower boxes are dropped."
 )
 @click.option("--workers", default=None, type=click.IntRange(1), help="Processes. Default: one a core.")
 @options.split
@@ -77,12 +77,11 @@ def command(
     refs = options.resolve_images(images, split)
     limits = Limits(max_boxes, min_size)
     provenance: dict[str, Any] = {"source": configured.described(), **limits._asdict()}
+    configured.prepare()
     failures = Failures(display)
     started = time.perf_counter()
     boxes = 0
     with StageWriter(output, PROPOSALS, provenance, force) as out:
-        if out.discarded:
-            display.note(f"{output}.partial was of other options and is begun anew")
         todo = out.missing(refs, digest_file)
         if len(todo) < len(refs):
             display.note(f"{len(refs) - len(todo)} of {len(refs)} images were finished by an earlier run")

@@ -58,6 +58,7 @@ def command(
     dataset = options.resolve_dataset(data, split, bad_boxes, classes)
     with StageFile(props, PROPOSALS) as file:
         rows = join(records(dataset.refs, digest_file), file.images, data, str(props))
+        dataset = dataset.within([file.images[row] for row in rows], bad_boxes)
         images = ((file[row]["boxes"], sample.truth) for row, sample in zip(rows, dataset.samples, strict=True))
         if not any((~sample.truth.difficult).any() for sample in dataset.samples):
             raise DataError(f"split {split!r} of {data} has no objects", "Name another split")

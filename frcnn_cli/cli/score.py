@@ -70,10 +70,10 @@ def command(
                     image = maps.images[i]
                     try:
                         features, scale = from_columns(maps[i])
-                        candidates = proposals[rows[i]]["boxes"]
-                        scores = detector.score(features, candidates, scale, image.height, image.width)
-                    except (ValueError, RuntimeError) as error:
+                    except ValueError as error:
                         raise FileFormatError(f"{feats}: image {image.key!r} ({error})", "Make it anew") from None
+                    candidates = proposals[rows[i]]["boxes"]
+                    scores = detector.score(features, candidates, scale, image.height, image.width)
                     out.add(image, scores._asdict())
                     boxes += len(candidates)
                     bar.advance()

@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from frcnn_cli.cli import options
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
+from frcnn_cli.errors import FileFormatError, FrcnnError
 
 if TYPE_CHECKING:
     from frcnn_cli.training.loop import Trainer
@@ -49,8 +50,20 @@ _MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared in
     metavar="W",
     help="imagenet (torchvision's download), none, or FILE: a state dict of torchvision's model.",
 )
-@click.option("--epochs", default=16.0, show_default=True, help="Looks at each image; every second one mirrored.")
-@click.option("--lr", default=0.001, show_default=True, help="Learning rate; biases learn at twice that.")
+@click.option(
+    "--epochs",
+    default=16.0,
+    show_default=True,
+    type=options.Number(0, min_open=True),
+    help="Looks at each image; every second one mirrored.",
+)
+@click.option(
+    "--lr",
+    default=0.001,
+    show_default=True,
+    type=options.Number(0, min_open=True),
+    help="Learning rate; biases learn at twice that.",
+)
 @click.option(
     "--schedule",
     type=click.Choice(["step", "cosine"]),
@@ -66,7 +79,7 @@ _MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared in
     nargs=2,
     default=(0.1, 0.5),
     show_default=True,
-    type=float,
+    type=options.Number(0, 1),
     metavar="LOW HIGH",
     help="A RoI is background if its best IoU is in [LOW, HIGH).",
 )
@@ -77,7 +90,7 @@ _MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared in
     type=click.IntRange(0),
     help="Resize to this; 0: images as they are.",
 )
-@click.option("--long-side", default=1000, show_default=True, type=click.IntRange(1), help="At most this.")
+@click.option("--long-side", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="At most this.")
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Also train on mirrored images.")
 @click.option(
     "--difficult/--no-difficult", default=True, show_default=True, help="Also train on objects marked difficult."
@@ -87,7 +100,7 @@ _MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared in
     "--checkpoint-every",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0.001),
+    type=options.Number(0.001),
     help="Epochs between checkpoints.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in DIR (default: the newest under ./runs).")
@@ -180,6 +193,7 @@ def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) 
     identified = records(dataset.refs, digest_file)
     with StageFile(recorded["props"], PROPOSALS) as file:
         rows = join(identified, file.images, recorded["data"], str(recorded["props"]))
+        dataset = dataset.within([file.images[row] for row in rows], recorded["bad_boxes"])
         images = [
             TrainingImage(sample.ref, sample.truth, file[row]["boxes"])
             for sample, row in zip(dataset.samples, rows, strict=True)
@@ -189,7 +203,10 @@ def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) 
     if resume:
         return Trainer.resume(folder, images, digest, read_ref, chosen)
     transform = ImageTransform(recorded["short_side"], recorded["long_side"])
-    model = ModelConfig(recorded["backbone"], dataset.classes, transform, proposals)
+    try:
+        model = ModelConfig(recorded["backbone"], dataset.classes, transform, proposals)
+    except (ValueError, TypeError) as error:
+        raise FileFormatError(f"{recorded['props']} does not tell how it was made ({error})", "Make it anew") from None
     kept = {name: str(value) if isinstance(value, Path) else value for name, value in recorded.items()}
     return Trainer.begin(folder, images, model, training, recorded["weights"], kept, digest, read_ref, chosen)
 
@@ -217,14 +234,21 @@ def _run(trainer: Trainer, display: Display, checkpoint_every: float) -> bool:
     return True
 
 
+class StoppedAtOnce(FrcnnError):
+    """The second Ctrl-C."""
+
+    exit_code = 130
+
+
 @contextmanager
 def _stop_on_signal() -> Iterator[list[int]]:
     """A list that fills when Ctrl-C (or a polite kill) asks to stop; a second Ctrl-C stops at once."""
     asked: list[int] = []
 
     def remember(number: int, frame: Any) -> None:
+        if asked:
+            raise StoppedAtOnce("stopped at once", "Go on from the last checkpoint with frcnn train --resume -o DIR")
         asked.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         click.echo("stopping after this iteration, then saving; Ctrl-C again stops at once", err=True)
 
     before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}

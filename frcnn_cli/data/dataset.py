@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from frcnn_cli.annotations import GroundTruth
+from frcnn_cli.boxes import area, clip
 from frcnn_cli.errors import DataError
-from frcnn_cli.image import ImageRef
+from frcnn_cli.image import ImageRecord, ImageRef
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,31 @@ class Dataset:
     @property
     def refs(self) -> list[ImageRef]:
         return [sample.ref for sample in self.samples]
+
+    def within(self, pictures: Iterable[ImageRecord], bad_boxes: str) -> Dataset:
+        """The same objects, held against the real sizes of their pictures, one record a sample.
+
+        An annotation may tell no size, or a wrong one. `bad_boxes` "fix" cuts boxes to their picture.
+
+        Raises:
+            DataError: with "error", a box that reaches outside its picture.
+        """
+        samples = []
+        for sample, picture in zip(self.samples, pictures, strict=True):
+            truth = sample.truth
+            fitting = clip(truth.boxes, picture.height, picture.width)
+            outside = np.flatnonzero((fitting != truth.boxes).any(axis=1))
+            if len(outside) and bad_boxes == "error":
+                corners = " ".join(f"{v:g}" for v in truth.boxes[outside[0]])
+                size = f"{picture.width} x {picture.height}"
+                raise DataError(
+                    f"{sample.ref.key}: the box {corners} reaches outside its picture of {size}",
+                    "Correct the annotation, or cut such boxes to the image with --bad-boxes fix",
+                )
+            kept = area(fitting) > 0 if len(outside) else np.ones(len(truth), bool)
+            fitted = GroundTruth(fitting[kept], truth.labels[kept], truth.difficult[kept])
+            samples.append(replace(sample, truth=fitted))
+        return replace(self, samples=tuple(samples))
 
     def with_classes(self, names: Iterable[str]) -> Dataset:
         """The same images with labels that count in `names`; objects of other classes are left out.

@@ -63,8 +63,7 @@ def read_image(path: str | Path, key: str | None = None) -> Image:
         ) from None
     except Pillow.DecompressionBombError:
         raise ImageError(f"{path} is too large", f"Scale it below {MAX_PIXELS:,} pixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as error:
-        # Pillow reports damage with many types; each is one image that is not whole.
+    except Exception as error:  # Pillow reports damage with many types; each is one image that is not whole
         reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
         raise ImageError(f"{path} is {reason}", "Fetch the file again, or remove it") from None
     valid_orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1

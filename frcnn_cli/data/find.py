@@ -1,7 +1,8 @@
 """From what a user types (files, folders, @list.txt) to images with keys.
 
 A key is the path below the folder that was named, or the file's name; where two images would share a key, both go by
-the path as typed. Results are sorted by key, so that they do not depend on the order of the inputs.
+the path as typed (or, if that is ambiguous too, by their full paths). Results are sorted by key, so that they do not
+depend on the order of the inputs.
 """
 
 from __future__ import annotations
@@ -26,13 +27,22 @@ def find_images(arguments: Iterable[str]) -> list[ImageRef]:
     Raises:
         DataError: a folder without images, or a list that cannot be read.
     """
-    found: dict[Path, ImageRef] = {}
+    candidates: dict[str, list[ImageRef]] = {}
     for argument in arguments:
         for ref in _expand(argument):
-            found.setdefault(Path(os.path.abspath(ref.path)), ref)
+            candidates.setdefault(os.path.abspath(ref.path), []).append(ref)
+    # A file that was named in several ways goes by its longest key, whatever their order.
+    found = {path: max(refs, key=lambda ref: (len(ref.key), ref.key)) for path, refs in candidates.items()}
     shared = {key for key, count in Counter(ref.key for ref in found.values()).items() if count > 1}
-    refs = [ImageRef(ref.path.as_posix(), ref.path) if ref.key in shared else ref for ref in found.values()]
-    return sorted(refs)
+    typed = {path: ref.path.as_posix() if ref.key in shared else ref.key for path, ref in found.items()}
+    if len(set(typed.values())) < len(typed):
+        typed = {path: path if found[path].key in shared else key for path, key in typed.items()}
+    return sorted(ImageRef(_as_utf8(key), found[path].path) for path, key in typed.items())
+
+
+def _as_utf8(name: str) -> str:
+    """A file name as UTF-8 can write it: bytes that are not UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _expand(argument: str) -> Iterable[ImageRef]:

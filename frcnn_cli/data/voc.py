@@ -86,7 +86,10 @@ def _read_split(folder: Path, split: str) -> list[str]:
         have = sorted(p.stem for p in sets.glob("*.txt") if "_" not in p.stem)
         known = f"It has: {', '.join(have)}" if have else f"Write the keys of its images, one a line, to {path}"
         raise DataError(f"{folder} has no split {split!r}", known)
-    keys = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
+    try:
+        keys = [line.split()[0] for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text", "Write one image key a line") from None
     if not keys:
         raise DataError(f"{path} names no images", "Write one image key a line")
     return list(dict.fromkeys(keys))

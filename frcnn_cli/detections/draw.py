@@ -5,6 +5,8 @@ from __future__ import annotations
 import colorsys
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,8 +81,16 @@ def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
 
 def has_display() -> bool:
     """Whether a window can be opened here."""
-    unix_desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return bool(unix_desktop) or platform.system() in ("Windows", "Darwin")
+    if platform.system() in ("Windows", "Darwin"):
+        return True
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    # A display may be named and gone (ssh, tmux); OpenCV's Qt would end the process, so let it end another one.
+    probe = "import cv2; cv2.namedWindow('probe', cv2.WINDOW_GUI_NORMAL)"
+    try:
+        return subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=20).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def show(pixels: NDArray[np.uint8], title: str) -> None:

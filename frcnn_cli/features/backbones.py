@@ -149,12 +149,13 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise explain_os_error(error, path) from None
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise FileFormatError(
             f"{path} is not a file of weights ({reason})", "Name a state dict (.pth, .safetensors)"
         ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    tensors = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    if not tensors:
         raise FileFormatError(f"{path} is not a state dict", "Save it with torch.save(net.state_dict(), path)")
     return dict(state)
 

@@ -18,13 +18,22 @@ _LEAST_SIDE = 64  # pixels; below that, the conv layers of some backbones have n
 class ImageTransform:
     """Scale by the short side, bounded by the long one (Fast R-CNN, section 5.2: 600 and 1000), and normalise.
 
-    `mean` and `std` are of RGB values in 0..1. Both sides 0: images keep their own size.
+    `mean` and `std` are of RGB values in 0..1. With `short_side` 0 images keep their own size.
+
+    Raises:
+        ValueError: a side outside 0 to 10,000 pixels.
     """
 
     short_side: int = 600
     long_side: int = 1000
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for name in ("short_side", "long_side"):
+            side = getattr(self, name)
+            if not isinstance(side, int) or not 0 <= side <= 10_000:
+                raise ValueError(f"{name} is {side!r}, not a number of pixels up to 10,000")
 
     def scale_for(self, height: int, width: int) -> float:
         """Resized pixels per original pixel: short side to `short_side`, unless the long one would exceed its bound."""

@@ -38,7 +38,7 @@ def propose(image: Image | NDArray[np.uint8], source: ProposalSource, limits: Li
         answer = source.propose(image)
     except FrcnnError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SourceError(
             f"source {source.name!r} failed on {image.key} ({type(error).__name__}: {error})",
             "Report it to the source's author, or try another --source",

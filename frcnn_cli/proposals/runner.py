@@ -65,7 +65,9 @@ class _Job:
             image = self.read(ref)
             return Outcome(ref, image.record, propose(image, self.source, self.limits))
         except FrcnnError as error:
-            return Outcome(ref, error=error)
+            return Outcome(ref, error=FrcnnError(error.what, error.fix))  # plain, so that any process can unpickle it
+        except Exception as error:
+            return Outcome(ref, error=FrcnnError(f"{ref.path} cannot be done ({type(error).__name__}: {error})"))
 
 
 class _Pool:

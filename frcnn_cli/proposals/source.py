@@ -77,6 +77,10 @@ class ProposalSource(ABC):
     def propose(self, image: Image) -> Proposals:
         """Boxes of one image, best first: a `Proposals`, or just the array of boxes."""
 
+    def prepare(self) -> None:  # noqa: B027 (most sources need nothing)
+        """Called once, before the first image, where a run begins. Raise FrcnnError if the source cannot work at all
+        (a file that it needs is damaged), so that it is said once and not for every image."""
+
     @classmethod
     def options(cls) -> list[Option]:
         """The options in the order of the class."""
@@ -134,7 +138,7 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, str]:
 def _checked(source: str, opt: Option, value: Any) -> Any:
     try:
         parsed = _parse(opt.type, value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):
         raise UsageError(
             f"source {source!r}: {opt.name}={_as_text(value)} is not {opt.type_name}", f"{opt.name}: {opt.help}"
         ) from None
@@ -150,9 +154,7 @@ def _checked(source: str, opt: Option, value: Any) -> Any:
 def _parse(kind: Any, value: Any) -> Any:
     origin = get_origin(kind)
     if origin is Literal:
-        if value not in get_args(kind):
-            raise ValueError(value)
-        return value
+        return {str(choice): choice for choice in get_args(kind)}[str(value)]
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else list(value)
         if not items or items == [""]:

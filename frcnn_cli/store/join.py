@@ -8,37 +8,43 @@ from frcnn_cli.errors import MismatchError
 from frcnn_cli.image import ImageRecord
 
 
-def join(wanted: Sequence[ImageRecord], have: Sequence[ImageRecord], wanted_name: str, have_name: str) -> list[int]:
-    """For each wanted image the index of the same image in `have`.
-
-    The same key must come with the same content. A key that `have` lacks is looked for by content: a folder calls
-    `000004.jpg` what a data set calls `000004`.
+class Lookup:
+    """Finds images in a table: by key, and by content where the table lacks the key, since a folder calls `000004.jpg`
+    what a data set calls `000004`.
 
     Args:
-        wanted_name, have_name: how to call the two in an error (paths, as the user typed them).
+        have_name: how to call the table in an error (its path, as the user typed it).
+    """
+
+    def __init__(self, have: Sequence[ImageRecord], have_name: str) -> None:
+        self.have = have
+        self.have_name = have_name
+        self._by_key = {image.key: i for i, image in enumerate(have)}
+        self._by_digest = {image.digest: i for i, image in enumerate(have)}
+
+    def find(self, image: ImageRecord, wanted_name: str) -> int | None:
+        """The index of the image, None if it is not there. Raises MismatchError where the key has other content."""
+        i = self._by_key.get(image.key)
+        if i is not None and self.have[i].digest != image.digest:
+            raise MismatchError(
+                f"image {image.key!r} of {self.have_name} is another picture than in {wanted_name} (other content)",
+                f"Make {self.have_name} again from the present images",
+            )
+        return i if i is not None else self._by_digest.get(image.digest)
+
+
+def join(wanted: Sequence[ImageRecord], have: Sequence[ImageRecord], wanted_name: str, have_name: str) -> list[int]:
+    """For each wanted image the index of the same image in `have`.
 
     Raises:
         MismatchError: an image with other content, or that `have` lacks.
     """
-    by_key = {image.key: i for i, image in enumerate(have)}
-    by_digest = {image.digest: i for i, image in enumerate(have)}
-    found = []
-    absent = []
-    for image in wanted:
-        i = by_key.get(image.key)
-        if i is not None and have[i].digest != image.digest:
-            raise MismatchError(
-                f"image {image.key!r} of {have_name} is another picture than in {wanted_name} (its content differs)",
-                f"Make {have_name} again from the present images",
-            )
-        i = i if i is not None else by_digest.get(image.digest)
-        if i is None:
-            absent.append(image.key)
-        else:
-            found.append(i)
+    lookup = Lookup(have, have_name)
+    found = [(image.key, lookup.find(image, wanted_name)) for image in wanted]
+    absent = [key for key, i in found if i is None]
     if absent:
         raise MismatchError(
             f"{have_name} lacks {len(absent)} of the {len(wanted)} images of {wanted_name}, e.g. {absent[0]!r}",
-            f"Make {have_name} from the same images",
+            f"Make {have_name} from the same images; one that cannot be read must be mended or taken out of the split",
         )
-    return found
+    return [i for _, i in found if i is not None]

@@ -26,47 +26,62 @@ from frcnn_cli.image import ImageRecord
 
 MAGIC = b"frcnn-journal-1\n"
 _HEADER = struct.Struct("<QI")
-_DTYPES = frozenset({"float16", "float32", "float64", "int32"})
 
 Arrays = Mapping[str, NDArray[Any]]
+Shapes = Mapping[str, tuple[str, tuple[int, ...]]]  # dtype and shape of each array
 
 
 class Journal:
     """Finished images of one output file. Opened for one process at a time (an advisory lock holds others off)."""
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any], discard_other: bool = False) -> None:
         """Opens or begins the journal of the work that `identity` describes.
 
-        A journal of other work (other options, another model) is begun anew; `discarded` says so.
+        Args:
+            discard_other: begin anew where a journal of other work lies (other options, another model).
 
         Raises:
-            FrcnnError: the path cannot be written, or another process is at it.
+            FrcnnError: the path cannot be written, another process is at it, or it holds other work.
         """
         self.path = path
-        self.discarded = False
         self._where: dict[str, tuple[ImageRecord, int]] = {}  # key -> record, offset of its payload
         try:
             self._file: BinaryIO = open(path, "r+b" if path.exists() else "x+b")
         except OSError as error:
             raise explain_os_error(error, path) from None
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._lock()
+            self._open(json.loads(json.dumps(identity)), discard_other)
+        except FrcnnError:
             self._file.close()
-            raise FrcnnError(f"another frcnn is writing {path}", "Wait for it, or choose another output path") from None
-        try:
-            self._open(dict(identity))
+            raise
         except OSError as error:
             self._file.close()
             raise explain_os_error(error, path) from None
 
-    def _open(self, identity: dict[str, Any]) -> None:
-        records = list(self._scan())
-        first = self._payload_json(records[0][0]) if records else None
-        if first != json.loads(json.dumps(identity)):
-            self.discarded = first is not None
-            self._file.truncate(0)
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise FrcnnError(
+                f"another frcnn is writing {self.path}", "Wait for it, or choose another output path"
+            ) from None
+
+    def _open(self, identity: dict[str, Any], discard_other: bool) -> None:
+        self._file.seek(0)
+        start = self._file.read(len(MAGIC))
+        if not MAGIC.startswith(start):
+            raise FrcnnError(f"{self.path} is in the way and not ours", "Move it, or choose another output path")
+        records = list(scan(self._file))
+        same = bool(records) and self._payload_json(records[0][0]) == identity
+        if not same:
+            if len(records) > 1 and not discard_other:
+                raise FrcnnError(
+                    f"{self.path} holds {len(records) - 1} finished images of other options or another model",
+                    "Run that command again to go on with it (frcnn inspect shows it), or add --force to discard it",
+                )
             self._file.seek(0)
+            self._file.truncate()
             self._file.write(MAGIC)
             self._append(json.dumps(identity).encode() + b"\n")
             return
@@ -117,7 +132,7 @@ class Journal:
         self._file.seek(end)
         return arrays
 
-    def shapes(self, key: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    def shapes(self, key: str) -> Shapes:
         """dtype and shape of each array of a finished image, without reading them."""
         described = self._payload_json(self._where[key][1])["arrays"]
         return {name: (dtype, tuple(shape)) for name, dtype, shape in described}
@@ -154,10 +169,6 @@ class Journal:
         line: dict[str, Any] = json.loads(self._file.readline())
         self._file.seek(position)
         return line
-
-    def _scan(self) -> Iterator[tuple[int, int]]:
-        """Offset and length of each whole payload."""
-        yield from scan(self._file)
 
 
 def scan(file: BinaryIO) -> Iterator[tuple[int, int]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from frcnn_cli.errors import FileFormatError, explain_os_error
 from frcnn_cli.image import ImageRecord
-from frcnn_cli.store.schema import FORMAT_VERSION, FORMATS, Format
+from frcnn_cli.store.schema import FORMAT_VERSION, FORMATS, SCORES, Format
 
 MAX_PROVENANCE = 1 << 20
 
@@ -54,8 +54,13 @@ class StageFile:
         return len(self.images)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names that labels and columns of scores count in; empty for proposals and features."""
+        return tuple(self.provenance.get("classes", ()))
+
+    @property
     def tool_version(self) -> str:
-        return str(self._file.attrs["tool_version"])
+        return str(self._file.attrs.get("tool_version", "unknown"))
 
     @property
     def format_version(self) -> str:
@@ -87,12 +92,18 @@ class StageFile:
         """The arrays of image i: its rows of the ragged columns, its value of the others."""
         start, stop = int(self.offsets[i]), int(self.offsets[i + 1])
         try:
-            return {
+            arrays = {
                 name: np.asarray(data[start:stop] if name in self.format.ragged else data[i])
                 for name, data in self._columns.items()
             }
         except (OSError, RuntimeError) as error:
             raise self._damaged(str(error)) from None
+        for name in ("boxes", "scores", "probabilities", "scale"):
+            if name in arrays and not np.isfinite(arrays[name]).all():
+                raise self._damaged(f"{name} of image {self.images[i].key!r} hold NaN or infinity")
+        if "labels" in arrays and ((arrays["labels"] < 0) | (arrays["labels"] >= len(self.classes))).any():
+            raise self._damaged(f"a label of image {self.images[i].key!r} stands for no class")
+        return arrays
 
     def __iter__(self) -> Iterator[tuple[ImageRecord, dict[str, NDArray[Any]]]]:
         for i, image in enumerate(self.images):
@@ -134,6 +145,12 @@ class StageFile:
         provenance = json.loads(text) if len(text) <= MAX_PROVENANCE else None
         if not isinstance(provenance, dict):
             raise self._damaged("its provenance is not JSON")
+        missing = [name for name in self.format.provenance if name not in provenance]
+        if missing:
+            raise self._damaged(f"its provenance does not tell {missing[0]}")
+        names = provenance.get("classes", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise self._damaged("its classes are not names")
         return provenance
 
     def _read_images(self) -> list[ImageRecord]:
@@ -165,6 +182,10 @@ class StageFile:
             if str(data.dtype) not in column.dtypes or not column.accepts_shape(data.shape) or data.shape[0] != rows:
                 raise self._damaged(f"column {name} is {data.dtype} {list(data.shape)}")
             found[name] = data
+        if self.format is SCORES:
+            columns = found["probabilities"].shape[1] - 1, found["boxes"].shape[1]
+            if columns != (len(self.classes), len(self.classes)):
+                raise self._damaged(f"{len(self.classes)} classes and scores for {columns[0]} and {columns[1]}")
         return found
 
     def _dataset(self, name: str, kinds: str | None = None) -> h5py.Dataset:
@@ -178,8 +199,8 @@ class StageFile:
             raise self._damaged(f"{name} is not a dataset of this file")
         if kinds is not None and (group.dtype.kind not in kinds or group.ndim != 1):
             raise self._damaged(f"{name} is {group.dtype} {list(group.shape)}")
-        if group.dtype.hasobject or group.nbytes > max(group.id.get_storage_size(), 0) * 1100:
-            raise self._damaged(f"{name} claims {group.nbytes:,} bytes")  # deflate packs 1032 to 1 at most
+        if group.dtype.hasobject or group.nbytes > group.id.get_storage_size():  # we write nothing compressed
+            raise self._damaged(f"{name} claims {group.nbytes:,} bytes and has {group.id.get_storage_size():,}")
         return group
 
 

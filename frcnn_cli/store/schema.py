@@ -38,11 +38,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file: its ragged columns (which share `offsets`) and its columns of one row an image."""
+    """One kind of file: its ragged columns (which share `offsets`), its columns of one row an image, and what its
+    provenance must tell."""
 
     name: str
     ragged: Mapping[str, Column]
     per_image: Mapping[str, Column]
+    provenance: tuple[str, ...]
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -55,6 +57,7 @@ PROPOSALS = Format(
     "proposals",
     ragged={"boxes": Column(("float32",), (4,)), "scores": Column(("float32",), optional=True)},
     per_image={},
+    provenance=("source", "max_boxes", "min_size"),
 )
 FEATURES = Format(
     "features",
@@ -63,6 +66,7 @@ FEATURES = Format(
         "map_size": Column(("int32",), (2,)),  # height, width in cells
         "scale": Column(("float64",)),  # resized pixels per original pixel
     },
+    provenance=("features_id", "dtype"),
 )
 SCORES = Format(
     "scores",
@@ -71,6 +75,7 @@ SCORES = Format(
         "boxes": Column(("float32",), (-1, 4)),  # [T, K, 4], refined for each class, clipped to the image
     },
     per_image={},
+    provenance=("classes",),
 )
 DETECTIONS = Format(
     "detections",
@@ -80,5 +85,6 @@ DETECTIONS = Format(
         "labels": Column(("int32",)),  # 0 .. K-1 into provenance["classes"]
     },
     per_image={},
+    provenance=("classes",),
 )
 FORMATS = {fmt.name: fmt for fmt in (PROPOSALS, FEATURES, SCORES, DETECTIONS)}

@@ -12,9 +12,9 @@ finds the journal and does only what is missing. The result is sorted by key, so
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli import __version__
-from frcnn_cli.errors import FrcnnError, ImageError, OutputExistsError, explain_os_error
+from frcnn_cli.errors import FileFormatError, FrcnnError, ImageError, OutputExistsError, explain_os_error
 from frcnn_cli.image import ImageRecord, ImageRef
-from frcnn_cli.store.journal import Arrays, Journal
+from frcnn_cli.store.journal import Arrays, Journal, Shapes
 from frcnn_cli.store.schema import FORMAT_VERSION, Format
 
 IMAGE_COLUMNS = {"height": "int32", "width": "int32", "orientation": "uint8"}
@@ -41,11 +41,11 @@ class StageWriter:
         """
         Args:
             provenance: JSON values that say how the data came about; runs with equal provenance continue each other.
-            force: replace an existing file (only when the new one is whole).
+            force: replace an existing file (only when the new one is whole), and an unfinished one of other options.
 
         Raises:
             OutputExistsError: the path is taken and `force` is not set.
-            FrcnnError: the path cannot be written.
+            FrcnnError: the path cannot be written, or an unfinished file of other options lies there.
         """
         self.path = path
         self.format = fmt
@@ -59,13 +59,8 @@ class StageWriter:
         except OSError as error:
             raise explain_os_error(error, path.parent) from None
         identity = {"format": fmt.name, "version": list(FORMAT_VERSION), "provenance": self.provenance}
-        self._journal = Journal(path.with_name(path.name + ".partial"), identity)
+        self._journal = Journal(path.with_name(path.name + ".partial"), identity, discard_other=force)
         self._asked: set[str] = set()  # what this run wants in the file; more may lie in the journal
-
-    @property
-    def discarded(self) -> bool:
-        """Whether an unfinished journal of other options lay there and was begun anew."""
-        return self._journal.discarded
 
     def missing(self, refs: Iterable[ImageRef], digest: Callable[[Path], str]) -> list[ImageRef]:
         """The images still to do: those not finished by an earlier run, or whose file has changed since."""
@@ -132,18 +127,18 @@ class StageWriter:
         if not images:
             self._journal.remove()
             raise FrcnnError(f"not one image could be done, so {self.path} was not written", "See the lines above")
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary = self.path.with_name(f".{self.path.name}.tmp")  # the journal's lock keeps others off
         try:
-            self._check_space()
+            self._check_space(temporary)
             with h5py.File(temporary, "w", libver="v110") as file:
                 self._write(file, images)
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(self.path)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # HDF5 reports a failed write as either
             temporary.unlink(missing_ok=True)
-            if error.errno is None and shutil.disk_usage(self.path.parent).free < _SPARE_BYTES:
-                error.errno = 28  # HDF5 does not always hand the number on
+            if not isinstance(error, OSError) or error.errno is None:
+                error = OSError(errno.ENOSPC, str(error))
             raise explain_os_error(error, self.path) from None
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -151,14 +146,23 @@ class StageWriter:
         self._journal.remove()
         return len(images)
 
-    def _check_space(self) -> None:
+    def _check_space(self, temporary: Path) -> None:
+        """Makes sure of the room before HDF5 begins, which does not survive a write that fails.
+
+        The space is really taken, so that quotas and limits count too, and given back at once.
+        """
         needed = self._journal.path.stat().st_size + _SPARE_BYTES
-        free = shutil.disk_usage(self.path.parent).free
-        if needed > free:
+        try:
+            with open(temporary, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, needed)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
             raise FrcnnError(
-                f"{self.path} needs about {needed / 1e6:,.1f} MB and the disk has {free / 1e6:,.1f} MB left",
+                f"no space left to write {self.path}, which needs about {needed / 1e6:,.1f} MB",
                 "Free some disk space and run the same command again; all images are finished and kept",
-            )
+            ) from None
 
     def _write(self, file: h5py.File, images: list[ImageRecord]) -> None:
         file.attrs["format"] = f"frcnn/{self.format.name}"
@@ -167,13 +171,13 @@ class StageWriter:
         file.attrs["provenance"] = json.dumps(self.provenance, sort_keys=True)
         _write_images(file, images)
         shapes = [self._journal.shapes(image.key) for image in images]
-        present = [name for name in self.format.columns if all(name in shape for shape in shapes)]
         counts = [next(shape[name][1][0] for name in self.format.ragged if name in shape) for shape in shapes]
+        present = self._present(images, shapes, counts)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         file["offsets"] = offsets
         datasets = {}
         for name in present:
-            dtype, shape = shapes[0][name]
+            dtype, shape = next(shape[name] for shape in shapes if name in shape)
             full = (int(offsets[-1]), *shape[1:]) if name in self.format.ragged else (len(images), *shape)
             datasets[name] = file.create_dataset(name, full, dtype)
         for i, image in enumerate(images):
@@ -181,8 +185,23 @@ class StageWriter:
             for name, dataset in datasets.items():
                 if name not in self.format.ragged:
                     dataset[i] = arrays[name]
-                elif len(arrays[name]):
+                elif counts[i]:
                     dataset[offsets[i] : offsets[i + 1]] = arrays[name]
+
+    def _present(self, images: list[ImageRecord], shapes: list[Shapes], counts: list[int]) -> list[str]:
+        """The columns to write: all that are not optional, and optional ones that every image with rows has."""
+        present = []
+        for name, column in self.format.columns.items():
+            without = [image.key for image, s, n in zip(images, shapes, counts, strict=True) if name not in s and n]
+            if not any(name in shape for shape in shapes):
+                continue
+            if without and column.optional:
+                raise FileFormatError(
+                    f"{self.path}: image {without[0]!r} has no {name}, and others have",
+                    f"Give {name} for all or for none",
+                )
+            present.append(name)
+        return present
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ i). So training stopped after any iteration goes on with the very batches it wou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -34,6 +34,14 @@ class TrainingImage:
     ref: ImageRef
     truth: GroundTruth
     proposals: Boxes
+
+
+def trained_on(images: Sequence[TrainingImage], config: TrainConfig) -> list[TrainingImage]:
+    """The images with the objects that training learns from: all, or those that are not marked difficult."""
+    if config.train_on_difficult:
+        return list(images)
+    kept = [(image, ~image.truth.difficult) for image in images]
+    return [replace(i, truth=GroundTruth(i.truth.boxes[easy], i.truth.labels[easy])) for i, easy in kept]
 
 
 @dataclass
@@ -95,12 +103,8 @@ class Batches:
         self, image: TrainingImage, flip: bool, index: int, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         decoded = self.read(image.ref)
-        truth = image.truth
-        if not self.config.train_on_difficult:
-            kept = ~truth.difficult
-            truth = GroundTruth(truth.boxes[kept], truth.labels[kept])
         count = self.config.sampling.rois_per_batch // self.config.images_per_batch
-        boxes, labels, matched = sample_rois(image.proposals, truth, count, self.config.sampling, rng)
+        boxes, labels, matched = sample_rois(image.proposals, image.truth, count, self.config.sampling, rng)
         pixels = decoded.pixels
         if flip:
             pixels = np.ascontiguousarray(pixels[:, ::-1])

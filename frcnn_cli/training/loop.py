@@ -25,7 +25,7 @@ from frcnn_cli.errors import FrcnnError, MismatchError, explain_os_error
 from frcnn_cli.features.backbones import build
 from frcnn_cli.image import Image, ImageRef
 from frcnn_cli.model import MODEL_FILE, Detector, ModelConfig
-from frcnn_cli.training.batches import Batch, Batches, TrainingImage
+from frcnn_cli.training.batches import Batch, Batches, TrainingImage, trained_on
 from frcnn_cli.training.checkpoint import STATE_FILE, RunState, read_state, restore, save_state
 from frcnn_cli.training.config import TrainConfig
 from frcnn_cli.training.loss import multi_task_loss
@@ -72,12 +72,14 @@ class Trainer:
         self.normalisation = normalisation
         self.device = device
         self.total = self.config.iterations(len(images))
+        images = trained_on(images, self.config)
         self.batches = Batches(images, self.config, state.model.transform, normalisation, read)
         self.detector = detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in list(detector.conv)[: state.frozen]:
             module.requires_grad_(False)
         self.optimiser = _optimiser(detector, self.config)
         self._pending: list[Step] = []
+        self._saved = state.iteration > 0
 
     @classmethod
     def begin(
@@ -97,7 +99,7 @@ class Trainer:
         backbone = build(model.backbone, weights)
         detector = Detector(model, backbone)
         normalisation = target_statistics(
-            ((image.proposals, image.truth) for image in images),
+            ((image.proposals, image.truth) for image in trained_on(images, training)),
             len(model.classes),
             training.sampling.foreground_iou,
             training.flip,
@@ -105,8 +107,8 @@ class Trainer:
         state = RunState(0, model, training, backbone.frozen, data, images_digest)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for stale in (STATE_FILE, MODEL_FILE, LOG_FILE):
-                (folder / stale).unlink(missing_ok=True)
+            # A model and a checkpoint that lie there stay until the first ones of this run replace them.
+            (folder / LOG_FILE).unlink(missing_ok=True)
             (folder / CONFIG_FILE).write_text(json.dumps(asdict(state), indent=2) + "\n")
         except OSError as error:
             raise explain_os_error(error, folder) from None
@@ -203,8 +205,8 @@ class Trainer:
         return classification, boxes, int((batch.labels > 0).sum())
 
     def _last_checkpoint(self) -> str:
-        if not (self.folder / STATE_FILE).is_file():
-            return "there is no checkpoint yet"
+        if not self._saved:
+            return "there is no checkpoint of this run yet"
         return f"the checkpoint of iteration {read_state(self.folder)[0].iteration} is kept in {self.folder}"
 
     def save(self) -> None:
@@ -222,6 +224,7 @@ class Trainer:
         finished.save(self.folder / MODEL_FILE)
         del finished
         save_state(self.folder, self.state, self.detector, self._momentum(), self.normalisation)
+        self._saved = True
 
     def _momentum(self) -> dict[str, Tensor]:
         state = self.optimiser.state
@@ -287,7 +290,10 @@ def _averaged(steps: Sequence[Step], images_per_batch: int) -> dict[str, float]:
 
 
 def _optimiser(detector: Detector, config: TrainConfig) -> SGD:
-    """SGD as the authors' solver has it: biases learn at twice the rate and are not decayed."""
+    """SGD with the authors' groups: biases learn at twice the rate and are not decayed.
+
+    Caffe keeps the rate inside the velocity and PyTorch outside: the two differ for some steps after the rate changes.
+    """
     trained = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for name, p in trained if not name.endswith("bias")], "rate_factor": 1.0},

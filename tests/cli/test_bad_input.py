@@ -1,6 +1,7 @@
 """What users get wrong: one line that says what, where and how to mend it, exit code 1 (2 for usage), nothing left."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -157,6 +158,41 @@ def test_a_class_that_the_model_does_not_know(tmp_path, voc, props):
     assert_one_line_error(ran, "'star'", "does not know", "--classes disc,square")
 
 
+def test_numbers_that_are_none(tmp_path, photo, voc, props):
+    assert run_frcnn("proposals", photo, "-o", tmp_path / "p.h5", "--min-size", "nan").code == 2
+    line = ("train", "--data", f"voc:{voc}", "--props", props, "-o", tmp_path / "run")
+    for words in (("--epochs", "inf"), ("--epochs", "0"), ("--lr", "nan"), ("--checkpoint-every", "inf")):
+        ran = run_frcnn(*line, *words)
+        assert ran.code == 2
+        assert words[0] in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_box_file_is_said_once(tmp_path, voc):
+    (tmp_path / "b.json").write_text("{")
+    line = (
+        "proposals",
+        f"voc:{voc}",
+        "-o",
+        tmp_path / "p.h5",
+        "--source",
+        "file",
+        "--set",
+        f"path={tmp_path / 'b.json'}",
+    )
+    ran = run_frcnn(*line)
+    assert_one_line_error(ran, "b.json is not JSON")
+    assert ran.err.count("b.json") == 1
+
+
+def test_a_display_that_is_gone(monkeypatch):
+    from frcnn_cli.detections.draw import has_display
+
+    monkeypatch.setenv("DISPLAY", ":9876")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert not has_display()
+
+
 def test_a_gpu_that_is_absent(tmp_path, voc, props):
     line = ("train", "--data", f"voc:{voc}", "--props", props, "-o", tmp_path / "r", *SMALL, "--device", "cuda:7")
     assert_one_line_error(run_frcnn(*line), "no GPU 'cuda:7'", "--device cpu")
@@ -190,35 +226,28 @@ def test_maps_of_another_model(tmp_path, photo):
     assert_one_line_error(ran, "is a proposals file, not a features file")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are POSIX")
-def test_a_disk_that_fills_up(tmp_path, voc):
+@pytest.mark.parametrize("limit", [40_000, 0.97], ids=["while images are kept", "while the file is put together"])
+def test_a_disk_that_fills_up(tmp_path, voc, limit):
     """A limit on the file's size stands in for a full disk: the system refuses the write in the same way."""
-    line = [
-        "proposals",
-        f"voc:{voc}",
-        "--split",
-        "trainval",
-        "-o",
-        str(tmp_path / "p.h5"),
-        "--source",
-        "sliding-window",
-    ]
+    whole = tmp_path / "whole.h5"
+    line = ["proposals", f"voc:{voc}", "--split", "trainval", "--source", "sliding-window", "--workers", "1"]
+    assert run_frcnn(*line, "-o", whole).code == 0
+    most = limit if limit > 1 else int(limit * whole.stat().st_size)
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}));"
         "from frcnn_cli.cli import main; main(sys.argv[1:])"
     )
-    done = subprocess.run([sys.executable, "-c", code, *line, "--workers", "1"], capture_output=True, text=True)
-    assert done.returncode == 1
+    path = tmp_path / "p.h5"
+    done = subprocess.run([sys.executable, "-c", code, *line, "-o", str(path)], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
     assert "error: no space left to write" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [p.name for p in tmp_path.iterdir()] == ["p.h5.partial"]
-    again = run_frcnn(*line)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.h5.partial", "whole.h5"]
+    again = run_frcnn(*line, "-o", path)
     assert again.code == 0
     assert "were finished by an earlier run" in again.err
-    whole = tmp_path / "whole.h5"
-    assert run_frcnn(*line[:5], whole, *line[6:]).code == 0
-    assert same_datasets(tmp_path / "p.h5", whole)
+    assert same_datasets(path, whole)
 
 
 def start(*arguments):
@@ -230,22 +259,53 @@ def start(*arguments):
     )
 
 
-def test_killed_at_any_moment_and_run_again(tmp_path, voc):
-    """kill -9 while proposals are being computed; the same command ends in the same datasets."""
-    line = ("proposals", f"voc:{voc}", "--split", "trainval", "--workers", 2)
+def wait_for(condition, process):
+    deadline = time.monotonic() + 60
+    while process.poll() is None and not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def test_killed_while_at_work_and_run_again(tmp_path, voc):
+    """kill -9 after the first, the third, ... image; the same command does what is missing, into the same datasets."""
+    line = ("proposals", f"voc:{voc}", "--split", "trainval", "--set", "mode=quality", "--workers", 2)
     assert run_frcnn(*line, "-o", tmp_path / "whole.h5").code == 0
     path = tmp_path / "p.h5"
-    for wait in (0.3, 0.9, 1.2, 1.5):
+    journal = tmp_path / "p.h5.partial"
+    for more in (1, 2_000, 6_000):
+        size = journal.stat().st_size if journal.exists() else 200
         process = start(*line, "-o", path)
-        time.sleep(wait)
+        wait_for(lambda least=size + more: journal.exists() and journal.stat().st_size > least, process)
         process.kill()
         process.wait()
-        assert not path.exists() or same_datasets(path, tmp_path / "whole.h5")
-        if path.exists():
-            path.unlink()
-    assert run_frcnn(*line, "-o", path).code == 0
+        assert not path.exists()
+    ran = run_frcnn(*line, "-o", path)
+    assert ran.code == 0
+    assert re.search(r"[1-9] of 10 images were finished by an earlier run", ran.err)
     assert same_datasets(path, tmp_path / "whole.h5")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.h5", "whole.h5"]
+
+
+@pytest.mark.parametrize("stage", ["features", "score"])
+def test_killed_stages_of_the_network_and_run_again(tmp_path, voc, stage):
+    from tests.test_model import detector
+
+    model, data = tmp_path / "model.safetensors", ("voc:" + str(voc), "--split", "trainval")
+    detector().save(model)
+    feats, props = tmp_path / "feats.h5", tmp_path / "props.h5"
+    features = ("features", *data, "--model", model)
+    assert run_frcnn(*features, "-o", feats).code == 0
+    assert run_frcnn("proposals", *data, "-o", props, "--source", "sliding-window", "--workers", 1).code == 0
+    line = features if stage == "features" else ("score", feats, "--props", props, "--model", model)
+    whole, path = tmp_path / "whole.h5", tmp_path / "p.h5"
+    assert run_frcnn(*line, "-o", whole).code == 0
+    journal = tmp_path / "p.h5.partial"
+    process = start(*line, "-o", path)
+    wait_for(lambda: journal.exists() and journal.stat().st_size > 2_000, process)
+    process.kill()
+    process.wait()
+    assert run_frcnn(*line, "-o", path, *(["--force"] if path.exists() else [])).code == 0
+    assert same_datasets(path, whole)
+    assert not journal.exists()
 
 
 def test_workers_end_with_their_parent(tmp_path, voc):
@@ -262,15 +322,11 @@ def test_workers_end_with_their_parent(tmp_path, voc):
 
 def test_ctrl_c_in_training_saves_and_says_how_to_go_on(tmp_path, voc, props):
     run = tmp_path / "run"
-    common = ("--data", f"voc:{voc}", "--props", props, *SMALL[:-1], "6", "--background-iou", "0", "0.5")
+    common = ("--data", f"voc:{voc}", "--props", props, *SMALL[:-1], "40", "--background-iou", "0", "0.5")
     process = start("train", *common, "-o", run)
-    deadline = time.monotonic() + 60
-    while not (run / "state.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for((run / "state.safetensors").exists, process)
     os.kill(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    if process.returncode == 0:
-        pytest.skip("training was over before it could be stopped")
     assert process.returncode == 130
     assert f"frcnn train --resume -o {run}" in said
     assert run_frcnn("train", "--resume", "-o", run).code == 0

@@ -98,6 +98,22 @@ def test_detect_writes_pictures_and_never_over_old_ones(work, voc, tmp_path):
     assert run_frcnn(*line, "--force").code == 0
 
 
+def test_pictures_that_differ_in_their_ending_alone(work, tmp_path):
+    for name in ("0.jpg", "0.png", "1.png"):
+        Pillow.new("RGB", (70, 60), (90, 9, 9)).save(tmp_path / name)
+    ran = run_frcnn("detect", tmp_path, "--model", work / "run", "-o", tmp_path / "out", "-q")
+    assert ran.code == 0, ran.err
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"0.jpg.jpg", "0.png.jpg", "1.jpg"}
+
+
+def test_detect_when_every_image_fails(work, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"x")
+    ran = run_frcnn("detect", tmp_path / "bad.jpg", "--model", work / "run", "-o", tmp_path / "d.h5")
+    assert_one_line_error(ran, "not one image could be done")
+    assert "bad.jpg is not an image" in ran.err
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.jpg"]
+
+
 def test_another_source_on_the_command_line(work, voc):
     image = next((voc / "JPEGImages").iterdir())
     line = ("detect", image, "--model", work / "run", "--json")
@@ -105,6 +121,14 @@ def test_another_source_on_the_command_line(work, voc):
     assert windows.code == 0, windows.err
     assert windows.json != run_frcnn(*line).json
     assert run_frcnn(*line, "--set", "stride=0.5").code == 2
+
+
+def test_long_names_are_not_cut(work, voc, tmp_path):
+    deep = tmp_path / ("d" * 150) / ("e" * 150)
+    deep.mkdir(parents=True)
+    Pillow.open(next((voc / "JPEGImages").iterdir())).save(deep / "a.png")
+    ran = run_frcnn("detect", tmp_path, "--model", work / "run", "--min-score", "0")
+    assert f"{'d' * 150}/{'e' * 150}/a.png" in ran.out
 
 
 def test_recall_as_table_and_json(work, voc):
@@ -125,6 +149,8 @@ def test_inspect_tells_of_every_kind_of_file(work):
         ("dets.h5", "thresholds"),
         ("run", "opencv-selective-search"),
         ("run/model.safetensors", "stride 4"),
+        ("run/state.safetensors", "training checkpoint"),
+        ("run/log.jsonl", "learning_rate"),
     ):
         ran = run_frcnn("inspect", work / name)
         assert ran.code == 0, ran.err

@@ -1,5 +1,7 @@
 """Images as they come: each is right, or one clear error."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from PIL import Image as Pillow
@@ -107,6 +109,24 @@ def test_what_is_not_an_image_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ImageError, match=r"fake\.jpg"):
         read_image(path)
+
+
+def test_damaged_files_are_never_more_than_one_image(tmp_path):
+    """A few hundred damaged pictures: each is read, or is an ImageError."""
+    rng = np.random.default_rng(1)
+    picture = Pillow.fromarray(QUARTERS)
+    exif = picture.getexif()
+    exif[ORIENTATION_TAG] = 6
+    for name in ("a.jpg", "a.png", "a.tif", "a.gif", "a.webp", "a.bmp"):
+        path = tmp_path / name
+        picture.save(path, **({"exif": exif} if name in ("a.jpg", "a.webp") else {}))
+        whole = np.frombuffer(path.read_bytes(), np.uint8)
+        for _ in range(60):
+            damaged = whole.copy()
+            damaged[rng.integers(0, len(whole), 6)] = rng.integers(0, 256, 6)
+            path.write_bytes(damaged.tobytes())
+            with suppress(ImageError):  # any other error fails the test
+                assert read_image(path).pixels.dtype == np.uint8
 
 
 def test_floating_point_and_missing_files_are_refused(tmp_path):

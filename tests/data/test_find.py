@@ -38,6 +38,30 @@ def test_a_shared_key_becomes_the_path_as_typed(tmp_path):
     assert keys == sorted([str(tmp_path / "x/1.jpg"), str(tmp_path / "y/1.jpg"), "2.jpg"])
 
 
+def test_no_two_images_share_a_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(Path("a.png"), Path("d/a.png"), Path("e/d/a.png"))
+    refs = find_images(["a.png", "d/a.png", "e"])
+    assert len({ref.key for ref in refs}) == len({ref.path for ref in refs}) == 3
+
+
+def test_a_file_named_in_two_ways_has_one_key_in_any_order(tmp_path):
+    touch(tmp_path / "nest/sub/1.png")
+    arguments = [str(tmp_path / "nest"), str(tmp_path / "nest/sub/1.png")]
+    assert find_images(arguments) == find_images(arguments[::-1])
+    assert [ref.key for ref in find_images(arguments)] == ["sub/1.png"]
+
+
+def test_a_name_that_is_not_utf8_becomes_one_that_is(tmp_path):
+    import os
+
+    with open(os.fsencode(tmp_path) + b"/\xff.png", "wb"):
+        pass
+    (ref,) = find_images([str(tmp_path)])
+    assert ref.key == "\\xff.png"
+    assert ref.path.exists()
+
+
 def test_a_list_is_relative_to_its_own_folder(tmp_path):
     touch(tmp_path / "pictures/a.jpg")
     (tmp_path / "list.txt").write_text("# mine\npictures/a.jpg\n\n")

@@ -7,6 +7,7 @@ from PIL import Image as Pillow
 from frcnn_cli.data.spec import load_dataset, load_image_refs
 from frcnn_cli.data.voc import read_voc
 from frcnn_cli.errors import DataError
+from frcnn_cli.image import ImageRecord
 
 
 def write_voc(folder, annotations, size=(100, 80)):
@@ -65,6 +66,29 @@ def test_a_box_outside_stops_or_is_cut(tmp_path, corners, fixed):
     data = read_voc(tmp_path, "train", "fix")
     assert data.samples[0].truth.boxes.tolist() == [fixed]
     assert "cut 1 box" in data.notes[0]
+
+
+def test_boxes_are_held_against_the_real_picture(tmp_path):
+    write_voc(tmp_path, {"a": [("cat", 1, 1, 90, 90), ("cat", 60, 60, 90, 90)]}, size=(100, 100))
+    data = read_voc(tmp_path, "train")
+    small = [ImageRecord("a", 50, 50, "")]
+    with pytest.raises(DataError, match="a: the box 0 0 90 90 reaches outside its picture of 50 x 50"):
+        data.within(small, "error")
+    assert data.within(small, "fix").samples[0].truth.boxes.tolist() == [[0, 0, 50, 50]]
+    assert data.within([ImageRecord("a", 100, 100, "")], "error").samples[0].truth.boxes.tolist() == [
+        [0, 0, 90, 90],
+        [59, 59, 90, 90],
+    ]
+
+
+def test_split_files_with_a_mark_or_not_utf8(tmp_path):
+    write_voc(tmp_path, {"a": [("cat", 1, 1, 9, 9)]})
+    path = tmp_path / "ImageSets/Main/train.txt"
+    path.write_bytes(b"\xef\xbb\xbfa\n")
+    assert len(read_voc(tmp_path, "train")) == 1
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_voc(tmp_path, "train")
 
 
 def test_fractions_are_kept(tmp_path):

@@ -1,7 +1,9 @@
 """The kit passes what is right and fails every kind of wrong."""
 
+import numpy as np
 import pytest
 
+from frcnn_cli.proposals.source import Proposals
 from frcnn_cli.proposals.sources.file import FileSource
 from frcnn_cli.proposals.sources.opencv import OpenCVSelectiveSearch
 from frcnn_cli.testing import check_proposal_source, test_images
@@ -38,3 +40,12 @@ def test_a_source_that_cannot_go_to_a_worker_fails():
 
     with pytest.raises(AssertionError, match="cannot be sent to a worker process"):
         check_proposal_source(Local())
+
+
+def test_scores_are_for_all_images_or_for_none():
+    def sometimes(image):
+        scores = np.ones(1, np.float32) if image.width > 100 else None
+        return Proposals(whole(image), scores)
+
+    with pytest.raises(AssertionError, match="scores for some images and none for others"):
+        check_proposal_source(breaking(sometimes))

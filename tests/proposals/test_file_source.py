@@ -22,7 +22,7 @@ def write(path, image, boxes=BOXES, scores=SCORES, key=None):
     rows = np.concatenate([boxes, scores[:, None]], axis=1)
     match path.suffix:
         case ".h5":
-            with StageWriter(path, PROPOSALS, {}) as out:
+            with StageWriter(path, PROPOSALS, {"source": {}, "max_boxes": 9, "min_size": 1}) as out:
                 out.add(image.record, {"boxes": boxes, "scores": scores})
                 out.finish()
         case ".npz":
@@ -45,11 +45,40 @@ def test_every_format_gives_the_same_boxes(tmp_path, photo, ending):
 
 
 @pytest.mark.parametrize("ending", [".npz", ".csv", ".json"])
-def test_an_image_is_found_by_the_name_without_ending(tmp_path, photo, ending):
+def test_an_entry_is_the_images_if_its_key_ends_so(tmp_path, photo, ending):
     image = read_image(photo, key="some/folder/photo.png")
-    for key in ("photo", "photo.png", "some/folder/photo.png", "other/photo.jpg"):
+    for key in ("photo", "photo.png", "folder/photo", "some/folder/photo.png", str(photo)):
         path = tmp_path / f"{key.replace('/', '_')}{ending}"
         assert len(FileSource(write(path, image, key=key)).propose(image).boxes) == 2
+    other = FileSource(write(tmp_path / f"other{ending}", image, key="other/photo.png"))
+    with pytest.raises(MismatchError, match="no boxes for image 'some/folder/photo.png'"):
+        other.propose(image)
+
+
+def test_an_archive_with_two_members_of_one_name(tmp_path, photo):
+    """What is checked is what is read."""
+    import io
+
+    good = io.BytesIO()
+    np.lib.format.write_array(good, BOXES)
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("photo", pickle.dumps(Evil()))
+        archive.writestr("photo.npy", good.getvalue())
+    np.testing.assert_array_equal(FileSource(tmp_path / "b.npz").propose(read_image(photo)).boxes, BOXES)
+
+
+def test_a_damaged_file_is_said_once_before_the_run(tmp_path):
+    (tmp_path / "b.json").write_text("not json")
+    with pytest.raises(FileFormatError, match="not JSON"):
+        FileSource(tmp_path / "b.json").prepare()
+
+
+def test_another_content_is_another_source(tmp_path):
+    path = tmp_path / "b.json"
+    path.write_text("{}")
+    before = FileSource(path).described()
+    path.write_text('{"a": []}')
+    assert FileSource(path).described() != before
 
 
 @pytest.mark.parametrize("ending", [".h5", ".npz", ".csv", ".json"])
@@ -58,7 +87,7 @@ def test_an_image_that_is_not_there_is_named(tmp_path, photo, ending):
     path = write(tmp_path / f"b{ending}", image, key="elsewhere")
     pixels = np.zeros((60, 80, 3), np.uint8)
     other = type(image).from_array(pixels, "stranger")
-    with pytest.raises(MismatchError, match="stranger|lacks"):
+    with pytest.raises(MismatchError, match="no boxes for image 'stranger'"):
         FileSource(path).propose(other)
 
 

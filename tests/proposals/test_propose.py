@@ -82,3 +82,11 @@ def test_large_boxes_tend_to_come_first():
 def test_the_seed_is_of_the_content():
     pixels = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
     assert content_seed(pixels) == content_seed(np.asfortranarray(pixels)) != content_seed(pixels[::-1])
+
+
+def test_a_source_that_asks_to_exit_is_a_failing_source():
+    def leave(image):
+        raise SystemExit(0)
+
+    with pytest.raises(SourceError, match="SystemExit"):
+        propose(IMAGE, breaking(leave))

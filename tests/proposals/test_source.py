@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -73,6 +74,20 @@ def test_settings_are_pairs():
     for pairs, words in ((("a",), "not KEY=VALUE"), (("=1",), "not KEY=VALUE"), (("a=1", "a=2"), "given twice")):
         with pytest.raises(UsageError, match=words):
             parse_settings(pairs)
+
+
+def test_choices_may_be_numbers():
+    @dataclass(frozen=True)
+    class Levels(ProposalSource):
+        name = "levels"
+        version = "1"
+        level: Literal[1, 2, 3] = option(1, help="how far")
+
+        def propose(self, image): ...
+
+    assert Levels.configured({"level": "2"}).level == Levels.configured({"level": 2}).level == 2
+    with pytest.raises(UsageError, match=r"level=4 is not 1 \| 2 \| 3"):
+        Levels.configured({"level": "4"})
 
 
 def test_options_are_shown_with_type_and_default():

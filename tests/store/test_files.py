@@ -14,7 +14,7 @@ from tests.conftest import same_datasets
 
 IMAGES = [ImageRecord(f"sub/ö{i}.jpg", 10 + i, 20, f"{i:032x}", 1 + i) for i in range(4)]
 BOXES = [np.arange(4 * n, dtype=np.float32).reshape(n, 4) for n in (3, 0, 1, 2)]
-PROVENANCE = {"source": {"name": "x", "options": {}}, "max_boxes": 5}
+PROVENANCE = {"source": {"name": "x", "options": {}}, "max_boxes": 5, "min_size": 1.0}
 
 
 def write(path, order=range(4), provenance=PROVENANCE, force=False):
@@ -55,7 +55,7 @@ def test_files_are_plain_hdf5_without_variable_length_types(tmp_path):
 
 def test_features_keep_maps_and_sizes(tmp_path):
     maps = np.arange(2 * 3 * 5, dtype=np.float16).reshape(6, 5)
-    with StageWriter(tmp_path / "f.h5", FEATURES, {}) as out:
+    with StageWriter(tmp_path / "f.h5", FEATURES, {"features_id": "x", "dtype": "float16"}) as out:
         out.add(IMAGES[0], {"maps": maps, "map_size": np.array([2, 3], np.int32), "scale": np.array(1.6)})
         out.finish()
     with StageFile(tmp_path / "f.h5", FEATURES) as file:
@@ -161,11 +161,45 @@ def test_what_an_earlier_run_of_other_images_left_is_not_mixed_in(tmp_path):
         assert file.images == [IMAGES[1], IMAGES[3]]
 
 
-def test_other_options_begin_anew(tmp_path):
+def test_unfinished_work_of_other_options_is_not_thrown_away_unless_forced(tmp_path):
     stop_after(tmp_path / "p.h5", 3, {"max_boxes": 7})
-    with StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE) as out:
-        assert out.discarded
+    with pytest.raises(FrcnnError, match="3 finished images of other options.*--force to discard"):
+        StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE)
+    with StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE, force=True) as out:
         assert len(out.missing(REFS, DIGESTS.get)) == 4
+
+
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
+    journal = tmp_path / "p.h5.partial"
+    journal.write_text("my notes")
+    with pytest.raises(FrcnnError, match="in the way and not ours"):
+        StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE, force=True)
+    assert journal.read_text() == "my notes"
+
+
+def test_an_optional_column_is_for_all_images_or_for_none(tmp_path):
+    ones = np.ones(3, np.float32)
+    with StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE) as out:
+        out.add(IMAGES[0], {"boxes": BOXES[0], "scores": ones})
+        out.add(IMAGES[1], {"boxes": BOXES[1]})  # no boxes, so no scores are missing
+        out.finish()
+    with StageFile(tmp_path / "p.h5") as file:
+        np.testing.assert_array_equal(file[0]["scores"], ones)
+        assert file[1]["scores"].shape == (0,)
+    with StageWriter(tmp_path / "q.h5", PROPOSALS, PROVENANCE) as out:
+        out.add(IMAGES[0], {"boxes": BOXES[0], "scores": ones})
+        out.add(IMAGES[2], {"boxes": BOXES[2]})
+        with pytest.raises(FileFormatError, match="has no scores, and others have"):
+            out.finish()
+
+
+def test_values_that_are_not_finite_are_refused_where_they_lie(tmp_path):
+    boxes = np.full((1, 4), np.nan, np.float32)
+    with StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE) as out:
+        out.add(IMAGES[0], {"boxes": boxes})
+        out.finish()
+    with StageFile(tmp_path / "p.h5") as file, pytest.raises(FileFormatError, match=r"p\.h5 .*boxes of image .* NaN"):
+        file[0]
 
 
 def test_two_writers_of_one_file_are_kept_apart(tmp_path):
@@ -199,7 +233,10 @@ def test_places_that_cannot_be_written(tmp_path):
     ],
 )
 def test_arrays_that_do_not_fit_the_format_are_refused(tmp_path, arrays):
-    with StageWriter(tmp_path / "p.h5", PROPOSALS, {}) as out, pytest.raises(ValueError, match="p|ragged|boxes"):
+    with (
+        StageWriter(tmp_path / "p.h5", PROPOSALS, {}) as out,
+        pytest.raises(ValueError, match=r"has no boxes|does not fit|differ in length|no column"),
+    ):
         out.add(IMAGES[0], arrays)
 
 
@@ -241,6 +278,16 @@ def virtual(file):
     file.create_virtual_dataset("boxes", layout)
 
 
+def packed(file):
+    del file["boxes"]
+    file.create_dataset("boxes", data=np.zeros((6, 4), np.float32), compression="gzip", chunks=(6, 4))
+
+
+def bomb(file):
+    del file["offsets"]
+    file.create_dataset("offsets", data=np.zeros(10**6, np.int64), compression="gzip")
+
+
 def huge(file):
     del file["boxes"], file["offsets"]
     file.create_dataset("boxes", (10**12, 4), "f4", chunks=(1024, 4))
@@ -256,6 +303,7 @@ def huge(file):
         (attribute("format_version", "x"), "damaged"),
         (attribute("provenance", "{"), "damaged"),
         (attribute("provenance", "[]"), "provenance"),
+        (attribute("provenance", '{"source": 1}'), "does not tell max_boxes"),
         (replace("offsets", np.array([0, 3, 3, 4, 5])), "boxes is float32"),
         (replace("offsets", np.array([0, 3, 2, 4, 6])), "offsets"),
         (replace("offsets", np.array([0, 6])), "offsets"),
@@ -269,6 +317,8 @@ def huge(file):
         (raw_elsewhere, "not a dataset of this file"),
         (virtual, "not a dataset of this file"),
         (huge, "claims 16,000,000,000,000 bytes"),
+        (packed, "boxes claims 96 bytes"),
+        (bomb, "offsets claims 8,000,000 bytes"),
         (lambda file: file.__delitem__("images"), "images/key is missing"),
     ],
 )

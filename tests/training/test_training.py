@@ -15,7 +15,7 @@ from frcnn_cli.errors import FrcnnError, UsageError
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.model import Detector, ModelConfig
 from frcnn_cli.roi.coder import encode
-from frcnn_cli.training.batches import Batches, TrainingImage
+from frcnn_cli.training.batches import Batches, TrainingImage, trained_on
 from frcnn_cli.training.config import SamplingConfig, TrainConfig
 from frcnn_cli.training.loop import Trainer, images_digest
 from frcnn_cli.training.loss import multi_task_loss
@@ -171,6 +171,7 @@ def images(voc):
     ]
 
 
+PROPOSALS = {"source": {"name": "x", "version": "1", "options": {}}, "max_boxes": 9, "min_size": 1.0}
 PLAIN = Normalisation(np.zeros((5, 4), np.float32), np.ones((5, 4), np.float32))
 CLASSES = ("disc", "square", "star", "triangle")
 
@@ -203,17 +204,23 @@ class TestBatches:
         assert any(box in flipped for box in sampled)
 
     def test_images_of_several_sizes_are_padded_with_zeros(self, images):
-        batch = self.batches(images).batch(0)
+        batches = self.batches(images)
+        batch = batches.batch(0)
         sizes = [image.pixels.shape[:2] for image in map(read_ref, (image.ref for image in images))]
         assert batch.images.shape[0] == 2
         assert batch.images.shape[2] <= max(h for h, _ in sizes)
+        looks = [batches._look(position)[0] for position in (0, 1)]
+        for pixels, look in zip(batch.images, looks, strict=True):
+            height, width = read_ref(look.ref).pixels.shape[:2]
+            assert pixels[:, height:].abs().sum() == pixels[:, :, width:].abs().sum() == 0
+            assert pixels[:, :height, :width].abs().sum() > 0
         assert set(batch.rois[:, 0].tolist()) == {0.0, 1.0}
 
 
 def trainer(folder, images, epochs=2.0, lr=0.01):
     torch.set_num_threads(1)
     config = TrainConfig(epochs=epochs, learning_rate=lr, sampling=SamplingConfig(32, background_iou=(0.0, 0.5)))
-    model = ModelConfig("small", CLASSES, ImageTransform(short_side=0), {"source": {}, "max_boxes": 9, "min_size": 1})
+    model = ModelConfig("small", CLASSES, ImageTransform(short_side=0), PROPOSALS)
     return Trainer.begin(folder, images, model, config, "none", {}, "id", read_ref, torch.device("cpu"))
 
 
@@ -301,6 +308,24 @@ class TestLoop:
         assert (biases["rate_factor"], biases["weight_decay"]) == (2.0, 0.0)
         assert all(p.ndim == 1 for p in biases["params"])
         assert all(p.ndim > 1 for p in weights["params"])
+
+    def test_difficult_objects_are_learnt_from_only_if_asked(self, images):
+        hard = [
+            TrainingImage(i.ref, GroundTruth(i.truth.boxes, i.truth.labels, i.truth.labels >= 0), i.proposals)
+            for i in images
+        ]
+        assert sum(len(i.truth) for i in trained_on(hard, TrainConfig())) > 0
+        assert sum(len(i.truth) for i in trained_on(hard, TrainConfig(train_on_difficult=False))) == 0
+
+    def test_a_new_run_leaves_the_old_model_until_it_has_one(self, tmp_path, images):
+        trainer(tmp_path, images).save()
+        old = (tmp_path / "model.safetensors").read_bytes()
+        run = trainer(tmp_path, images, lr=0.02)
+        assert (tmp_path / "model.safetensors").read_bytes() == old
+        for _ in run.run():
+            pass
+        run.save()
+        assert (tmp_path / "model.safetensors").read_bytes() != old
 
     def test_images_without_objects_or_proposals_train_on(self, tmp_path, images):
         empty = GroundTruth(np.zeros((0, 4), np.float32), np.zeros(0, int))

@@ -1,6 +1,7 @@
 """Boxes that somebody else has computed.
 
-An image is looked up by its key, then by its file's name, then by that name without ending. Boxes are in our one
+An entry belongs to the image whose key or path it is, or ends: `b/1.jpg`, `1.jpg` and `1` are all entries of
+`.../b/1.jpg`, in this order; `a/1.jpg` is not. Boxes are in our one
 convention: x1 y1 x2 y2, continuous, 0-based pixels.
 
 | ending | holds |
@@ -57,6 +58,9 @@ class FileSource(ProposalSource):
             content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
         return {**super().described(), "content": content}
 
+    def prepare(self) -> None:
+        _READERS[self.path.suffix.lower()](self.path)
+
     @cached_property
     def _find(self) -> Find:
         return _READERS[self.path.suffix.lower()](self.path)
@@ -76,7 +80,7 @@ def _checked(rows: NDArray[Any], path: Path, image: Image) -> NDArray[np.float32
     """Rows [N, 4 or 5] as float32, inside the image."""
     where = f"{path}: image {image.key!r}"
     if rows.size == 0:
-        return np.zeros((0, 4), np.float32)
+        return np.zeros((0, 5 if rows.shape[-1] == 5 else 4), np.float32)
     if rows.ndim != 2 or rows.shape[1] not in (4, 5) or rows.dtype.kind not in "iuf":
         raise FileFormatError(
             f"{where} has {rows.dtype} {list(rows.shape)}", "Write numbers [N, 4], or [N, 5] with scores"
@@ -97,33 +101,36 @@ def _checked(rows: NDArray[Any], path: Path, image: Image) -> NDArray[np.float32
 
 
 def _by_name(table: Mapping[str, Any]) -> Callable[[Image], Any]:
-    """Finds an image's entry by key, file name, or name without ending (where only one entry has it)."""
-    stems: dict[str, list[str]] = {}
-    for key in table:
-        stems.setdefault(Path(key).stem, []).append(key)
+    """Finds an image's entry: its key, or the entry that is the longest end of its key or path, with or without the
+    file's ending."""
+    by_parts = {Path(name).with_suffix("").parts: name for name in table}
+    by_parts |= {Path(name).parts: name for name in table}
 
     def find(image: Image) -> Any:
-        names = [image.key, Path(image.key).name, *([image.path.name] if image.path else [])]
-        for name in names:
-            if name in table:
-                return table[name]
-        for name in names:
-            if len(stems.get(Path(name).stem, [])) == 1:
-                return table[stems[Path(name).stem][0]]
+        if image.key in table:
+            return table[image.key]
+        for path in (Path(image.key), *([image.path.absolute()] if image.path else [])):
+            for parts in (path.parts, path.with_suffix("").parts):
+                for start in range(len(parts)):
+                    if parts[start:] in by_parts:
+                        return table[by_parts[parts[start:]]]
         return None
 
     return find
 
 
 def _read_h5(path: Path) -> Find:
-    from frcnn_cli.store.join import join
+    from frcnn_cli.store.join import Lookup
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import PROPOSALS
 
     file = StageFile(path, PROPOSALS)
+    lookup = Lookup(file.images, str(path))
 
-    def find(image: Image) -> NDArray[Any]:
-        (i,) = join([image.record], file.images, str(image.path or image.key), str(path))
+    def find(image: Image) -> NDArray[Any] | None:
+        i = lookup.find(image.record, str(image.path or image.key))
+        if i is None:
+            return None
         arrays = file[i]
         if "scores" in arrays:
             return np.concatenate([arrays["boxes"], arrays["scores"][:, None]], axis=1)
@@ -134,29 +141,35 @@ def _read_h5(path: Path) -> Find:
 
 def _read_npz(path: Path) -> Find:
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is a single array")
-        zipped = archive.zip
-        assert zipped is not None
-        sizes = {info.filename.removesuffix(".npy"): info for info in zipped.infolist()}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        archive = zipfile.ZipFile(path)
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+    except (ValueError, zipfile.BadZipFile) as error:
         raise FileFormatError(f"{path} is not an .npz file ({error})", "Write it with numpy.savez") from None
-    lookup = _by_name({name: name for name in archive.files})
+    lookup = _by_name({info.filename.removesuffix(".npy"): info for info in archive.infolist()})
 
     def find(image: Image) -> NDArray[Any] | None:
-        name = lookup(image)
-        if name is None:
+        info = lookup(image)
+        if info is None:
             return None
-        info = sizes[name]
         if info.file_size > min(MAX_ARRAY_BYTES, max(info.compress_size, 1) * MAX_UNPACK_RATIO):
-            raise FileFormatError(f"{path}: {name} claims {info.file_size:,} bytes", "Write the file again")
+            raise FileFormatError(f"{path}: {info.filename} claims {info.file_size:,} bytes", "Write the file again")
         try:
-            with zipped.open(info) as member:
+            with archive.open(info) as member:
                 _check_npy_header(member, info.file_size)
-            return np.asarray(archive[name])
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise FileFormatError(f"{path}: {name} cannot be read ({error})", "Write numbers, not objects") from None
+            with archive.open(info) as member:
+                return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            RuntimeError,
+            NotImplementedError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            reason = f"{info.filename} cannot be read ({error})"
+            raise FileFormatError(f"{path}: {reason}", "Write numbers, not objects") from None
 
     return find
 
@@ -201,7 +214,7 @@ def _read_csv(path: Path) -> Find:
 
     def as_array(image: Image) -> NDArray[Any] | None:
         found = find(image)
-        return None if found is None else np.array(found, np.float64)
+        return None if found is None else np.array(found, np.float64).reshape(-1, len(header) - 1)
 
     return as_array
 
