@@ -120,12 +120,8 @@ class StageWriter:
         Raises:
             FrcnnError: no image was finished, or there is no room; the journal stays, so nothing is lost.
         """
-        for image in self._journal.images:
-            if image.key not in self._asked:
-                self._journal.forget(image.key)
-        images = self._journal.images
+        images = [image for image in self._journal.images if image.key in self._asked]
         if not images:
-            self._journal.remove()
             raise FrcnnError(f"not one image could be done, so {self.path} was not written", "See the lines above")
         temporary = self.path.with_name(f".{self.path.name}.tmp")  # the journal's lock keeps others off
         try:
@@ -209,7 +205,10 @@ class StageWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._journal.close()
+        if self._journal.images:
+            self._journal.close()
+        else:  # nothing to go on from
+            self._journal.remove()
 
 
 def _write_images(file: h5py.File, images: list[ImageRecord]) -> None:
