@@ -217,7 +217,8 @@ class Detector(nn.Module):
             model = cls(config, BACKBONES[config.backbone](None))
         check_tensors(model.state_dict(), tensors, path)
         model.load_state_dict(tensors, assign=True)
-        return model.to(device).eval()
+        # Channels last is the order that images are decoded in; conv layers on a CPU are about twice as fast in it.
+        return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
 
 def choose_device(name: str) -> torch.device:

@@ -35,7 +35,10 @@ def test_saved_and_loaded_detects_the_same(tmp_path):
     loaded = Detector.load(tmp_path)
     assert loaded.config == made.config
     assert loaded.model_id == made.model_id
-    one, other = made.detect(picture()), loaded.detect(picture())
+    for name, value in made.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name])
+    loaded.save(tmp_path / "again.safetensors")
+    one, other = loaded.detect(picture()), Detector.load(tmp_path / "again.safetensors").detect(picture())
     assert len(one) > 0
     np.testing.assert_array_equal(one.boxes, other.boxes)
     np.testing.assert_array_equal(one.scores, other.scores)

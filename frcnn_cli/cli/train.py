@@ -276,7 +276,6 @@ def _recorded_by(run: dict[str, Any], ctx: click.Context, given: dict[str, Any])
 
 
 def _newest_run() -> Path:
-    from frcnn_cli.errors import FrcnnError
     from frcnn_cli.training.checkpoint import STATE_FILE
 
     states = list(Path("runs").glob(f"*/{STATE_FILE}"))
