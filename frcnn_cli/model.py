@@ -259,6 +259,8 @@ def save_safely(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]
         save_file(tensors, temporary, metadata)
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
+        os.umask(mask := os.umask(0))
+        temporary.chmod(0o666 & ~mask)  # safetensors makes files that nobody else can read
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -283,4 +285,6 @@ def load_safely(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor]
     except OSError as error:
         raise explain_os_error(error, path) from None
     except (SafetensorError, ValueError) as error:
-        raise FileFormatError(f"{path} is not a whole model file ({error})", "Copy or train it again") from None
+        raise FileFormatError(
+            f"{path} is not a model file, or damaged ({error})", "Name a run's folder or a model"
+        ) from None

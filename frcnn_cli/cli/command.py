@@ -35,6 +35,8 @@ class Command(click.Command):
             raise
         except (Exception, KeyboardInterrupt) as error:
             message, code = _told(error)
+            if isinstance(error, KeyboardInterrupt) and ctx.command.name not in ("train", "demo"):
+                message += "; run the same command again to go on from here"
             if debug:
                 traceback.print_exception(error)
             if message:
@@ -46,7 +48,7 @@ def _told(error: BaseException) -> tuple[str, int]:
     """The line for an error, and the exit code."""
     match error:
         case KeyboardInterrupt():
-            return "interrupted; run the same command again to go on from here", 130
+            return "interrupted", 130
         case SomeFailed():
             return "", 1
         case FrcnnError():

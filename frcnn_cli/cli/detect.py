@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -76,10 +75,13 @@ def command(
 
     if settings and source is None:
         raise click.UsageError("--set needs --source: options of the model's own source are the model's.")
+    to_file = output is not None and output.suffix.lower() == ".h5"
+    if output is not None and not to_file and output.suffix and not output.is_dir():
+        raise click.UsageError(f"-o {output}: OUT is a folder for pictures, or a .h5 file for detections.")
     refs = options.resolve_images(images, split)
     if show and len(refs) > 20:
         raise click.UsageError(f"--show is for up to 20 images, not {len(refs)}; use -o FOLDER.")
-    pictures = _Pictures(display, refs, None if output and output.suffix == ".h5" else output, show, force)
+    pictures = _Pictures(display, refs, None if to_file else output, show, force)
     detector = Detector.load(options.resolve_model(model), device)
     proposer = options.resolve_source(source, settings) if source else detector.source()
     proposer.prepare()
@@ -89,7 +91,7 @@ def command(
     found: list[tuple[str, Detections]] = []
     with ExitStack() as stack:
         out = None
-        if output is not None and output.suffix == ".h5":
+        if output is not None and to_file:
             provenance = {
                 "classes": list(classes),
                 "thresholds": thresholds._asdict(),
@@ -119,7 +121,8 @@ def command(
             bar.advance()
         if out is not None:
             failures.list_all(len(refs))
-            out.finish()
+            written = out.finish()
+            display.note(f"{output}: {written} images, {sum(len(detections) for _, detections in found)} detections")
     _report(display, found, classes, failures, as_json)
     pictures.present()
     if out is None:
@@ -131,11 +134,13 @@ class _Pictures:
     """Pictures with boxes drawn: into a folder, into windows, or both."""
 
     def __init__(self, display: Display, refs: list[ImageRef], folder: Path | None, show: bool, force: bool) -> None:
-        from frcnn_cli.errors import OutputExistsError
+        from frcnn_cli.errors import FrcnnError, OutputExistsError
 
         self.display, self.show, self.force = display, show, force
         self.folder = folder
         self.shown: list[tuple[str, Any]] = []
+        if folder is not None and folder.is_file():
+            raise FrcnnError(f"{folder} is a file", "Name a folder for the pictures")
         self.paths = _picture_paths(refs, folder) if folder is not None else {}
         for path in self.paths.values():
             if path.exists() and not force:
@@ -162,11 +167,17 @@ class _Pictures:
             if has_display():
                 show(picture, key)
                 continue
-            path = Path(f"{Path(key).stem}-detections.jpg")
-            if path.exists() and not self.force:
-                path = Path(tempfile.mkdtemp(prefix="frcnn-")) / path
+            path = self._free_path(f"{Path(key).stem}-detections")
             save_picture(picture, path)
             self.display.warn(f"there is no display to open a window on; the picture is in {path}")
+
+    def _free_path(self, stem: str) -> Path:
+        """STEM.jpg in this folder, or STEM-2.jpg, ... if that is taken."""
+        path, number = Path(f"{stem}.jpg"), 1
+        while path.exists() and not self.force:
+            number += 1
+            path = Path(f"{stem}-{number}.jpg")
+        return path
 
 
 def _picture_paths(refs: list[ImageRef], folder: Path) -> dict[str, Path]:

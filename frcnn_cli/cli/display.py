@@ -114,21 +114,25 @@ class Display:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
         from rich.progress import TimeRemainingColumn as Remaining
+        from rich.table import Column
         from rich.text import Text
+
+        console = Console(stderr=True)
 
         class Rate(ProgressColumn):
             def render(self, task: Task) -> Text:
                 speed = task.finished_speed or task.speed
                 return Text(f"{speed:.1f} {unit}/s" if speed else f"- {unit}/s")
 
+        whole = Column(no_wrap=True, min_width=8)
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            Rate(),
-            TextColumn("ETA"),
-            Remaining(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=len(title))),
+            *([BarColumn(bar_width=20)] if console.width >= 120 else []),
+            MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(total)) + 1)),
+            Rate(table_column=Column(no_wrap=True, min_width=len(unit) + 6)),
+            Remaining(table_column=whole),
+            # What a narrow terminal has no room for is cut from here.
+            TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, ratio=1, overflow="ellipsis")),
         )
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        with Progress(*columns, console=console, expand=True) as progress:
             yield _RichBar(progress, progress.add_task(title, total=total, figures=""))

@@ -67,7 +67,7 @@ def command(
                 f"Name the classes to evaluate: --classes {','.join(n for n in dataset.classes if n in names)}",
             )
         truth = dataset.relabelled(names)
-        rows = join(records(dataset.refs, digest_file), file.images, data, str(dets))
+        rows = join(records(dataset.refs, digest_file), file.images, f"{data} {split}", str(dets))
         truth = truth.within([file.images[row] for row in rows], bad_boxes)
         keys = [sample.ref.key for sample in truth.samples]
         found = {key: from_columns(file[row]) for key, row in zip(keys, rows, strict=True)}

@@ -11,6 +11,7 @@ import click
 from frcnn_cli.cli import options
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
+from frcnn_cli.errors import FileFormatError, FrcnnError
 
 
 @click.command(cls=Command)
@@ -26,6 +27,8 @@ def command(display: Display, file: Path, as_json: bool) -> None:
     frcnn inspect props.h5
     frcnn inspect runs/my
     """
+    if file.is_dir() and not (file / "model.safetensors").is_file():
+        raise FrcnnError(f"{file} is a folder without model.safetensors: no run", "Name a run's folder, or a file")
     with open(file if not file.is_dir() else file / "model.safetensors", "rb") as opened:
         start = opened.read(16)
     if file.name == "state.safetensors":
@@ -52,7 +55,8 @@ def _stage(path: Path) -> dict[str, Any]:
         counts = file.counts()
         per_image = {"min": int(counts.min()), "mean": round(float(counts.mean()), 1), "max": int(counts.max())}
         return {
-            "file": f"{path}, {path.stat().st_size / 1e6:,.1f} MB",
+            "file": str(path),
+            "megabytes": round(path.stat().st_size / 1e6, 3),
             "format": f"{file.format.name} {file.format_version}",
             "written by": f"frcnn {file.tool_version}",
             "images": len(file),
@@ -69,7 +73,8 @@ def _journal(path: Path) -> dict[str, Any]:
 
     identity, finished = summary(path)
     return {
-        "file": f"{path}, {path.stat().st_size / 1e6:,.1f} MB",
+        "file": str(path),
+        "megabytes": round(path.stat().st_size / 1e6, 3),
         "format": f"unfinished {identity['format']}; the command that began it goes on from here",
         "images finished": finished,
         "provenance": identity["provenance"],
@@ -86,8 +91,6 @@ def _state(path: Path) -> dict[str, Any]:
 
 
 def _log(path: Path) -> dict[str, Any]:
-    from frcnn_cli.errors import FileFormatError
-
     try:
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         return {"file": str(path), "format": "training log, JSON lines", "lines": len(lines), "last": lines[-1]}
@@ -116,5 +119,16 @@ def _model(path: Path) -> dict[str, Any]:
         "pooling": f"{detector.head.grid} x {detector.head.grid}, stride {detector.head.stride}",
         "hidden layers": [detector.head.fc6.out_features, detector.head.fc7.out_features],
         "proposals": config.proposals,
+        **_training(path),
         "model id": detector.model_id,
     }
+
+
+def _training(path: Path) -> dict[str, Any]:
+    """How the run that a model lies in has gone, if it lies in one."""
+    folder = path if path.is_dir() else path.parent
+    log, config = folder / "log.jsonl", folder / "config.json"
+    if not (log.is_file() and config.is_file()):
+        return {}
+    began = json.loads(config.read_text())
+    return {"trained": _log(log)["last"], "training": began["training"], "data": began["data"]}

@@ -44,6 +44,7 @@ def command(
     from frcnn_cli.store.schema import DETECTIONS, SCORES
     from frcnn_cli.store.writer import StageWriter
 
+    options.must_differ(output, scores)
     thresholds = Thresholds(iou, min_score, max_per_image)
     with StageFile(scores, SCORES) as file:
         provenance = {

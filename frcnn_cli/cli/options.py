@@ -91,6 +91,15 @@ settings = click.option(
 )
 
 
+def must_differ(output: Path, *inputs: Path) -> None:
+    """Raises FrcnnError where an output is also an input: --force would destroy what is being read."""
+    from frcnn_cli.errors import FrcnnError
+
+    for path in inputs:
+        if path.exists() and output.exists() and path.samefile(output):
+            raise FrcnnError(f"{output} is also an input of this command", "Choose another output path")
+
+
 def resolve_images(arguments: tuple[str, ...], split_name: str | None) -> list[ImageRef]:
     """The images that IMAGES... names: files, folders, @list.txt, or one data set with --split."""
     from frcnn_cli.data.find import find_images
@@ -124,7 +133,12 @@ def resolve_model(path: Path | None) -> Path:
     if path is not None:
         return path
     if os.environ.get("FRCNN_MODEL"):
-        return Path(os.environ["FRCNN_MODEL"])
+        named = Path(os.environ["FRCNN_MODEL"])
+        if not named.exists():
+            raise FrcnnError(
+                f"$FRCNN_MODEL names {named}, which does not exist", "Correct it, or name one with --model"
+            )
+        return named
     models = [model_file for model_file in Path("runs").glob("*/model.safetensors") if model_file.is_file()]
     if models:
         newest = max(models, key=lambda found: found.stat().st_mtime).parent

@@ -57,13 +57,23 @@ def command(display: Display, name: str | None, as_json: bool) -> None:
 
 
 def _described(source: Any, origin: str) -> dict[str, Any]:
+    from frcnn_cli.proposals.source import json_value
+
     return {
         "name": source.name,
         "version": source.version,
         "from": origin,
         "help": (source.__doc__ or "").strip().split("\n")[0],
         "options": [
-            {"name": opt.name, "type": opt.type_name, "default": opt.default_text, "help": opt.help}
+            {
+                "name": opt.name,
+                "type": opt.type_name,
+                "required": opt.default_text == "required",
+                "default": None if opt.default_text == "required" else json_value(opt.default),
+                "minimum": opt.minimum,
+                "maximum": opt.maximum,
+                "help": opt.help,
+            }
             for opt in source.options()
         ],
     }

@@ -75,6 +75,7 @@ def command(
 
     configured = options.resolve_source(source, settings)
     refs = options.resolve_images(images, split)
+    options.must_differ(output, *(value for value in vars(configured).values() if isinstance(value, Path)))
     limits = Limits(max_boxes, min_size)
     provenance: dict[str, Any] = {"source": configured.described(), **limits._asdict()}
     configured.prepare()

@@ -35,7 +35,7 @@ def command(
 ) -> None:
     """Share of objects that PROPS covers, by number of boxes kept.
 
-    recall: share of objects that some box covers with at least that IoU. ABO: average best overlap.
+    recall: share of objects that some box covers with at least that IoU. best overlap: of each object, on average.
 
     \b
     frcnn recall props.h5 --data voc:VOCdevkit/VOC2007 --split test
@@ -57,7 +57,7 @@ def command(
         raise click.BadParameter(f"{boxes!r} is not a list of numbers from 1", param_hint="--boxes") from None
     dataset = options.resolve_dataset(data, split, bad_boxes, classes)
     with StageFile(props, PROPOSALS) as file:
-        rows = join(records(dataset.refs, digest_file), file.images, data, str(props))
+        rows = join(records(dataset.refs, digest_file), file.images, f"{data} {split}", str(props))
         dataset = dataset.within([file.images[row] for row in rows], bad_boxes)
         images = ((file[row]["boxes"], sample.truth) for row, sample in zip(rows, dataset.samples, strict=True))
         if not any((~sample.truth.difficult).any() for sample in dataset.samples):
@@ -67,7 +67,7 @@ def command(
         display.json({"images": len(rows), "recall": [asdict(line) for line in figures]})
         return
     display.table(
-        ("boxes", "mean", "recall 0.5", "recall 0.7", "ABO"),
+        ("boxes", "mean", "recall 0.5", "recall 0.7", "best overlap"),
         [
             (
                 str(line.count),

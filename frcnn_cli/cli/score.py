@@ -46,6 +46,7 @@ def command(
     from frcnn_cli.store.schema import FEATURES, PROPOSALS, SCORES
     from frcnn_cli.store.writer import StageWriter
 
+    options.must_differ(output, feats, props)
     with StageFile(feats, FEATURES) as maps, StageFile(props, PROPOSALS) as proposals:
         rows = join(maps.images, proposals.images, str(feats), str(props))
         model = options.resolve_model(model)

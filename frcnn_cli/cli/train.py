@@ -153,15 +153,18 @@ def command(
     started = time.perf_counter()
     if trainer.state.iteration >= trainer.total:
         display.note(f"{folder} is finished: {trainer.total} iterations; train longer with a new run")
-    elif not _run(trainer, display, checkpoint_every):
+        return
+    loss = _run(trainer, display, checkpoint_every)
+    if loss is None:
         done = f"stopped at iteration {trainer.state.iteration} of {trainer.total}, saved"
         display.warn(f"{done}; go on with: frcnn train --resume -o {folder}")
         ctx.exit(130)
     seconds = time.perf_counter() - started
     if as_json:
-        display.json({"run": str(folder), "iterations": trainer.total, "seconds": round(seconds, 1)})
+        display.json({"run": str(folder), "iterations": trainer.total, "seconds": round(seconds, 1), "loss": loss})
     else:
-        display.note(f"{folder}/model.safetensors: {trainer.total} iterations, {seconds / 60:.1f} min")
+        took = f"{trainer.total} iterations, {seconds / 60:.1f} min, loss {loss:.3f}"
+        display.note(f"{folder}/model.safetensors: {took}")
 
 
 def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) -> Trainer:
@@ -192,7 +195,7 @@ def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) 
     dataset = options.resolve_dataset(recorded["data"], recorded["split"], recorded["bad_boxes"], recorded["classes"])
     identified = records(dataset.refs, digest_file)
     with StageFile(recorded["props"], PROPOSALS) as file:
-        rows = join(identified, file.images, recorded["data"], str(recorded["props"]))
+        rows = join(identified, file.images, f"{recorded['data']} {recorded['split']}", str(recorded["props"]))
         dataset = dataset.within([file.images[row] for row in rows], recorded["bad_boxes"])
         images = [
             TrainingImage(sample.ref, sample.truth, file[row]["boxes"])
@@ -211,27 +214,30 @@ def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) 
     return Trainer.begin(folder, images, model, training, recorded["weights"], kept, digest, read_ref, chosen)
 
 
-def _run(trainer: Trainer, display: Display, checkpoint_every: float) -> bool:
-    """Trains; returns whether it came to the end. Saves now and then, at the end, and when stopped."""
+def _run(trainer: Trainer, display: Display, checkpoint_every: float) -> float | None:
+    """Trains; returns the loss at the end (a running mean), None if it was stopped before. Saves now and then, at the
+    end, and when stopped."""
     images = len(trainer.batches.images)
     every = max(1, round(checkpoint_every * images / trainer.config.images_per_batch))
     left = trainer.total - trainer.state.iteration
-    with _stop_on_signal() as stopped, display.progress("train", left, "it") as bar:
+    loss = 0.0
+    with _stop_on_signal(trainer.folder) as stopped, display.progress("train", left, "it") as bar:
         rate = 0.0
         for step in trainer.run():
             now = trainer.config.images_per_batch / step.seconds
             rate = now if rate == 0 else 0.9 * rate + 0.1 * now
+            loss = step.loss if loss == 0 else 0.9 * loss + 0.1 * step.loss
             bar.say(
-                f"epoch {step.epoch:.2f}  loss {step.loss:.3f} (class {step.loss_classification:.3f}, box"
-                f" {step.loss_boxes:.3f})  fg {step.foreground}/{step.foreground + step.background}"
+                f"epoch {step.epoch:.2f}  loss {loss:.3f} (now class {step.loss_classification:.3f},"
+                f" box {step.loss_boxes:.3f})  fg {step.foreground}/{step.foreground + step.background}"
                 f"  lr {step.learning_rate:.2g}  {rate:.1f} images/s"
             )
             bar.advance()
             if stopped or step.iteration % every == 0 or step.iteration == step.total:
                 trainer.save()
             if stopped and step.iteration < step.total:
-                return False
-    return True
+                return None
+    return loss
 
 
 class StoppedAtOnce(FrcnnError):
@@ -241,13 +247,19 @@ class StoppedAtOnce(FrcnnError):
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[list[int]]:
+def _stop_on_signal(folder: Path) -> Iterator[list[int]]:
     """A list that fills when Ctrl-C (or a polite kill) asks to stop; a second Ctrl-C stops at once."""
     asked: list[int] = []
 
     def remember(number: int, frame: Any) -> None:
         if asked:
-            raise StoppedAtOnce("stopped at once", "Go on from the last checkpoint with frcnn train --resume -o DIR")
+            saved = (folder / "state.safetensors").exists()
+            fix = (
+                f"Go on from the last checkpoint: frcnn train --resume -o {folder}"
+                if saved
+                else "Nothing was saved yet"
+            )
+            raise StoppedAtOnce("stopped at once", fix)
         asked.append(number)
         click.echo("stopping after this iteration, then saving; Ctrl-C again stops at once", err=True)
 

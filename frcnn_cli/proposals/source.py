@@ -118,7 +118,7 @@ class ProposalSource(ABC):
 
     def described(self) -> dict[str, Any]:
         """Name, version and options as JSON values: what files and models record, and `configured` reads back."""
-        options = {f.name: _to_json(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        options = {f.name: json_value(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return {"name": self.name, "version": self.version, "options": options}
 
 
@@ -199,7 +199,8 @@ def _as_text(value: Any) -> str:
     return str(value)
 
 
-def _to_json(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """An option's value as JSON has it."""
     if isinstance(value, tuple):
-        return [_to_json(item) for item in value]
+        return [json_value(item) for item in value]
     return str(value) if isinstance(value, Path) else value

@@ -42,6 +42,11 @@ def join(wanted: Sequence[ImageRecord], have: Sequence[ImageRecord], wanted_name
     lookup = Lookup(have, have_name)
     found = [(image.key, lookup.find(image, wanted_name)) for image in wanted]
     absent = [key for key, i in found if i is None]
+    if len(absent) == len(wanted) and wanted:
+        raise MismatchError(
+            f"{have_name} holds none of the {len(wanted)} images of {wanted_name}, e.g. {absent[0]!r}",
+            f"Name the split that {have_name} was made from with --split, or make it from these images",
+        )
     if absent:
         raise MismatchError(
             f"{have_name} lacks {len(absent)} of the {len(wanted)} images of {wanted_name}, e.g. {absent[0]!r}",

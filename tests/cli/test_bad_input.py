@@ -112,7 +112,7 @@ def test_props_files_that_are_not_whole(tmp_path, voc, props, how):
 
 def test_props_of_other_images(tmp_path, voc, props):
     ran = run_frcnn("train", "--data", f"voc:{voc}", "--split", "test", "--props", props, "-o", tmp_path / "r", *SMALL)
-    assert_one_line_error(ran, "lacks 6 of the 6 images")
+    assert_one_line_error(ran, "holds none of the 6 images", "--split")
     changed = tmp_path / "voc"
     shutil.copytree(voc, changed)
     Pillow.new("RGB", (50, 50)).save(changed / "JPEGImages/0003.jpg")
@@ -183,6 +183,33 @@ def test_a_damaged_box_file_is_said_once(tmp_path, voc):
     ran = run_frcnn(*line)
     assert_one_line_error(ran, "b.json is not JSON")
     assert ran.err.count("b.json") == 1
+
+
+def test_an_output_that_is_also_an_input(tmp_path, photo, props):
+    import numpy as np
+
+    from frcnn_cli.image import ImageRecord
+    from frcnn_cli.store.schema import SCORES
+    from frcnn_cli.store.writer import StageWriter
+
+    scores = tmp_path / "scores.h5"
+    with StageWriter(scores, SCORES, {"classes": ["a"]}) as out:
+        values = {"probabilities": np.ones((1, 2), np.float32), "boxes": np.zeros((1, 1, 4), np.float32)}
+        out.add(ImageRecord("x", 9, 9, "d"), values)
+        out.finish()
+    before = scores.read_bytes()
+    assert_one_line_error(run_frcnn("nms", scores, "-o", scores, "--force"), "is also an input")
+    assert scores.read_bytes() == before
+    line = ("proposals", photo, "--source", "file", "--set", f"path={props}", "-o", props, "--force")
+    assert_one_line_error(run_frcnn(*line), "is also an input")
+
+
+def test_words_that_name_no_folder_and_no_file(tmp_path, photo):
+    ran = run_frcnn("detect", photo, "-o", tmp_path / "o.png")
+    assert ran.code == 2
+    assert "a folder for pictures, or a .h5 file" in ran.err
+    assert_one_line_error(run_frcnn("inspect", tmp_path), "without model.safetensors")
+    assert_one_line_error(run_frcnn("detect", photo, env={"FRCNN_MODEL": "/none"}), "$FRCNN_MODEL names /none")
 
 
 def test_a_display_that_is_gone(monkeypatch):

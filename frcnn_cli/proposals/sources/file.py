@@ -44,7 +44,9 @@ class FileSource(ProposalSource):
     name = "file"
     version = "1"
 
-    path: Path = option(help="the file that holds the boxes (.h5, .npz, .csv, .json)")
+    path: Path = option(
+        help="our .h5; .npz of [N, 4] by image; .csv with image,x1,y1,x2,y2,score; .json {image: [[x1, y1, x2, y2]]}"
+    )
 
     def __post_init__(self) -> None:
         if self.path.suffix.lower() not in _READERS:
