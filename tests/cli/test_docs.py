@@ -31,28 +31,24 @@ def test_the_readme_names_every_command(name):
     assert f"frcnn {name}" in README
 
 
-def test_help_is_light():
-    """Neither --help nor --version imports what is heavy."""
-    for argument in ("--help", "--version"):
-        code = (
-            "import sys\nfrom frcnn_cli.cli import main\n"
-            f"main(['{argument}'], standalone_mode=False)\n"
-            "heavy = {'torch', 'torchvision', 'cv2', 'numpy', 'h5py', 'rich', 'PIL'} & set(sys.modules)\n"
-            "assert not heavy, heavy"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-
-def test_stages_without_a_network_do_not_import_torch(tmp_path, photo):
+def assert_not_imported(line, heavy):
+    """Runs a command in a new process, which must end without these modules."""
     code = (
         "import sys\nfrom frcnn_cli.cli import main\n"
-        f"line = ['proposals', {str(photo)!r}, '-o', {str(tmp_path / 'p.h5')!r}, '--workers', '1']\n"
-        "main(line, standalone_mode=False)\n"
-        "assert 'torch' not in sys.modules"
+        f"main({[str(word) for word in line]!r}, standalone_mode=False)\n"
+        f"found = {heavy!r} & set(sys.modules)\nassert not found, found"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_help_is_light(argument):
+    assert_not_imported([argument], {"torch", "torchvision", "cv2", "numpy", "h5py", "rich", "PIL"})
+
+
+def test_stages_without_a_network_do_not_import_torch(tmp_path, photo):
+    assert_not_imported(["proposals", photo, "-o", tmp_path / "p.h5", "--workers", 1], {"torch"})
 
 
 def test_the_readme_names_every_plugin_and_example():

@@ -161,15 +161,7 @@ def _read_npz(path: Path) -> Find:
                 _check_npy_header(member, info.file_size)
             with archive.open(info) as member:
                 return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
-        except (
-            OSError,
-            ValueError,
-            EOFError,
-            RuntimeError,
-            NotImplementedError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             reason = f"{info.filename} cannot be read ({error})"
             raise FileFormatError(f"{path}: {reason}", "Write numbers, not objects") from None
 
