@@ -18,7 +18,7 @@ run() { # names a command, and skips it if its output is there
 }
 
 for split in trainval test; do
-    run "$work/props-$split.h5" frcnn proposals "$bccd" --split $split -o "$work/props-$split.h5" --set mode=quality
+    run "$work/props-$split.h5" frcnn proposals "$bccd" --split $split -o "$work/props-$split.h5" --set preset=quality
 done
 frcnn recall "$work/props-test.h5" --data "$bccd" --split test
 

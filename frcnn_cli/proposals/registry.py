@@ -20,7 +20,7 @@ from frcnn_cli.proposals import sources as built_in
 from frcnn_cli.proposals.hook import PROJECT, HookSpec
 from frcnn_cli.proposals.source import ProposalSource
 
-DEFAULT_SOURCE = "opencv-selective-search"
+DEFAULT_SOURCE = "selective-search"
 
 
 @dataclass(frozen=True)

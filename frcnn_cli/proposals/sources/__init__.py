@@ -3,8 +3,9 @@
 from frcnn_cli.proposals.hook import ProposalSource, hookimpl
 from frcnn_cli.proposals.sources.file import FileSource
 from frcnn_cli.proposals.sources.opencv import OpenCVSelectiveSearch
+from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
 
 
 @hookimpl
 def frcnn_proposal_sources() -> list[type[ProposalSource]]:
-    return [OpenCVSelectiveSearch, FileSource]
+    return [SelectiveSearch, OpenCVSelectiveSearch, FileSource]

@@ -1,0 +1,91 @@
+"""Selective search of one image: every colour space, scale and mix of similarities; boxes ranked, each once.
+
+One pass a colour space:
+
+    image ─▶ edges, sorted ─▶ labels of every scale k ─▶ atoms ─▶ histograms ─▶ hierarchy of every scale and mix ─▶ boxes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.boxes import Boxes
+from frcnn_cli.proposals.distinct import distinct
+from frcnn_cli.proposals.selective_search.colour import blurred
+from frcnn_cli.proposals.selective_search.grouping import group
+from frcnn_cli.proposals.selective_search.regions import atoms, describe, gather
+from frcnn_cli.proposals.selective_search.segmentation import segment, sorted_edges
+
+SIMILARITIES = "CTSF"  # colour, texture, size, fill: the letters of a mix
+
+
+def selective_search(
+    pixels: NDArray[np.uint8],
+    colours: Sequence[str],
+    scales: Sequence[float],
+    mixes: Sequence[str],
+    sigma: float,
+    min_region: int | None,
+    max_iou: float,
+    seed: int,
+) -> Boxes:
+    """The boxes of all regions of all hierarchies.
+
+    Args:
+        pixels: RGB, [H, W, 3] uint8.
+        colours: names in `colour.SPACES`.
+        scales: the k of each segmentation.
+        mixes: the similarities that are added up in each grouping, letters of `SIMILARITIES`.
+        sigma: of the blur before segmentation, in pixels.
+        min_region: smaller regions are joined to a neighbour, in pixels; None for k, as the authors have it.
+        max_iou: boxes that overlap a better one more than this are left out; 1: only equal ones are, as in the paper.
+        seed: of the rank.
+
+    Returns:
+        float32 [N, 4], x1 y1 x2 y2, best first. A region's rank is its position in its hierarchy, counted from the
+        whole image, times a random number in [0, 1) (section 4.1 of the paper), so that large regions tend to come
+        first without crowding the top. A box found several times keeps its best place.
+    """
+    height, width = pixels.shape[:2]
+    random = np.random.default_rng(seed)
+    boxes, ranks = [], []
+    for space in colours:
+        image = blurred(pixels, space, sigma)
+        for pairs, described in _segmentations(image, scales, min_region):
+            for mix in mixes:
+                use = np.array([letter in mix for letter in SIMILARITIES])
+                made = group(pairs, *described, image.shape[2], height * width, use)
+                boxes.append(made)
+                ranks.append(np.arange(len(made), 0, -1) * random.random(len(made)))
+    best_first = np.argsort(np.concatenate(ranks), kind="stable")
+    found = _each_once(np.concatenate(boxes)[best_first], height, width)
+    kept: Boxes = found[distinct(found, max_iou)].astype(np.float32)
+    return kept
+
+
+def _segmentations(
+    image: NDArray[np.uint8], scales: Sequence[float], min_region: int | None
+) -> list[tuple[NDArray[np.int32], tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]]]:
+    """For each scale the pairs of neighbours, and the sizes, boxes and histograms of the regions."""
+    height, width = image.shape[:2]
+    edges, starts = sorted_edges(image)
+    labels = np.empty((len(scales), height * width), np.int32)
+    pairs = []
+    for i, k in enumerate(scales):
+        smallest = int(k) if min_region is None else min_region
+        pairs.append(segment(edges, starts, height, width, float(k), smallest, labels[i]))
+    atom, members = atoms(labels, width)
+    described = describe(image, atom, len(members))
+    return [(pairs[i], gather(members[:, i], *described)) for i in range(len(scales))]
+
+
+def _each_once(boxes: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
+    """The boxes without repetitions, each at its first place."""
+    corners = (width + 1) * (height + 1)  # 3e9 at most fit: a corner is one number, a box is one number of 63 bits
+    x1, y1, x2, y2 = boxes.T.astype(np.int64)
+    code = (y1 * (width + 1) + x1) * corners + y2 * (width + 1) + x2
+    _, first = np.unique(code, return_index=True)
+    return boxes[np.sort(first)]
