@@ -169,7 +169,7 @@ def gather(members: Any, sizes: Any, boxes: Any, colours: Any, textures: Any) ->
 
     Returns:
         sizes [R], boxes [R, 4], as there.
-        counts: int32 [R, C * 25 + C * 8 * 10], colours and then textures, each direction's ten bins from small to large.
+        counts: int32 [R, C * 25 + C * 8 * 10], colours, then textures: ten bins a direction, from small to large.
     """
     colour_bins = colours.shape[1]
     groups = textures.shape[1] // _SIGNED

@@ -2,7 +2,7 @@
 
 One pass a colour space:
 
-    image ─▶ edges, sorted ─▶ labels of every scale k ─▶ atoms ─▶ histograms ─▶ hierarchy of every scale and mix ─▶ boxes
+    image ─▶ sorted edges ─▶ labels of every scale k ─▶ atoms ─▶ histograms ─▶ a hierarchy a scale and mix ─▶ boxes
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Graph-based segmentation (Felzenszwalb and Huttenlocher, IJCV 2004), for many scales k of one image.
 
 Pixels are nodes, joined to their eight neighbours; an edge weighs the distance of two colours. In the order of weight,
-an edge joins two components C if its weight is at most Int(C) + k / |C| of both, where Int is the largest weight inside.
+an edge joins two components C if its weight is at most Int(C) + k / |C| of both; Int is the largest weight inside.
 Then components smaller than a minimum are joined along the same order.
 
 The order of the edges does not depend on k, so edges are sorted once. Weights are kept in 1/16 grey levels, which makes
@@ -34,7 +34,6 @@ def sorted_edges(image: Any) -> Any:
         starts: int64 [buckets + 1]; the edges of weight w / 16 are `edges[starts[w]:starts[w + 1]]`.
     """
     height, width, channels = image.shape
-    pixels = height * width
     weights = np.empty((4, height, width), np.uint16)
     counts = np.zeros(_BUCKETS + 1, np.int64)
     row = np.empty(width, np.int32)

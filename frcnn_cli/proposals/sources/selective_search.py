@@ -45,7 +45,7 @@ class SelectiveSearch(ProposalSource):
     )
     mixes: tuple[str, ...] | None = option(
         None,
-        help="sums of similarities to group by, of C(olour) T(exture) S(ize) F(ill); fast: CTSF,TSF; quality: CTSF,TSF,F",
+        help="similarities to group by, of C(olour) T(exture) S(ize) F(ill); fast: CTSF,TSF; quality: CTSF,TSF,F",
     )
     distinct: float | None = option(
         None,

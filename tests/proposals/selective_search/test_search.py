@@ -59,7 +59,7 @@ def test_grouping_is_the_reference(image, mix, k):
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(images(), st.lists(st.sampled_from([1, 10, 60, 300]), min_size=1, max_size=4))
 def test_regions_of_every_scale_are_described_as_if_alone(image, scales):
-    height, width, _ = image.shape
+    width = image.shape[1]
     labels = np.stack([segmented(image, k, 1)[0] for k in scales])
     atom, members = atoms(labels, width)
     assert (labels == members[atom].T).all()
