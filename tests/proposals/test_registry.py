@@ -39,7 +39,7 @@ def loaded(monkeypatch):
 
 def test_built_in_sources_come_through_the_same_hook(loaded):
     registry = loaded()
-    assert set(registry.sources) == {"opencv-selective-search", "file"}
+    assert set(registry.sources) == {"selective-search", "opencv-selective-search", "file"}
     assert registry.failures == []
     assert R.DEFAULT_SOURCE in registry.sources
 

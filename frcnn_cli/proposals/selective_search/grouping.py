@@ -1,7 +1,7 @@
 """Hierarchical grouping of regions by similarity (section 3.1, algorithm 1), and the similarities (section 3.2).
 
 The two most similar neighbours are joined until one region is left; ties go to the lower numbers. Histograms are kept
-as whole numbers of 1 / 2**16 in float32: sums stay below 2**24 and so are exact in any order, whatever the vector width.
+as whole numbers of 1 / 2**16 in float32: sums stay below 2**24, so they are exact in any order, at any vector width.
 """
 
 from __future__ import annotations
