@@ -23,7 +23,7 @@ from frcnn_cli.annotations import Detections
 from frcnn_cli.boxes import Boxes, as_boxes
 from frcnn_cli.detections.nms import Thresholds
 from frcnn_cli.detections.nms import detect as detections_from_scores
-from frcnn_cli.errors import FeatureError, FileFormatError, FrcnnError, SourceError, explain_os_error
+from frcnn_cli.errors import FeatureError, FileFormatError, FrcnnError, explain_os_error
 from frcnn_cli.features.backbones import BACKBONES, Backbone
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image
@@ -177,14 +177,7 @@ class Detector(nn.Module):
         Raises:
             SourceError: it is not installed, or of another version than in training. UsageError: its options are gone.
         """
-        described = self.config.proposals["source"]
-        source = load_registry().configured(described["name"], described["options"])
-        if source.version != described["version"]:
-            raise SourceError(
-                f"the model was trained with {source.name} {described['version']}, and {source.version} is installed",
-                f"Install that version, or accept the difference with --source {source.name}",
-            )
-        return source
+        return load_registry().restored(self.config.proposals["source"])
 
     def save(self, path: Path) -> None:
         """Writes the model to one file, whole or not at all. Raises FrcnnError where that is refused."""

@@ -49,7 +49,7 @@ def test_it_proposes_as_it_was_trained():
     assert made.source().mode == "fast"
     assert made.limits == (50, 8.0)
     older = PROPOSALS | {"source": PROPOSALS["source"] | {"version": "0"}}
-    with pytest.raises(SourceError, match="trained with opencv-selective-search 0, and 1 is installed"):
+    with pytest.raises(SourceError, match="made with opencv-selective-search 0, and 1 is installed"):
         detector(proposals=older).source()
 
 

@@ -41,7 +41,7 @@ def command(
     display: Display,
     images: tuple[str, ...],
     model: Path | None,
-    source: str | None,
+    sources: tuple[str, ...],
     settings: tuple[str, ...],
     show: bool,
     output: Path | None,
@@ -73,7 +73,7 @@ def command(
     from frcnn_cli.store.schema import DETECTIONS
     from frcnn_cli.store.writer import StageWriter
 
-    if settings and source is None:
+    if settings and not sources:
         raise click.UsageError("--set needs --source: options of the model's own source are the model's.")
     to_file = output is not None and output.suffix.lower() == ".h5"
     if output is not None and not to_file and output.suffix and not output.is_dir():
@@ -83,8 +83,8 @@ def command(
         raise click.UsageError(f"--show is for up to 20 images, not {len(refs)}; use -o FOLDER.")
     pictures = _Pictures(display, refs, None if to_file else output, show, force)
     detector = Detector.load(options.resolve_model(model), device)
-    proposer = options.resolve_source(source, settings) if source else detector.source()
-    proposer.prepare()
+    proposer = options.resolve_source(sources, settings) if sources else detector.source()
+    options.prepare(proposer)
     thresholds = Thresholds(iou, min_score, max_per_image)
     classes = detector.config.classes
     failures = Failures(display)

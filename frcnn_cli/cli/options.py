@@ -85,9 +85,19 @@ bad_boxes = click.option(
 classes = click.option(
     "--classes", default=None, metavar="A,B", help="Use only objects of these classes. Default: all that there are."
 )
-source = click.option("--source", default=None, metavar="NAME", help="Proposal source; frcnn plugins lists them.")
+source = click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="NAME",
+    help="Proposal source; frcnn plugins lists them. Given twice or more: the boxes of all, in turn.",
+)
 settings = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the source; repeat for more."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the source; repeat for more. With several sources: NAME.KEY=VALUE.",
 )
 
 
@@ -150,12 +160,40 @@ def resolve_model(path: Path | None) -> Path:
     )
 
 
-def resolve_source(name: str | None, pairs: tuple[str, ...]) -> ProposalSource:
-    """The source with its options, all checked. Names each plugin that failed to load in a warning."""
+def resolve_source(names: tuple[str, ...], pairs: tuple[str, ...]) -> ProposalSource:
+    """The source with its options, all checked; several make a mix. Names each plugin that failed to load."""
+    from frcnn_cli.errors import UsageError
     from frcnn_cli.proposals.registry import DEFAULT_SOURCE, load_registry
     from frcnn_cli.proposals.source import parse_settings
 
     registry = load_registry()
     for failure in registry.failures:
         click.get_current_context().obj.warn(f"plugin {failure.entry_point} ({failure.origin}): {failure.reason}")
-    return registry.configured(name or DEFAULT_SOURCE, parse_settings(pairs))
+    names = names or (DEFAULT_SOURCE,)
+    if len(set(names)) < len(names):
+        raise UsageError("a source is named twice", "Name each source once")
+    options: dict[str, dict[str, str]] = {name: {} for name in names}
+    for key, value in parse_settings(pairs).items():
+        name, dot, option = key.rpartition(".")
+        if not dot and len(names) > 1:
+            raise UsageError(f"--set {key} does not tell which source is meant", f"Write --set {names[0]}.{key}=VALUE")
+        if dot and name not in options:
+            raise UsageError(f"--set {key} is for {name!r}, which is not among the sources", f"Add --source {name}")
+        options[name if dot else names[0]][option] = value
+    made = [registry.configured(name, options[name]) for name in names]
+    if len(made) == 1:
+        return made[0]
+    return registry.configured("mix", {"sources": [source.described() for source in made]})
+
+
+def prepare(source: ProposalSource) -> None:
+    """Makes a source ready, and says so if that takes longer than a moment (kernels compile once per machine)."""
+    from threading import Timer
+
+    display = click.get_current_context().obj
+    note = Timer(1.0, display.note, [f"making {source.name} ready (kernels are compiled once per machine) ..."])
+    note.start()
+    try:
+        source.prepare()
+    finally:
+        note.cancel()

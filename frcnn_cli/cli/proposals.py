@@ -15,6 +15,11 @@ from frcnn_cli.cli.display import Display
 from frcnn_cli.cli.failures import Failures
 
 
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _WithSources(Command):
     """Shows every source and its options at the end of --help."""
 
@@ -39,7 +44,19 @@ class _WithSources(Command):
 @click.option(
     "--min-size", default=20.0, show_default=True, type=options.Number(0), help="Narrower or lower boxes are dropped."
 )
-@click.option("--workers", default=None, type=click.IntRange(1), help="Processes. Default: one a core.")
+@click.option(
+    "--workers",
+    default=None,
+    type=click.IntRange(0),
+    help="Processes. Default: one a core. 0: none but this one, which a crash of the source then ends.",
+)
+@click.option(
+    "--timeout",
+    default=None,
+    type=options.Number(0, min_open=True),
+    metavar="SECONDS",
+    help="An image that takes longer is named and skipped. Default: none.",
+)
 @options.split
 @options.force
 @options.as_json
@@ -48,11 +65,12 @@ def command(
     display: Display,
     images: tuple[str, ...],
     output: Path,
-    source: str | None,
+    sources: tuple[str, ...],
     settings: tuple[str, ...],
     max_boxes: int,
     min_size: float,
     workers: int | None,
+    timeout: float | None,
     split: str | None,
     force: bool,
     as_json: bool,
@@ -73,12 +91,12 @@ def command(
     from frcnn_cli.store.schema import PROPOSALS
     from frcnn_cli.store.writer import StageWriter
 
-    configured = options.resolve_source(source, settings)
+    configured = options.resolve_source(sources, settings)
     refs = options.resolve_images(images, split)
-    options.must_differ(output, *(value for value in vars(configured).values() if isinstance(value, Path)))
+    options.must_differ(output, *configured.files())
     limits = Limits(max_boxes, min_size)
     provenance: dict[str, Any] = {"source": configured.described(), **limits._asdict()}
-    configured.prepare()
+    options.prepare(configured)
     failures = Failures(display)
     started = time.perf_counter()
     boxes = 0
@@ -87,7 +105,9 @@ def command(
         if len(todo) < len(refs):
             display.note(f"{len(refs) - len(todo)} of {len(refs)} images were finished by an earlier run")
         with display.progress("proposals", len(todo)) as bar:
-            for done in propose_many(todo, configured, read_ref, limits, workers or os.cpu_count() or 1):
+            for done in propose_many(
+                todo, configured, read_ref, limits, _cores() if workers is None else workers, timeout
+            ):
                 if done.error is not None:
                     failures.add(done.ref.key, done.error)
                 elif done.record is not None and done.proposals is not None:

@@ -58,6 +58,20 @@ class Registry:
         """A source ready to run. Raises SourceError or UsageError."""
         return self.get(name).configured(options)
 
+    def restored(self, described: Mapping[str, Any]) -> ProposalSource:
+        """The source that `ProposalSource.described` told of.
+
+        Raises:
+            SourceError: it is not installed, or of another version. UsageError: its options are gone.
+        """
+        source = self.configured(described["name"], described["options"])
+        if source.version != described["version"]:
+            raise SourceError(
+                f"the boxes were made with {source.name} {described['version']}, and {source.version} is installed",
+                f"Install that version, or accept the difference with --source {source.name}",
+            )
+        return source
+
     def add_plugin(self, manager: pluggy.PluginManager, plugin: ModuleType, name: str, origin: str) -> None:
         """Registers one plugin with pluggy and takes in the sources that its hook returns; never raises."""
         try:

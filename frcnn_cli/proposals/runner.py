@@ -1,20 +1,22 @@
 """Many images to proposals, on several processes.
 
-Each worker takes one image at a time over its own pipe, so an image that a source crashes on (even with the process)
-is known by name, and the others go on.
+Each worker decodes, proposes and answers over its own pipe, one image at a time; a second one waits in the pipe, so
+that no worker waits for us while we write. An image that a source crashes on (even with the process), or takes too long
+for, is known by name, and the others go on.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from frcnn_cli.errors import FrcnnError, SourceError
 from frcnn_cli.image import Image, ImageRecord, ImageRef
@@ -34,20 +36,29 @@ class Outcome(NamedTuple):
 
 
 def propose_many(
-    refs: Sequence[ImageRef], source: ProposalSource, read: Read, limits: Limits = Limits(), workers: int = 1
+    refs: Sequence[ImageRef],
+    source: ProposalSource,
+    read: Read,
+    limits: Limits = Limits(),
+    workers: int = 0,
+    timeout: float | None = None,
 ) -> Iterator[Outcome]:
     """Yields an `Outcome` for every image, in the order in which they are finished.
 
     Args:
-        read: decodes a reference; with several workers it must be importable by name, as the source must.
-        workers: processes; 1 computes in this process.
+        read: decodes a reference; with workers it must be importable by name, as the source must.
+        workers: processes; 0 computes in this one, where a crash is a crash and nothing is ever too long.
+        timeout: seconds that one image may take.
+
+    Raises:
+        SourceError: a worker cannot begin at all.
     """
     job = _Job(source, read, limits)
     workers = min(workers, len(refs))
-    if workers <= 1:
+    if workers < 1:
         yield from (job.do(ref) for ref in refs)
         return
-    pool = _Pool(job, workers)
+    pool = _Pool(job, workers, timeout)
     try:
         yield from pool.run(refs)
     finally:
@@ -70,61 +81,125 @@ class _Job:
             return Outcome(ref, error=FrcnnError(f"{ref.path} cannot be done ({type(error).__name__}: {error})"))
 
 
-class _Pool:
-    """Workers, each with a pipe; never more than one image in a worker."""
+class _Worker:
+    """A process, its pipe, and the images handed to it and not yet answered, the one in work first."""
 
-    def __init__(self, job: _Job, workers: int) -> None:
-        self.job = job
-        self.context = get_context("spawn")  # fork would inherit locks held by OpenCV's and NumPy's threads
-        self.workers: dict[Connection, Any] = {}
-        for _ in range(workers):
-            self._start()
-
-    def _start(self) -> Connection:
-        ours, theirs = self.context.Pipe()
-        process = self.context.Process(target=_work, args=(theirs, self.job), daemon=True)
-        process.start()
+    def __init__(self, job: _Job) -> None:
+        context = get_context("spawn")  # fork would inherit locks held by OpenCV's and NumPy's threads
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, job), daemon=True)
+        self.process.start()
         theirs.close()
-        self.workers[ours] = process
-        return ours
+        self.ready = False  # it says so itself, once it has imported what it needs
+        self.doing: deque[ImageRef] = deque()
+        self.since = 0.0  # when the image in work was begun
+
+    def hand(self, ref: ImageRef) -> None:
+        if not self.doing:
+            self.since = time.monotonic()
+        self.doing.append(ref)
+        with suppress(OSError):  # it died between two images: waiting for its answer tells
+            self.connection.send(ref)
+
+    def end(self) -> int | None:
+        """Kills the process, and returns the exit code that it had of itself, if it had."""
+        self.connection.close()
+        self.process.join(timeout=0.2)
+        code = self.process.exitcode
+        self.process.kill()
+        self.process.join()
+        return code
+
+
+class _Pool:
+    """Workers that are kept busy, and replaced when they die or hang."""
+
+    DEPTH = 2  # images in a worker: one in work, one waiting
+
+    def __init__(self, job: _Job, workers: int, timeout: float | None) -> None:
+        self.job = job
+        self.timeout = timeout
+        self.workers = [_Worker(job) for _ in range(workers)]
 
     def run(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
         todo = deque(refs)
-        doing: dict[Connection, ImageRef] = {}
-        for connection in list(self.workers):
-            self._hand_out(connection, todo, doing)
-        while doing:
-            for ready in wait(list(doing)):
-                assert isinstance(ready, Connection)
-                ref = doing.pop(ready)
-                try:
-                    yield Outcome(ref, *ready.recv())
-                except (EOFError, OSError):  # the process died: the pipe is all that tells
-                    process = self.workers.pop(ready)
-                    process.join()
-                    yield Outcome(ref, error=_died(self.job.source.name, ref, process.exitcode))
-                    ready = self._start() if todo else ready
-                self._hand_out(ready, todo, doing)
+        while todo or any(worker.doing for worker in self.workers):
+            answered = wait([worker.connection for worker in self.workers], timeout=self._patience())
+            for worker in list(self.workers):
+                if worker.connection in answered:
+                    yield from self._hear(worker, todo)
+                elif worker.doing and self._is_late(worker):
+                    ref = worker.doing.popleft()
+                    self._replace(worker, todo)
+                    yield Outcome(ref, error=_too_long(self.job.source.name, ref, self.timeout or 0))
 
-    def _hand_out(self, connection: Connection, todo: deque[ImageRef], doing: dict[Connection, ImageRef]) -> None:
-        if todo:
-            ref = todo.popleft()
-            doing[connection] = ref
-            with suppress(OSError):  # it died between two images: `wait` reports it at once
-                connection.send(ref)
+    def _hear(self, worker: _Worker, todo: deque[ImageRef]) -> Iterator[Outcome]:
+        try:
+            answer = worker.connection.recv()
+        except (EOFError, OSError):  # the process died: the pipe is all that tells
+            ref = worker.doing.popleft() if worker.doing else None
+            began = worker.ready
+            code = self._replace(worker, todo, revive=began)
+            if ref is not None:
+                yield Outcome(ref, error=_died(self.job.source.name, ref, code))
+            elif not began:
+                raise _cannot_begin(self.job.source.name, code) from None
+            return
+        done = None
+        if answer is None:
+            worker.ready = True
+        else:
+            done = Outcome(worker.doing.popleft(), *answer)
+            worker.since = time.monotonic()
+        while todo and len(worker.doing) < self.DEPTH:
+            worker.hand(todo.popleft())
+        if done is not None:
+            yield done
+
+    def _replace(self, worker: _Worker, todo: deque[ImageRef], revive: bool = True) -> int | None:
+        """Ends a worker, gives back what waited in it, and starts another if there is work; the exit code."""
+        code = worker.end()
+        todo.extendleft(reversed(worker.doing))
+        self.workers.remove(worker)
+        if revive and todo:
+            self.workers.append(_Worker(self.job))
+        return code
+
+    def _is_late(self, worker: _Worker) -> bool:
+        return self.timeout is not None and time.monotonic() - worker.since > self.timeout
+
+    def _patience(self) -> float | None:
+        """Seconds until the next image is late."""
+        begun = [worker.since for worker in self.workers if worker.doing]
+        if self.timeout is None or not begun:
+            return None
+        return max(0.0, min(begun) + self.timeout - time.monotonic()) + 0.001
 
     def stop(self) -> None:
-        for connection, process in self.workers.items():
-            connection.close()
-            process.terminate()
-        for process in self.workers.values():
-            process.join()
+        for worker in self.workers:
+            worker.process.kill()
+        for worker in self.workers:
+            worker.end()
 
 
 def _died(source: str, ref: ImageRef, exit_code: int | None) -> SourceError:
     return SourceError(
         f"source {source!r} ended its process on {ref.path} (exit code {exit_code})",
         "Report it to the source's author, or leave the image out",
+    )
+
+
+def _too_long(source: str, ref: ImageRef, timeout: float) -> SourceError:
+    return SourceError(
+        f"source {source!r} took longer than {timeout:g} s on {ref.path}",
+        "Allow more with --timeout, or leave the image out",
+    )
+
+
+def _cannot_begin(source: str, exit_code: int | None) -> SourceError:
+    return SourceError(
+        f"a process for source {source!r} ended before its first image (exit code {exit_code})",
+        "See the lines above; in a script, call propose_many under if __name__ == '__main__'",
     )
 
 
@@ -135,6 +210,10 @@ def _work(connection: Connection, job: _Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _use_one_thread()
+    # Imports and compiled kernels are no image's time. A fault shows again on the first image.
+    with suppress(Exception):
+        job.source.prepare()
+    connection.send(None)
     while True:
         try:
             ref = connection.recv()
@@ -152,7 +231,8 @@ def _end_with_parent() -> None:
 
 
 def _use_one_thread() -> None:
-    """N workers use N cores: OpenCV, left to itself, would start N threads in each."""
+    """N workers use N cores: OpenCV and Numba, left to themselves, would start N threads in each."""
+    os.environ["NUMBA_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # both are imported later
     import cv2
 
     cv2.setNumThreads(1)

@@ -81,6 +81,10 @@ class ProposalSource(ABC):
         """Called once, before the first image, where a run begins. Raise FrcnnError if the source cannot work at all
         (a file that it needs is damaged), so that it is said once and not for every image."""
 
+    def files(self) -> list[Path]:
+        """The files that the options name, and that the source reads."""
+        return [value for value in vars(self).values() if isinstance(value, Path)]
+
     @classmethod
     def options(cls) -> list[Option]:
         """The options in the order of the class."""

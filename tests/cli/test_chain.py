@@ -143,11 +143,11 @@ def test_recall_as_table_and_json(work, voc):
 
 def test_inspect_tells_of_every_kind_of_file(work):
     for name, words in (
-        ("props-test.h5", "opencv-selective-search"),
+        ("props-test.h5", "selective-search"),
         ("feats.h5", "features_id"),
         ("scores.h5", "probabilities"),
         ("dets.h5", "thresholds"),
-        ("run", "opencv-selective-search"),
+        ("run", "selective-search"),
         ("run/model.safetensors", "stride 4"),
         ("run/state.safetensors", "training checkpoint"),
         ("run/log.jsonl", "learning_rate"),
@@ -181,7 +181,7 @@ def test_a_finished_run_has_nothing_to_resume(work):
 def test_a_folder_of_images_joins_with_the_data_set(work, voc, tmp_path):
     """Keys differ (0000.jpg, 0000); the pictures are the same."""
     props = tmp_path / "p.h5"
-    assert run_frcnn("proposals", voc / "JPEGImages", "-o", props, "--workers", 1).code == 0
+    assert run_frcnn("proposals", voc / "JPEGImages", "-o", props, "--workers", 0).code == 0
     by_folder, by_data = (
         run_frcnn("recall", path, "--data", f"voc:{voc}", "--split", "test", "--json").json["recall"]
         for path in (props, work / "props-test.h5")

@@ -48,7 +48,7 @@ def test_help_is_light(argument):
 
 
 def test_stages_without_a_network_do_not_import_torch(tmp_path, photo):
-    assert_not_imported(["proposals", photo, "-o", tmp_path / "p.h5", "--workers", 1], {"torch"})
+    assert_not_imported(["proposals", photo, "-o", tmp_path / "p.h5", "--workers", 0], {"torch"})
 
 
 def test_the_readme_names_every_plugin_and_example():

@@ -139,3 +139,16 @@ class Moody(ProposalSource):
             raise RuntimeError("not this one")
         time.sleep(0.001 * image.height)
         return whole(image)
+
+
+@dataclass(frozen=True)
+class Sleepy(ProposalSource):
+    """Sleeps for a minute on an image that is 7 pixels wide."""
+
+    name = "sleepy"
+    version = "1"
+
+    def propose(self, image):
+        if image.width == 7:
+            time.sleep(60)
+        return whole(image)

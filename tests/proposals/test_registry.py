@@ -39,7 +39,7 @@ def loaded(monkeypatch):
 
 def test_built_in_sources_come_through_the_same_hook(loaded):
     registry = loaded()
-    assert set(registry.sources) == {"selective-search", "opencv-selective-search", "file"}
+    assert set(registry.sources) == {"selective-search", "opencv-selective-search", "file", "mix"}
     assert registry.failures == []
     assert R.DEFAULT_SOURCE in registry.sources
 
@@ -66,5 +66,5 @@ def test_broken_plugins_are_named_and_the_rest_work(loaded):
 
 def test_an_unknown_name_lists_what_there_is_and_what_failed(loaded):
     registry = loaded(EntryPoint("absent", "no_such_module_at_all", "frcnn"))
-    with pytest.raises(SourceError, match="'nope'; plugin absent failed to load .*There are: opencv"):
+    with pytest.raises(SourceError, match="'nope'; plugin absent failed to load .*There are: selective-search, opencv"):
         registry.get("nope")

@@ -1,15 +1,20 @@
 """Many images: nothing depends on workers or order, and one bad image does not lose the others."""
 
+import multiprocessing
+import pickle
+import time
+
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
 from frcnn_cli.data.decode import read_ref
 from frcnn_cli.data.find import find_images
+from frcnn_cli.errors import SourceError
 from frcnn_cli.proposals.propose import Limits
 from frcnn_cli.proposals.runner import propose_many
 from frcnn_cli.proposals.sources.opencv import OpenCVSelectiveSearch
-from tests.proposals.sources_for_tests import Moody
+from tests.proposals.sources_for_tests import Moody, Sleepy
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ def by_key(outcomes):
 
 def test_workers_and_order_change_nothing(refs):
     source, limits = OpenCVSelectiveSearch(), Limits(min_size=5)
-    alone = by_key(propose_many(refs, source, read_ref, limits, workers=1))
+    alone = by_key(propose_many(refs, source, read_ref, limits, workers=0))
     together = by_key(propose_many(refs[::-1], source, read_ref, limits, workers=3))
     assert alone.keys() == together.keys() == {ref.key for ref in refs}
     for key, outcome in alone.items():
@@ -34,7 +39,7 @@ def test_workers_and_order_change_nothing(refs):
         np.testing.assert_array_equal(outcome.proposals.boxes, together[key].proposals.boxes)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [0, 1, 2])
 def test_a_failure_is_the_images_alone(tmp_path, refs, workers):
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     for width in (8,):
@@ -46,10 +51,11 @@ def test_a_failure_is_the_images_alone(tmp_path, refs, workers):
     assert len(found) == len(refs) + 2
 
 
-def test_a_source_that_ends_its_process_is_named_and_the_rest_go_on(tmp_path, refs):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_source_that_ends_its_process_is_named_and_the_rest_go_on(tmp_path, refs, workers):
     Pillow.new("RGB", (7, 9)).save(tmp_path / "00-kills.png")
     Pillow.new("RGB", (7, 9)).save(tmp_path / "99-kills.png")
-    found = by_key(propose_many(find_images([str(tmp_path)]), Moody(), read_ref, Limits(min_size=0), workers=2))
+    found = by_key(propose_many(find_images([str(tmp_path)]), Moody(), read_ref, Limits(min_size=0), workers))
     failed = {key: str(outcome.error) for key, outcome in found.items() if outcome.error}
     assert set(failed) == {"00-kills.png", "99-kills.png"}
     assert "exit code 3" in failed["00-kills.png"]
@@ -58,3 +64,34 @@ def test_a_source_that_ends_its_process_is_named_and_the_rest_go_on(tmp_path, re
 
 def test_no_images_at_all():
     assert list(propose_many([], Moody(), read_ref, workers=4)) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_image_that_takes_too_long_is_named_and_the_rest_go_on(tmp_path, refs, workers):
+    Pillow.new("RGB", (7, 9)).save(tmp_path / "00-sleeps.png")
+    Pillow.new("RGB", (7, 9)).save(tmp_path / "07-sleeps.png")
+    every = find_images([str(tmp_path)])
+    began = time.monotonic()
+    found = by_key(propose_many(every, Sleepy(), read_ref, Limits(min_size=0), workers, timeout=0.5))
+    assert time.monotonic() - began < 50
+    failed = {key: str(outcome.error) for key, outcome in found.items() if outcome.error}
+    assert set(failed) == {"00-sleeps.png", "07-sleeps.png"}
+    assert "took longer than 0.5 s" in failed["00-sleeps.png"]
+    assert len(found) == len(every)
+
+
+def test_a_worker_that_cannot_begin_ends_the_run_by_name(refs):
+    class Unknown(Moody):
+        """Of a function: no other process can import it."""
+
+    with pytest.raises((SourceError, AttributeError, pickle.PicklingError)):
+        list(propose_many(refs, Unknown(), read_ref, workers=1))
+
+
+def test_stopping_early_leaves_no_process(refs):
+    outcomes = propose_many(refs, Moody(), read_ref, Limits(min_size=0), workers=2)
+    next(outcomes)
+    processes = multiprocessing.active_children()
+    assert len(processes) == 2
+    outcomes.close()
+    assert not any(process.is_alive() for process in processes)

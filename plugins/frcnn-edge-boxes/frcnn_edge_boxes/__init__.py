@@ -1,0 +1,137 @@
+"""Edge boxes (Zitnick and Dollár, ECCV 2014) as a proposal source: boxes ranked by the contours that they hold whole.
+
+The boxes are OpenCV's (`ximgproc.EdgeBoxes`). The edges they are found from are those of a structured forest, where a
+model file is given, and otherwise plain gradients of the colours, thinned to one pixel.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frcnn_cli.errors import FileFormatError
+from frcnn_cli.proposals.hook import Image, Proposals, ProposalSource, hookimpl, option
+
+_TRY_MODEL = """
+import sys, cv2, numpy
+forest = cv2.ximgproc.createStructuredEdgeDetection(sys.argv[1])
+edges = forest.detectEdges(numpy.random.default_rng(0).random((64, 80, 3), numpy.float32))
+if not numpy.isfinite(edges).all():
+    sys.exit("its edges are not finite")
+"""
+
+
+@dataclass(frozen=True)
+class EdgeBoxes(ProposalSource):
+    """Boxes ranked by the contours that lie wholly inside them."""
+
+    name = "edge-boxes"
+    version = "1"
+
+    model: Path | None = option(None, help="structured forest for the edges (.yml.gz of OpenCV); none: gradients")
+    alpha: float = option(0.65, help="step of the sliding windows, as IoU of neighbours", minimum=0.1, maximum=0.95)
+    beta: float = option(0.75, help="IoU above which the worse of two boxes is left out", minimum=0.1, maximum=1.0)
+    min_score: float = option(0.01, help="boxes of a lower score are dropped", minimum=0.0)
+    max_boxes: int = option(10_000, help="boxes kept before those of the command", minimum=1)
+    min_area: float = option(400.0, help="smaller boxes are not looked for, in square pixels", minimum=1.0)
+    max_aspect_ratio: float = option(3.0, help="longer boxes are not looked for", minimum=1.0, maximum=20.0)
+    sigma: float = option(1.0, help="blur before gradients, in pixels; without a model", minimum=0.0, maximum=10.0)
+
+    def __post_init__(self) -> None:
+        if self.model is not None and not self.model.is_file():
+            raise ValueError(f"{self.model} is not a file")
+
+    def prepare(self) -> None:
+        """Tries the model in a process of its own: OpenCV checks nothing, and a damaged file ends the process."""
+        if self.model is None:
+            return
+        tried = subprocess.run([sys.executable, "-c", _TRY_MODEL, str(self.model)], capture_output=True, text=True)
+        if tried.returncode != 0:
+            said = [line for line in tried.stderr.splitlines() if line.strip()]
+            reason = said[-1].strip() if said and tried.returncode > 0 else f"OpenCV crashed, {tried.returncode}"
+            raise FileFormatError(
+                f"{self.model} is not a structured forest ({reason})",
+                "Name the model.yml.gz of OpenCV's extra modules, or leave the model out",
+            )
+
+    def propose(self, image: Image) -> Proposals:
+        import cv2
+
+        strength, angle = self._edges(image.pixels)
+        search = cv2.ximgproc.createEdgeBoxes(
+            alpha=self.alpha,
+            beta=self.beta,
+            minScore=self.min_score,
+            maxBoxes=self.max_boxes,
+            maxAspectRatio=self.max_aspect_ratio,
+            minBoxArea=self.min_area,
+        )
+        corners, scores = search.getBoundingBoxes(strength, angle)
+        corners = np.asarray(corners, np.float32).reshape(-1, 4)
+        scores = np.asarray([] if scores is None else scores, np.float32).reshape(-1)  # OpenCV's None: no boxes
+        boxes = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1)
+        boxes = np.clip(boxes, 0, np.array([image.width, image.height] * 2, np.float32))
+        order = np.lexsort((*boxes.T[::-1], -scores))  # one order where scores are equal
+        return Proposals(boxes[order], scores[order])
+
+    def _edges(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Strength in 0 .. 1, thinned, and the angle across the edge in [0, pi): float32 [H, W] both."""
+        if self.model is None:
+            return gradient_edges(pixels, self.sigma)
+        strength = self._forest.detectEdges(np.ascontiguousarray(pixels, np.float32) / np.float32(255))
+        angle = self._forest.computeOrientation(strength)
+        return self._forest.edgesNms(strength, angle), angle
+
+    @cached_property
+    def _forest(self) -> Any:
+        import cv2
+
+        return cv2.ximgproc.createStructuredEdgeDetection(str(self.model))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For worker processes: without the forest, which each reads itself."""
+        return {name: value for name, value in vars(self).items() if name != "_forest"}
+
+
+def gradient_edges(pixels: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Edges from the steepest colour channel.
+
+    Args:
+        pixels: RGB, [H, W, 3] uint8.
+        sigma: blur before, in pixels.
+
+    Returns:
+        strength: float32 [H, W], 0 .. 1 (the steepest percent is 1), 0 where it is not a crest across the edge.
+        angle: float32 [H, W], the direction across the edge, in [0, pi).
+    """
+    import cv2
+
+    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
+    if sigma > 0:
+        lab = cv2.GaussianBlur(lab, (0, 0), sigma)
+    across, down = (cv2.Sobel(lab, cv2.CV_32F, dx, dy, ksize=3) for dx, dy in ((1, 0), (0, 1)))
+    squared = across**2 + down**2
+    steepest = squared.argmax(axis=2)[..., None]
+    gx, gy, square = (np.take_along_axis(values, steepest, 2)[..., 0] for values in (across, down, squared))
+    strength = np.sqrt(square)
+    strength = np.minimum(strength / max(float(np.percentile(strength, 99)), 1e-6), 1)
+    angle = np.arctan2(gy, gx) % np.float32(np.pi)
+    ys, xs = np.indices(strength.shape, np.float32)
+    dx, dy = np.cos(angle), np.sin(angle)
+    sides = [
+        cv2.remap(strength, xs + sign * dx, ys + sign * dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for sign in (1, -1)
+    ]
+    crest = strength >= np.maximum(*sides) * np.float32(0.999)  # no lower than a pixel to either side
+    return np.where(crest, strength, 0).astype(np.float32), angle.astype(np.float32)
+
+
+@hookimpl
+def frcnn_proposal_sources() -> list[type[ProposalSource]]:
+    return [EdgeBoxes]
