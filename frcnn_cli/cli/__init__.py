@@ -12,6 +12,8 @@ from frcnn_cli import __version__
 COMMANDS = (
     "demo",
     "proposals",
+    "import",
+    "export",
     "recall",
     "train",
     "detect",

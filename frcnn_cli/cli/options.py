@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from frcnn_cli.annotations import GroundTruth
     from frcnn_cli.data.dataset import Dataset
     from frcnn_cli.image import ImageRef
     from frcnn_cli.proposals.source import ProposalSource
@@ -122,6 +123,21 @@ def resolve_images(arguments: tuple[str, ...], split_name: str | None) -> list[I
     if split_name is not None:
         raise click.UsageError("--split goes with a data set (voc:DIR).")
     return find_images(arguments)
+
+
+def resolve_labelled_images(data: str, split_name: str | None) -> tuple[list[ImageRef], list[GroundTruth] | None]:
+    """The images of a data set in the order of its list, with their objects; or those of a path, without."""
+    from frcnn_cli.data.find import find_images
+    from frcnn_cli.data.spec import is_dataset_spec, load_dataset, load_image_refs
+
+    if not is_dataset_spec(data) or Path(data).exists():
+        if split_name is not None:
+            raise click.UsageError("--split goes with a data set (voc:DIR).")
+        return find_images((data,)), None
+    refs = load_image_refs(data, split_name or "trainval", as_listed=True)
+    dataset = load_dataset(data, split_name or "trainval", "fix")
+    truths = {sample.ref.key: sample.truth for sample in dataset.samples}
+    return refs, [truths[ref.key] for ref in refs]
 
 
 def resolve_dataset(spec: str, split_name: str, bad: Any, class_names: str | None) -> Dataset:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,30 @@ def read_image(path: str | Path, key: str | None = None) -> Image:
     """
     path = Path(path)
     content = _read_bytes(path)
+    with _opened(content, path) as opened:
+        orientation = _orientation(opened)
+        pixels = _to_rgb(ImageOps.exif_transpose(opened), path)
+    height, width = pixels.shape[:2]
+    name = key if key is not None else path.name
+    return Image(pixels, ImageRecord(name, height, width, digest_bytes(content), orientation), path)
+
+
+def read_record(ref: ImageRef) -> ImageRecord:
+    """Which image this is, from its file's header: as `read_image` says, but damage further on is not noticed.
+
+    Raises:
+        ImageError: missing, not an image, or more than `MAX_PIXELS`.
+    """
+    content = _read_bytes(ref.path)
+    with _opened(content, ref.path) as opened:
+        orientation = _orientation(opened)
+        width, height = opened.size if orientation < 5 else opened.size[::-1]
+    return ImageRecord(ref.key, height, width, digest_bytes(content), orientation)
+
+
+@contextmanager
+def _opened(content: bytes, path: Path) -> Iterator[Pillow.Image]:
+    """An image file of bearable size; whatever Pillow finds wrong with it becomes an ImageError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of bombs below our own limit, and of odd EXIF
@@ -52,9 +78,7 @@ def read_image(path: str | Path, key: str | None = None) -> Image:
                     raise ImageError(
                         f"{path} has {opened.width} x {opened.height} pixels", f"Scale it below {MAX_PIXELS:,} pixels"
                     )
-                orientation = opened.getexif().get(ORIENTATION_TAG, 1)
-                upright = ImageOps.exif_transpose(opened)
-                pixels = _to_rgb(upright, path)
+                yield opened
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -66,11 +90,11 @@ def read_image(path: str | Path, key: str | None = None) -> Image:
     except Exception as error:  # Pillow reports damage with many types; each is one image that is not whole
         reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
         raise ImageError(f"{path} is {reason}", "Fetch the file again, or remove it") from None
-    valid_orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-    height, width = pixels.shape[:2]
-    name = key if key is not None else path.name
-    record = ImageRecord(name, height, width, digest_bytes(content), valid_orientation)
-    return Image(pixels, record, path)
+
+
+def _orientation(opened: Pillow.Image) -> int:
+    orientation = opened.getexif().get(ORIENTATION_TAG, 1)
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def read_ref(ref: ImageRef) -> Image:

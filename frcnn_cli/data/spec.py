@@ -30,9 +30,9 @@ def load_dataset(spec: str, split: str, bad_boxes: BadBoxes = "error") -> Datase
     return read_voc(_folder(spec), split, bad_boxes)
 
 
-def load_image_refs(spec: str, split: str) -> list[ImageRef]:
-    """The images of a data set alone; its annotations are not read."""
-    return read_voc_images(_folder(spec), split)
+def load_image_refs(spec: str, split: str, as_listed: bool = False) -> list[ImageRef]:
+    """The images of a data set alone, sorted by key or in the order of its own list; annotations are not read."""
+    return read_voc_images(_folder(spec), split, as_listed)
 
 
 def _folder(spec: str) -> Path:

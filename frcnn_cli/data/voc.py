@@ -62,8 +62,8 @@ def read_voc(folder: Path, split: str, bad_boxes: BadBoxes = "error") -> Dataset
     return Dataset(folder.name, split, classes, samples, tuple(mender.notes()))
 
 
-def read_voc_images(folder: Path, split: str) -> list[ImageRef]:
-    """The images of one split, sorted by key; annotations are not looked at.
+def read_voc_images(folder: Path, split: str, as_listed: bool = False) -> list[ImageRef]:
+    """The images of one split, sorted by key or in the order of the list; annotations are not looked at.
 
     Raises:
         DataError: no such folder or split, or an image of the split without file.
@@ -74,7 +74,7 @@ def read_voc_images(folder: Path, split: str) -> list[ImageRef]:
         if key not in files:
             place = folder / "JPEGImages"
             raise DataError(f"{place} has no image for {key!r}", f"Add it, or take {key} out of split {split!r}")
-    return [ImageRef(key, files[key]) for key in sorted(keys)]
+    return [ImageRef(key, files[key]) for key in (keys if as_listed else sorted(keys))]
 
 
 def _read_split(folder: Path, split: str) -> list[str]:

@@ -43,15 +43,18 @@ def propose(image: Image | NDArray[np.uint8], source: ProposalSource, limits: Li
             f"source {source.name!r} failed on {image.key} ({type(error).__name__}: {error})",
             "Report it to the source's author, or try another --source",
         ) from error
-    proposals = checked(answer, image, source.name)
+    return kept(checked(answer, image, source.name), limits)
+
+
+def kept(proposals: Proposals, limits: Limits) -> Proposals:
+    """The best of a source's boxes: by their scores if they have any, each once, within the limits."""
     boxes, scores = proposals
     if scores is not None:
         order = np.argsort(-scores, kind="stable")
         boxes, scores = boxes[order], scores[order]
-    large = (boxes[:, 2:] - boxes[:, :2] >= limits.min_size).all(axis=1)
-    kept = np.flatnonzero(large)
-    kept = kept[first_of_equal(boxes[kept])][: limits.max_boxes]
-    return Proposals(boxes[kept], None if scores is None else scores[kept])
+    large = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] >= limits.min_size).all(axis=1))
+    best = large[first_of_equal(boxes[large])][: limits.max_boxes]
+    return Proposals(boxes[best], None if scores is None else scores[best])
 
 
 def checked(answer: Any, image: Image, source: str) -> Proposals:

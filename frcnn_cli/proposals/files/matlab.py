@@ -1,0 +1,185 @@
+"""MATLAB's `.mat` files: a cell array with one entry an image, or one image's array; and folders of a file an image.
+
+Version 5 is read by SciPy, after a look at what it would unpack; version 7.3 is HDF5.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.errors import FileFormatError, explain_os_error
+from frcnn_cli.proposals.files.boxfile import BoxFile, as_rows, with_scores
+from frcnn_cli.store.files import most_bytes
+
+_BOXES = ("boxes", "all_boxes", "bboxes", "proposals")  # variables that are looked for first
+_NAMES = ("images", "image_names", "names", "ids", "files")
+_SCORES = ("scores", "bboxes_scores", "boxes_scores")
+
+
+def read_mat(path: Path) -> BoxFile:
+    """Boxes in the variable `boxes` (or `all_boxes`, `bboxes`, `proposals`, or the only one that can be boxes).
+
+    A cell array has an entry an image, named by a cell array `images` of the same length if there is one; a numeric
+    array [N, 4] is one image's, whose name is the file's (`000004.mat`, `000004_boxes.mat`).
+
+    Raises:
+        FileFormatError: not a .mat file, damaged, nothing in it that can be boxes, or claims that no file of its size
+            can keep.
+    """
+    variables = _load(path)
+    boxes = next((variables[name] for name in _BOXES if name in variables), None)
+    if boxes is None:
+        fitting = [name for name, value in variables.items() if _is_boxes(value)]
+        if len(fitting) != 1:
+            have = ", ".join(variables) or "nothing"
+            raise FileFormatError(f"{path} has no variable that is surely boxes; it has {have}", "Call it boxes")
+        boxes = variables[fitting[0]]
+    scores = next((variables[name] for name in _SCORES if name in variables), None)
+    if not isinstance(boxes, list):
+        rows = as_rows(boxes, str(path))
+        if scores is not None and not isinstance(scores, list) and rows.shape[1] == 4:
+            rows = with_scores(rows, scores, str(path))
+        return BoxFile(path, "MATLAB array of one image", 1, lambda i: rows, [_image_name(path)])
+    names = next((variables[name] for name in _NAMES if name in variables), None)
+    known = None
+    if isinstance(names, list) and len(names) == len(boxes) and all(isinstance(name, str) for name in names):
+        known = names
+
+    def read(i: int) -> NDArray[np.float64]:
+        where = f"{path}: entry {known[i] if known else i + 1!r}"
+        rows = as_rows(boxes[i], where)
+        if isinstance(scores, list) and len(scores) == len(boxes) and rows.shape[1] == 4:
+            return with_scores(rows, scores[i], where)
+        return rows
+
+    return BoxFile(path, "MATLAB cell array", len(boxes), read, known)
+
+
+def read_folder(path: Path) -> BoxFile:
+    """A folder with a `.mat` or `.npy` of one image each, named like the images."""
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".mat", ".npy"))
+    if not files:
+        raise FileFormatError(f"{path} holds neither .mat nor .npy files", "Name a file, or a folder of those")
+
+    def read(i: int) -> NDArray[np.float64]:
+        if files[i].suffix.lower() == ".mat":
+            one = read_mat(files[i])
+            if one.count != 1:
+                raise FileFormatError(f"{files[i]} has boxes of {one.count} images", "Name the file, not its folder")
+            return one.read(0)
+        try:
+            return as_rows(np.load(files[i], mmap_mode="r", allow_pickle=False), str(files[i]))
+        except (OSError, ValueError, EOFError) as error:
+            raise FileFormatError(f"{files[i]} cannot be read ({error})", "Write it with numpy.save") from None
+
+    return BoxFile(path, "folder of a file an image", len(files), read, [_image_name(file) for file in files])
+
+
+def _image_name(path: Path) -> str:
+    return path.stem.removesuffix("_boxes").removesuffix("_proposals")
+
+
+def _is_boxes(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) > 0 and not any(isinstance(item, (str, list)) for item in value)
+    return isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] in (4, 5)
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    """Variables by name: arrays, strings, and lists for cell arrays."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+    if head[:10] == b"MATLAB 7.3" or head[:4] == b"\x89HDF":
+        from frcnn_cli.store.matlab import read_v73
+
+        return read_v73(path)
+    try:
+        _check_v5(path.read_bytes())
+        import scipy.io
+
+        found = scipy.io.loadmat(path, squeeze_me=False, struct_as_record=True)
+    except FileFormatError as error:
+        raise FileFormatError(f"{path} {error.what}", error.fix) from None
+    except Exception as error:  # SciPy tells of damage in many types
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise FileFormatError(f"{path} is not a .mat file that can be read ({reason})", "Save it again") from None
+    return {name: _plain(value) for name, value in found.items() if not name.startswith("__")}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_plain(item) for item in value.ravel(order="F")]
+    if isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        return "".join(value.ravel().tolist())
+    return value
+
+
+_COMPRESSED, _MATRIX = 15, 14
+_CELL, _STRUCT = 1, 2
+
+
+def _check_v5(content: bytes) -> None:
+    """Walks a version 5 file and refuses what would not fit: streams that unpack to more than `most_bytes`, and
+    arrays with more elements than there are bytes for them."""
+    if len(content) < 128 or content[126:128] not in (b"IM", b"MI"):
+        raise FileFormatError("is not a .mat file", "Save it from MATLAB, or with scipy.io.savemat")
+    order = "<" if content[126:128] == b"IM" else ">"
+    at, left = 128, most_bytes(len(content))
+    while at + 8 <= len(content):
+        kind, length = struct.unpack(order + "II", content[at : at + 8])
+        body = content[at + 8 : at + 8 + length]
+        if len(body) < length:
+            raise FileFormatError("is truncated", "Fetch it again")
+        if kind == _COMPRESSED:
+            packed = zlib.decompressobj()
+            inner = packed.decompress(body, left)
+            left -= len(inner)
+            if packed.unconsumed_tail or left <= 0:
+                raise FileFormatError("unpacks to far more than boxes can", "Save it without compression")
+            if len(inner) >= 8:
+                _check_matrix(inner[8:], order, 0)
+        elif kind == _MATRIX:
+            _check_matrix(body, order, 0)
+        at += 8 + length
+
+
+def _check_matrix(body: bytes | memoryview, order: str, depth: int) -> None:
+    """One array, and those in its cells: no more elements than bytes."""
+    if depth > 8:
+        raise FileFormatError("is nested too deeply", "Save plain arrays, or a cell array of them")
+    body = memoryview(body)
+    if len(body) < 24:
+        return  # an empty cell
+    flags = struct.unpack(order + "I", body[8:12])[0]
+    rank_bytes = struct.unpack(order + "I", body[20:24])[0]
+    if rank_bytes % 4 or rank_bytes > 256 or len(body) < 24 + rank_bytes:
+        raise FileFormatError("is damaged (an array's dimensions)", "Save it again")
+    elements = 1
+    for n in struct.unpack(f"{order}{rank_bytes // 4}i", body[24 : 24 + rank_bytes]):
+        elements *= max(n, 0)
+    if elements > len(body):
+        raise FileFormatError(f"claims {elements:,} elements in {len(body):,} bytes", "Save it again")
+    if flags & 0xFF != _CELL:
+        return
+    at = 24 + -(-rank_bytes // 8) * 8
+    name = struct.unpack(order + "I", body[at : at + 4])[0]
+    if name >> 16:  # a short name, packed with its tag
+        at += 8
+    else:
+        at += 8 + -(-struct.unpack(order + "I", body[at + 4 : at + 8])[0] // 8) * 8
+    while at + 8 <= len(body):
+        kind, length = struct.unpack(order + "II", body[at : at + 8])
+        if kind != _MATRIX or at + 8 + length > len(body):
+            raise FileFormatError("is damaged (a cell)", "Save it again")
+        _check_matrix(body[at + 8 : at + 8 + length], order, depth + 1)
+        at += 8 + length

@@ -1,0 +1,75 @@
+"""Reading MATLAB's version 7.3 files, which are HDF5, as untrusting as our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.errors import FileFormatError, explain_os_error
+from frcnn_cli.store.files import most_bytes
+
+
+def read_v73(path: Path) -> dict[str, Any]:
+    """The variables: numeric arrays as MATLAB shows them, cell arrays of arrays or text as lists, text as str.
+
+    Raises:
+        FileFormatError: not HDF5, damaged, links out of the file, or claims of sizes that it has no bytes for.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            reader = _Reader(file, path)
+            return {
+                name: reader.value(file[name])
+                for name in file
+                if not name.startswith("#") and isinstance(file.get(name, getlink=True), h5py.HardLink)
+                if isinstance(file[name], h5py.Dataset)
+            }
+    except FileFormatError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise explain_os_error(error, path) from None
+        reason = " ".join(str(error).split())
+        raise FileFormatError(f"{path} is not a whole .mat file of version 7.3 ({reason})", "Save it again") from None
+
+
+class _Reader:
+    """Reads datasets of one file, never more than `most_bytes` of it together."""
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        self.file = file
+        self.path = path
+        self.left = most_bytes(path.stat().st_size)
+
+    def value(self, data: h5py.Dataset) -> Any:
+        array = self._read(data)
+        kind = data.attrs.get("MATLAB_class", b"")
+        if data.attrs.get("MATLAB_empty", 0):
+            return "" if kind == b"char" else np.zeros((0, 4))
+        if kind == b"char":
+            return "".join(map(chr, array.T.ravel().tolist()))
+        if array.dtype == h5py.ref_dtype:
+            return [self._inner(reference) for reference in array.T.ravel(order="F")]
+        return array.T  # HDF5 has rows first
+
+    def _inner(self, reference: Any) -> Any:
+        if not reference:
+            return np.zeros((0, 4))
+        inner = self.file[reference]
+        if not isinstance(inner, h5py.Dataset) or inner.dtype == h5py.ref_dtype:
+            raise FileFormatError(f"{self.path} has cells in cells", "Save one cell an image, with an array in it")
+        return self.value(inner)
+
+    def _read(self, data: h5py.Dataset) -> NDArray[Any]:
+        if data.external or data.is_virtual:
+            raise FileFormatError(f"{self.path} points to other files", "Save it again in one file")
+        if data.dtype.hasobject and data.dtype != h5py.ref_dtype:
+            raise FileFormatError(f"{self.path} holds {data.dtype} where numbers are meant", "Save numeric arrays")
+        self.left -= data.nbytes
+        if self.left < 0:
+            raise FileFormatError(f"{self.path} claims {data.nbytes:,} bytes for {data.name}", "Save it again")
+        return np.asarray(data[()])
