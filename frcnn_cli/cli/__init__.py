@@ -15,6 +15,7 @@ COMMANDS = (
     "import",
     "export",
     "recall",
+    "show",
     "train",
     "detect",
     "features",

@@ -75,7 +75,7 @@ def command(display: Display, output: Path, force: bool) -> None:
 def _sheet(folder: Path, path: Path) -> None:
     """One picture of all pictures in a folder."""
     from frcnn_cli.data.decode import read_image
-    from frcnn_cli.detections.draw import contact_sheet, save_picture
+    from frcnn_cli.picture import contact_sheet, save_picture
 
     pictures = [read_image(file).pixels for file in sorted(folder.rglob("*.jpg"))]
     save_picture(contact_sheet(pictures, columns=4), path)

@@ -147,7 +147,8 @@ class _Pictures:
                 raise OutputExistsError(path)
 
     def add(self, image: Image, detections: Detections, classes: tuple[str, ...]) -> None:
-        from frcnn_cli.detections.draw import draw, save_picture
+        from frcnn_cli.detections.draw import draw
+        from frcnn_cli.picture import save_picture
 
         if self.folder is None and not self.show:
             return
@@ -159,25 +160,12 @@ class _Pictures:
 
     def present(self) -> None:
         """Opens the windows, or says where the pictures are."""
-        from frcnn_cli.detections.draw import has_display, save_picture, show
+        from frcnn_cli.cli.window import present
 
         if self.folder is not None:
             self.display.note(f"pictures are in {self.folder}")
         for key, picture in self.shown:
-            if has_display():
-                show(picture, key)
-                continue
-            path = self._free_path(f"{Path(key).stem}-detections")
-            save_picture(picture, path)
-            self.display.warn(f"there is no display to open a window on; the picture is in {path}")
-
-    def _free_path(self, stem: str) -> Path:
-        """STEM.jpg in this folder, or STEM-2.jpg, ... if that is taken."""
-        path, number = Path(f"{stem}.jpg"), 1
-        while path.exists() and not self.force:
-            number += 1
-            path = Path(f"{stem}-{number}.jpg")
-        return path
+            present(self.display, picture, key, f"{Path(key).stem}-detections", self.force)
 
 
 def _picture_paths(refs: list[ImageRef], folder: Path) -> dict[str, Path]:

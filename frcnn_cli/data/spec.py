@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from frcnn_cli.data.dataset import Dataset
-from frcnn_cli.data.voc import BadBoxes, read_voc, read_voc_images
+from frcnn_cli.data.voc import BadBoxes, read_voc, read_voc_images, voc_splits
 from frcnn_cli.errors import DataError
 from frcnn_cli.image import ImageRef
 
@@ -33,6 +33,11 @@ def load_dataset(spec: str, split: str, bad_boxes: BadBoxes = "error") -> Datase
 def load_image_refs(spec: str, split: str, as_listed: bool = False) -> list[ImageRef]:
     """The images of a data set alone, sorted by key or in the order of its own list; annotations are not read."""
     return read_voc_images(_folder(spec), split, as_listed)
+
+
+def splits_of(spec: str) -> list[str]:
+    """The splits of the data set that `spec` names."""
+    return voc_splits(_folder(spec))
 
 
 def _folder(spec: str) -> Path:

@@ -77,13 +77,18 @@ def read_voc_images(folder: Path, split: str, as_listed: bool = False) -> list[I
     return [ImageRef(key, files[key]) for key in (keys if as_listed else sorted(keys))]
 
 
+def voc_splits(folder: Path) -> list[str]:
+    """The splits that a folder has; lists of one class (`cat_train`) are none."""
+    return sorted(path.stem for path in (folder / "ImageSets" / "Main").glob("*.txt") if "_" not in path.stem)
+
+
 def _read_split(folder: Path, split: str) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", "Name a folder in VOC layout (JPEGImages, Annotations, ImageSets)")
     sets = folder / "ImageSets" / "Main"
     path = sets / f"{split}.txt"
     if not path.is_file():
-        have = sorted(p.stem for p in sets.glob("*.txt") if "_" not in p.stem)
+        have = voc_splits(folder)
         known = f"It has: {', '.join(have)}" if have else f"Write the keys of its images, one a line, to {path}"
         raise DataError(f"{folder} has no split {split!r}", known)
     try:

@@ -214,7 +214,7 @@ def test_words_that_name_no_folder_and_no_file(tmp_path, photo):
 
 
 def test_a_display_that_is_gone(monkeypatch):
-    from frcnn_cli.detections.draw import has_display
+    from frcnn_cli.picture import has_display
 
     monkeypatch.setenv("DISPLAY", ":9876")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

@@ -136,7 +136,7 @@ def test_recall_as_table_and_json(work, voc):
     shown = run_frcnn(*common)
     assert shown.code == 0
     assert "recall 0.5" in shown.out
-    lines = run_frcnn(*common, "--boxes", "1,50", "--json").json["recall"]
+    lines = run_frcnn(*common, "--boxes", "1,50", "--json").json["files"][0]["recall"]
     assert [line["count"] for line in lines] == [1, 50]
     assert lines[0]["recall_50"] <= lines[1]["recall_50"]
 
@@ -183,7 +183,7 @@ def test_a_folder_of_images_joins_with_the_data_set(work, voc, tmp_path):
     props = tmp_path / "p.h5"
     assert run_frcnn("proposals", voc / "JPEGImages", "-o", props, "--workers", 0).code == 0
     by_folder, by_data = (
-        run_frcnn("recall", path, "--data", f"voc:{voc}", "--split", "test", "--json").json["recall"]
+        run_frcnn("recall", path, "--data", f"voc:{voc}", "--split", "test", "--json").json["files"][0]["recall"]
         for path in (props, work / "props-test.h5")
     )
     assert by_folder == by_data

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from frcnn_cli.annotations import Detections
 from frcnn_cli.boxes import iou
 from frcnn_cli.detections.columns import from_columns, to_columns
-from frcnn_cli.detections.draw import class_colour, draw
+from frcnn_cli.detections.draw import draw
 from frcnn_cli.detections.nms import Thresholds, detect, nms
+from frcnn_cli.picture import class_colour
 
 
 def slow_nms(boxes, scores, threshold):

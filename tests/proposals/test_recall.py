@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.proposals.recall import recall
+from frcnn_cli.annotations import Detections, GroundTruth
+from frcnn_cli.boxes import iou
+from frcnn_cli.evaluation.voc import evaluate
+from frcnn_cli.proposals.recall import cover, recall
 
 
 def truth(boxes, difficult=()):
@@ -24,7 +28,7 @@ def test_ground_truth_as_proposals_is_exactly_one():
     rng = np.random.default_rng(0)
     boxes = np.concatenate([rng.random((9, 2)), 1 + rng.random((9, 2))], axis=1).astype(np.float32)
     (line,) = recall([(boxes, truth(boxes))], counts=(100,))
-    assert (line.recall_50, line.recall_70, line.average_best_overlap) == (1, 1, 1)
+    assert (line.recall_50, line.recall_70, line.average_recall, line.average_best_overlap, line.ceiling) == (1,) * 5
 
 
 def test_difficult_objects_do_not_count():
@@ -36,3 +40,64 @@ def test_difficult_objects_do_not_count():
 def test_no_objects_at_all():
     with pytest.raises(ValueError, match="no objects"):
         recall([(np.zeros((1, 4), np.float32), truth([]))])
+
+
+def labelled(boxes, labels, difficult=()):
+    return GroundTruth(np.array(boxes, np.float32), np.array(labels), np.array(difficult, bool))
+
+
+def test_average_recall_by_hand():
+    """IoU 0.72 passes five of COCO's ten thresholds (0.5 to 0.7), IoU 1 all ten."""
+    images = [(np.array([[0, 0, 10, 7.2], [20, 0, 30, 10]], np.float32), truth([[0, 0, 10, 10], [20, 0, 30, 10]]))]
+    coverage = cover(images, (5,))
+    assert coverage.figures()[0].average_recall == (5 + 10) / 20
+    np.testing.assert_array_equal(coverage.at_iou(), [[1] * 5 + [0.5] * 5])
+
+
+def test_classes_and_sizes_apart():
+    objects = labelled([[0, 0, 10, 10], [50, 0, 90, 40], [100, 0, 300, 200]], [0, 0, 1])
+    boxes = np.array([[0, 0, 10, 10], [100, 0, 300, 200]], np.float32)
+    coverage = cover([(boxes, objects)], (1, 2))
+    first, second = (coverage.figures(coverage.of_class(label)) for label in (0, 1))
+    assert [line.recall_50 for line in first] == [0.5, 0.5]
+    assert [line.recall_50 for line in second] == [0, 1]
+    assert [coverage.of_size(name).tolist() for name in ("small", "medium", "large")] == np.eye(3, dtype=bool).tolist()
+    assert [line.ceiling for line in coverage.figures()] == [0.25, 0.75]
+    with pytest.raises(ValueError, match="no such objects"):
+        coverage.figures(coverage.labels == 7)
+
+
+def ceiling_by_evaluation(boxes, truth):
+    """Every box gets, for each class, the score of a classifier that knows the answer; VOC's own rules do the rest."""
+    detections = []
+    for label in np.unique(truth.labels):
+        mine = np.flatnonzero(truth.labels == label)
+        taken = set()
+        for box in boxes:
+            overlaps = iou(box[None], truth.boxes[mine])[0]
+            best = overlaps.argmax()
+            if overlaps[best] >= 0.5 and best not in taken:
+                taken.add(best)
+                detections.append((box, label))
+    found = Detections(
+        np.array([box for box, _ in detections], np.float32).reshape(-1, 4),
+        np.ones(len(detections), np.float32),
+        np.array([label for _, label in detections], np.int64),
+    )
+    return evaluate({"i": found}, {"i": truth}, ["a", "b", "c"]).mean_ap
+
+
+@given(st.integers(0, 100_000))
+def test_the_ceiling_is_what_evaluation_gives_a_perfect_classifier(seed):
+    rng = np.random.default_rng(seed)
+
+    def some(count):
+        corners = rng.integers(0, 12, (count, 2))
+        return np.concatenate([corners, corners + rng.integers(4, 10, (count, 2))], axis=1).astype(np.float32)
+
+    objects = labelled(some(6), rng.integers(0, 3, 6), rng.random(6) < 0.2)
+    boxes = some(20)
+    if objects.difficult.all():
+        return
+    (line,) = cover([(boxes, objects)], (20,)).figures()
+    assert line.ceiling == pytest.approx(ceiling_by_evaluation(boxes, objects), abs=1e-12)
