@@ -1,0 +1,28 @@
+"""The benchmarks run, on little of their data, and print their tables."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def run(name, *arguments):
+    line = [sys.executable, BENCHMARKS / name, *map(str, arguments)]
+    ran = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_proposals(shared_data):
+    printed = run("proposals.py", shared_data, "--splits", "test", "--modes", "fast", "--limit", 1)
+    rows = [line.split("|") for line in printed.splitlines() if line.startswith("| ") and "fast" in line]
+    assert [row[2].strip() for row in rows] == ["fast, ours", "fast, OpenCV"] * 2
+    assert all(float(row[6]) > 0 for row in rows)
+    assert rows[0][5] == rows[1][5], "the same number of boxes of both"
+
+
+def test_runner(shared_data):
+    printed = run("runner.py", shared_data, "--count", 20, "--limit", 6)
+    assert "of 2 times one" in printed or " times one" in printed
+    assert "20 images of 64 x 48" in printed
