@@ -84,9 +84,8 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     SelectiveSearch().prepare()
     one, many = (throughput(args.data, workers, args.limit) for workers in (1, cores))
-    print(
-        f"1 worker {one:.1f} images/s, {cores} workers {many:.1f} images/s: {many / one / cores:.2f} of {cores} times one"
-    )
+    share = many / one / cores
+    print(f"1 worker {one:.1f} images/s, {cores} workers {many:.1f} images/s: {share:.2f} of {cores} times one")
     memory(args.count, cores)
 
 

@@ -16,7 +16,7 @@ def run(name, *arguments):
 
 def test_proposals(shared_data):
     printed = run("proposals.py", shared_data, "--splits", "test", "--modes", "fast", "--limit", 1)
-    rows = [line.split("|") for line in printed.splitlines() if line.startswith("| ") and "fast" in line]
+    rows = [line.split("|") for line in printed.splitlines() if line.startswith("| ") and "fast, " in line]
     assert [row[2].strip() for row in rows] == ["fast, ours", "fast, OpenCV"] * 2
     assert all(float(row[6]) > 0 for row in rows)
     assert rows[0][5] == rows[1][5], "the same number of boxes of both"
