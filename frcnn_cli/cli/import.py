@@ -100,6 +100,11 @@ def command(
     because = ", ".join(f"{name} {why}" for name, why in found.finding.because.items())
     display.note(f"{file}: {boxes.kind}, {boxes.count} images, matched {found.matched}")
     display.note(f"read as {found.convention} ({because})")
+    assumed = [name for name, why in found.finding.because.items() if why == "assumed"]
+    if assumed:
+        flags = {"order": "--order", "base": "--base", "inclusive": "--end", "relative": "--relative"}
+        stating = ", ".join(flags[name] for name in assumed)
+        display.warn(f"nothing tells {', '.join(assumed)} for sure; if that reading is wrong, state {stating}")
     if found.unused:
         display.warn(f"{len(found.unused)} entries are of none of the images, e.g. {found.unused[0]!r}")
     bad = Troubles()

@@ -322,6 +322,21 @@ def test_killed_twenty_times_at_random_moments_and_run_again(tmp_path):
     assert not journal.exists()
 
 
+def test_an_image_that_takes_longer_than_the_timeout_is_named_and_the_rest_are_done(tmp_path):
+    rng = np.random.default_rng(0)
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, shape in (("a", (60, 80, 3)), ("huge", (2400, 3200, 3)), ("z", (60, 80, 3))):
+        Pillow.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(images / f"{name}.png", compress_level=1)
+    line = ("proposals", images, "-o", tmp_path / "p.h5", "--workers", 1, "--timeout", 1.5)
+    ran = run_frcnn(*line)
+    assert ran.code == 1
+    assert "took longer than 1.5 s on" in ran.err
+    assert "huge.png" in ran.err
+    with StageFile(tmp_path / "p.h5") as file:
+        assert [image.key for image in file.images] == ["a.png", "z.png"]
+
+
 @pytest.mark.parametrize("stage", ["features", "score"])
 def test_killed_stages_of_the_network_and_run_again(tmp_path, voc, stage):
     from tests.test_model import detector

@@ -85,6 +85,38 @@ def test_a_square_image_needs_objects_to_tell_x_from_y():
     assert because["order"] == "found by the objects"
 
 
+@pytest.mark.parametrize("convention", [OURS, Convention("xyxy", 1, True), Convention("xyxy", 0, True)])
+def test_fractions_far_from_the_border_tell_nothing_of_the_end(convention):
+    """Boxes of a detector: with or without objects nearby, a pixel more or less is not made up."""
+    rng = np.random.default_rng(3)
+    corners = rng.uniform(50, [400, 200], (400, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(20, 150, (400, 2))], axis=1)
+    near = GroundTruth((boxes[:5] + rng.normal(0, 6, (5, 4))).astype(np.float32), np.zeros(5))
+    for truth in (None, near):
+        rows = convention.from_boxes(boxes, 640, 420)
+        found, because = find_convention([Entry(rows, 640, 420, truth)], {})
+        assert found == OURS
+        assert because == {"relative": "found", "order": "found", "base": "assumed", "inclusive": "assumed"}
+
+
+def test_objects_themselves_tell_the_end():
+    rng = np.random.default_rng(4)
+    corners = rng.integers(20, 60, (30, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(8, 30, (30, 2))], axis=1)
+    truth = GroundTruth(boxes.astype(np.float32), np.zeros(30))
+    convention = Convention("xyxy", 1, True)
+    found, because = find_convention([Entry(convention.from_boxes(boxes, 120, 100), 120, 100, truth)], {})
+    assert found == convention
+    assert because["base"] == because["inclusive"] == "found by the objects"
+
+
+def test_one_box_at_the_border_by_chance_does_not_tell():
+    rows = np.array([[1, 30, 40, 50], [10, 12, 30, 40]])
+    found, because = find_convention([Entry(rows, 100, 60)], {})
+    assert found == OURS
+    assert because["base"] == "assumed"
+
+
 def test_what_is_told_is_believed():
     _, entries = zip(*written(OURS), strict=True)
     found, because = find_convention(entries, {"base": 1, "order": "yxyx"})
