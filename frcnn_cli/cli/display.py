@@ -85,8 +85,8 @@ class Display:
         """What was asked for, for a program: one JSON value."""
         click.echo(json.dumps(value, indent=2, allow_nan=False))
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-        """Aligned columns on stdout; the first is text, the others are numbers."""
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", left: int = 1) -> None:
+        """Aligned columns on stdout; the first `left` are text, the others are numbers."""
         from rich import box
         from rich.console import Console
         from rich.measure import Measurement
@@ -94,7 +94,7 @@ class Display:
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+            table.add_column(column, justify="left" if i < left else "right", no_wrap=True)
         for row in rows:
             table.add_row(*(str(cell).replace("[", r"\[") for cell in row))
         console = Console(file=sys.stdout, highlight=False)

@@ -26,7 +26,8 @@ from frcnn_cli.cli.display import Display
 def command(display: Display, props: Path, form: str, output: Path, force: bool) -> None:
     """Write PROPS as another tool reads boxes.
 
-    frcnn import reads each of them back to the same boxes.
+    frcnn import reads each of them back to the same boxes (COCO results have no place for images without any).
+    detectron2 and COCO want scores: boxes that have none get falling ones by their rank.
 
     \b
     frcnn export props.h5 --format detectron2 -o props.pkl

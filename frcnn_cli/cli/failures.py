@@ -10,6 +10,8 @@ from frcnn_cli.errors import FrcnnError
 class Failures:
     """Collects the errors of single images while a stage goes on with the rest."""
 
+    LISTED = 20
+
     def __init__(self, display: Display) -> None:
         self.display = display
         self.errors: dict[str, FrcnnError] = {}
@@ -24,8 +26,10 @@ class Failures:
         """One line an image; nothing if there was no failure."""
         if self.errors:
             self.display.warn(f"{len(self.errors)} of {total} images failed and were left out:")
-            for key in sorted(self.errors):
+            for key in sorted(self.errors)[: self.LISTED]:
                 self.display.warn(f"  {self.errors[key]}")
+            if len(self.errors) > self.LISTED:
+                self.display.warn(f"  and {len(self.errors) - self.LISTED} more (--json lists all)")
 
     def end(self) -> None:
         """Ends the command with exit code 1 if an image failed."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from frcnn_cli.cli import options
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
+
+if TYPE_CHECKING:
+    from frcnn_cli.proposals.files.importing import Import
 
 
 @click.command(cls=Command)
@@ -23,7 +26,7 @@ from frcnn_cli.cli.display import Display
 @options.split
 @options.output("props.h5")
 @click.option(
-    "--order", type=click.Choice(["xyxy", "yxyx", "xywh", "yxhw"]), help="What the four numbers of a box are."
+    "--order", type=click.Choice(["xyxy", "yxyx", "xywh", "yxhw", "cxcywh"]), help="What the four numbers of a box are."
 )
 @click.option("--base", type=click.Choice(["0", "1"]), help="The first pixel's coordinate.")
 @click.option(
@@ -71,7 +74,8 @@ def command(
     results or boxes by image in .json, .csv, .npz, a .h5 of ours, or a folder with a .mat or .npy an image.
 
     How its numbers are meant is found out from the images' sizes, and from the objects of a data set; what was found
-    and what was assumed is printed, and can be stated. All boxes are kept, in their order, or by their scores.
+    and what was assumed is printed, and can be stated. All boxes are kept, in their order or by their scores, but of
+    equal ones one.
 
     \b
     frcnn import voc_2007_trainval.mat --data voc:VOCdevkit/VOC2007 --split trainval -o props.h5
@@ -97,14 +101,7 @@ def command(
     refs, truths = options.resolve_labelled_images(data, split)
     records = list(prefetch(read_record, refs, threads=4, ahead=16))
     found = understand(boxes, refs, records, truths, {k: v for k, v in stated.items() if v is not None})
-    because = ", ".join(f"{name} {why}" for name, why in found.finding.because.items())
-    display.note(f"{file}: {boxes.kind}, {boxes.count} images, matched {found.matched}")
-    display.note(f"read as {found.convention} ({because})")
-    assumed = [name for name, why in found.finding.because.items() if why == "assumed"]
-    if assumed:
-        flags = {"order": "--order", "base": "--base", "inclusive": "--end", "relative": "--relative"}
-        stating = ", ".join(flags[name] for name in assumed)
-        display.warn(f"nothing tells {', '.join(assumed)} for sure; if that reading is wrong, state {stating}")
+    _tell(display, found, {k: v for k, v in stated.items() if v is not None})
     if found.unused:
         display.warn(f"{len(found.unused)} entries are of none of the images, e.g. {found.unused[0]!r}")
     bad = Troubles()
@@ -112,18 +109,21 @@ def command(
     everything = Limits(max((len(proposals.boxes) for _, proposals in imported), default=0) or 1, 0.0)
     source = FileSource(file, **vars(found.convention))
     provenance = {"source": source.described(), **everything._asdict(), "on_bad": on_bad}
-    total = 0
+    total = equal = 0
     with StageWriter(output, PROPOSALS, provenance, force) as out:
         for record, proposals in imported:
-            proposals = kept(proposals, everything)
+            given, proposals = len(proposals.boxes), kept(proposals, everything)
             total += len(proposals.boxes)
+            equal += given - len(proposals.boxes)
             columns = {"boxes": proposals.boxes}
             if proposals.scores is not None:
                 columns["scores"] = proposals.scores
             out.add(record, columns)
         out.finish()
     if bad.counts:
-        display.warn(f"{'cut or dropped' if on_bad == 'clip' else 'dropped'}: {bad}")
+        display.warn(f"{bad}: {bad.cut} cut to the image, {sum(bad.counts.values()) - bad.cut} dropped")
+    if equal:
+        display.note(f"{equal} boxes were equal to another of their image and left out")
     if as_json:
         display.json(
             {
@@ -136,7 +136,28 @@ def command(
                 "because": found.finding.because,
                 "unused_entries": len(found.unused),
                 "bad": bad.counts,
+                "cut": bad.cut,
+                "equal": equal,
             }
         )
     else:
         display.note(f"{output}: {len(records)} images, {total} boxes")
+
+
+_FLAGS = {"order": "--order", "base": "--base", "inclusive": "--end", "relative": "--relative"}
+
+
+def _tell(display: Display, found: Import, stated: dict[str, Any]) -> None:
+    """Says how the file is understood, and warns of what is not sure."""
+    because = found.finding.because
+    reasons = ", ".join(f"{_FLAGS[name].lstrip('-')} {why}" for name, why in because.items())
+    display.note(f"{found.file.path}: {found.file.kind}, {found.file.count} entries, matched {found.matched}")
+    display.note(f"read as {found.convention} ({reasons})")
+    assumed = [_FLAGS[name] for name, why in because.items() if why == "assumed"]
+    if assumed:
+        display.warn(f"nothing tells {', '.join(assumed)} for sure: state what is right, or see that this reading is")
+    for name, value in stated.items():
+        if name in found.file.told and found.file.told[name] != value:
+            display.warn(f"the file says otherwise than {_FLAGS[name]}, which is followed")
+    if found.matched not in ("by name", "by order"):
+        display.warn(f"no entry has an image's whole name; matched {found.matched}: see that it is right")

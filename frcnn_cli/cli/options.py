@@ -91,7 +91,8 @@ source = click.option(
     "sources",
     multiple=True,
     metavar="NAME",
-    help="Proposal source; frcnn plugins lists them. Given twice or more: the boxes of all, in turn.",
+    help="Proposal source; frcnn plugins lists them. Default: selective-search (of frcnn detect: the model's). Given"
+    " twice or more: the boxes of all, in turn.",
 )
 settings = click.option(
     "--set",
@@ -188,6 +189,8 @@ def resolve_source(names: tuple[str, ...], pairs: tuple[str, ...]) -> ProposalSo
     names = names or (DEFAULT_SOURCE,)
     if len(set(names)) < len(names):
         raise UsageError("a source is named twice", "Name each source once")
+    if len(names) > 1 and "mix" in names:
+        raise UsageError("a mix cannot be a part of a mix", "Name its sources instead")
     options: dict[str, dict[str, str]] = {name: {} for name in names}
     for key, value in parse_settings(pairs).items():
         name, dot, option = key.rpartition(".")
@@ -207,7 +210,7 @@ def prepare(source: ProposalSource) -> None:
     from threading import Timer
 
     display = click.get_current_context().obj
-    note = Timer(1.0, display.note, [f"making {source.name} ready (kernels are compiled once per machine) ..."])
+    note = Timer(3.0, display.note, [f"making {source.name} ready (kernels are compiled once per machine) ..."])
     note.start()
     try:
         source.prepare()

@@ -35,7 +35,7 @@ def command(display: Display, name: str | None, as_json: bool) -> None:
             return
         display.result(f"{name} {source.version}, from {described['from']}\n{described['help']}")
         rows = [(f"--set {opt.name}={opt.type_name}", opt.default_text, opt.help) for opt in source.options()]
-        display.table(("option", "default", "meaning"), rows)
+        display.table(("option", "default", "meaning"), rows, left=3)
         return
     if as_json:
         display.json(
@@ -63,7 +63,7 @@ def _described(source: Any, origin: str) -> dict[str, Any]:
         "name": source.name,
         "version": source.version,
         "from": origin,
-        "help": (source.__doc__ or "").strip().split("\n")[0],
+        "help": " ".join((source.__doc__ or "").strip().split("\n\n")[0].split()),
         "options": [
             {
                 "name": opt.name,

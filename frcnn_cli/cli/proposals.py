@@ -82,7 +82,7 @@ def command(
 
     \b
     frcnn proposals images/ -o props.h5
-    frcnn proposals voc:VOCdevkit/VOC2007 --split trainval -o props.h5 --set mode=quality
+    frcnn proposals voc:VOCdevkit/VOC2007 --split trainval -o props.h5 --set preset=quality
     frcnn proposals a.jpg b.jpg -o props.h5 --source file --set path=boxes.csv
     """
     from frcnn_cli.data.decode import digest_file, read_ref
@@ -91,12 +91,13 @@ def command(
     from frcnn_cli.store.schema import PROPOSALS
     from frcnn_cli.store.writer import StageWriter
 
+    if workers == 0 and timeout is not None:
+        raise click.UsageError("--timeout needs a process to end: give --workers 1 or more.")
     configured = options.resolve_source(sources, settings)
     refs = options.resolve_images(images, split)
     options.must_differ(output, *configured.files())
     limits = Limits(max_boxes, min_size)
     provenance: dict[str, Any] = {"source": configured.described(), **limits._asdict()}
-    options.prepare(configured)
     failures = Failures(display)
     started = time.perf_counter()
     boxes = 0
@@ -104,6 +105,8 @@ def command(
         todo = out.missing(refs, digest_file)
         if len(todo) < len(refs):
             display.note(f"{len(refs) - len(todo)} of {len(refs)} images were finished by an earlier run")
+        if todo:
+            options.prepare(configured)
         with display.progress("proposals", len(todo)) as bar:
             for done in propose_many(
                 todo, configured, read_ref, limits, _cores() if workers is None else workers, timeout

@@ -29,7 +29,7 @@ _COLUMNS = ("recall 0.5", "recall 0.7", "AR", "best overlap", "ceiling")
     help="The objects: voc:DIR (VOC layout), voc (found in $FRCNN_DATA or ./data), or a proposals file, whose boxes are"
     " the objects then.",
 )
-@click.option("--split", default="test", show_default=True, metavar="NAME", help="Split of the data set.")
+@click.option("--split", default=None, metavar="NAME", help="Split of the data set. Default: test.")
 @click.option(
     "--boxes", default="10,50,100,200,500,1000,2000", show_default=True, metavar="N,N", help="Numbers of boxes kept."
 )
@@ -55,7 +55,7 @@ def command(
     display: Display,
     props: tuple[Path, ...],
     data: str,
-    split: str,
+    split: str | None,
     boxes: str,
     by: tuple[str, ...],
     plot: Path | None,
@@ -67,6 +67,7 @@ def command(
     """How well the boxes of PROPS cover the objects, by the number of boxes kept; several files side by side.
 
     \b
+    kept          boxes an image, on average: those that it has, at most so many
     recall 0.5    share of objects that some box covers with IoU 0.5 or more
     AR            average recall: mean of the recall at IoU 0.5, 0.55, ..., 0.95
     best overlap  mean over objects of the best IoU
@@ -78,7 +79,7 @@ def command(
     frcnn recall ours.h5 --data theirs.h5
     """
     from frcnn_cli.errors import DataError, OutputExistsError
-    from frcnn_cli.proposals.recall import cover
+    from frcnn_cli.proposals.recall import NoObjectsError, cover
 
     counts = _counts(boxes)
     if plot is not None:
@@ -87,12 +88,14 @@ def command(
         options.must_differ(plot, *props)
         if plot.exists() and not force:
             raise OutputExistsError(plot)
-    target = _Target(data, split, bad_boxes, classes)
+    if data.endswith(".h5") and (split or classes or "class" in by):
+        raise click.UsageError("--split, --classes and --by class go with a data set: a proposals file has no classes.")
+    target = _Target(data, split or "test", bad_boxes, classes)
     found: dict[str, Coverage] = {}
     for name, path in zip(_names(props), props, strict=True):
         try:
             found[name] = cover(target.joined(path), counts)
-        except ValueError:
+        except NoObjectsError:
             raise DataError(f"{target.name} has no objects", "Name another split") from None
     if plot is not None:
         from frcnn_cli.cli.recall_plot import draw_recall
@@ -128,7 +131,7 @@ class _Tables:
             for of_count in zip(*lines.values(), strict=True)
             for name, line in zip(lines, of_count, strict=True)
         ]
-        self.display.table(("boxes", *self.file, "mean", *_COLUMNS), rows, title=title)
+        self.display.table(("boxes", *self.file, "kept", *_COLUMNS), rows, title=title, left=1 + len(self.file))
 
     def by_group(self, kind: str, target: _Target) -> None:
         from frcnn_cli.proposals.recall import SIZES
@@ -139,7 +142,12 @@ class _Tables:
                 line = _of_group(coverage, kind, group, target)
                 if line is not None:
                     rows.append((group, *self._name(name), str(line.objects), *_figures(line)))
-        self.display.table((kind, *self.file, "objects", *_COLUMNS), rows, title=f"of each {kind}, {self.most} boxes")
+        self.display.table(
+            (kind, *self.file, "objects", *_COLUMNS),
+            rows,
+            title=f"of each {kind}, {self.most} boxes",
+            left=1 + len(self.file),
+        )
 
     def by_iou(self) -> None:
         from frcnn_cli.proposals.recall import THRESHOLDS
@@ -190,7 +198,7 @@ def _names(props: tuple[Path, ...]) -> list[str]:
         names = ["/".join(path.parts[-parts:]) for path in props]
         if len(set(names)) == len(names):
             return names
-    raise click.UsageError("A file is named twice.")
+    raise click.UsageError(f"{next(p for p in props if props.count(p) > 1)} is named twice.")
 
 
 def _figures(line: Recall) -> tuple[str, ...]:

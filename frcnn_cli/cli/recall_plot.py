@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from frcnn_cli.errors import explain_os_error
 from frcnn_cli.proposals.recall import Coverage
+from frcnn_cli.store.files import write_whole
 
 
 def draw_recall(found: Mapping[str, Coverage], path: Path, title: str) -> None:
@@ -24,7 +25,8 @@ def draw_recall(found: Mapping[str, Coverage], path: Path, title: str) -> None:
     FigureCanvasAgg(figure)
     by_count, by_iou = figure.subplots(1, 2, sharey=True)
     ious = np.linspace(0.5, 1, 51)
-    for i, (name, coverage) in enumerate(found.items()):
+    for i, (file, coverage) in enumerate(found.items()):
+        name = " " + file.replace("$", r"\$")  # not a formula; and what begins with _ would be left out
         lines = coverage.figures()
         counts = [line.count for line in lines]
         by_count.plot(counts, [line.recall_50 for line in lines], f"C{i}o-", label=f"{name}, IoU 0.5")
@@ -39,9 +41,7 @@ def draw_recall(found: Mapping[str, Coverage], path: Path, title: str) -> None:
         axes.legend(fontsize="small")
     by_count.set_xticks(counts, [str(count) for count in counts], minor=False)
     by_count.minorticks_off()
-    figure.suptitle(title)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=140)
-    except OSError as error:
-        raise explain_os_error(error, path) from None
+    figure.suptitle(title.replace("$", r"\$"))
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix.lower()[1:], dpi=140)
+    write_whole(path, drawn.getvalue())

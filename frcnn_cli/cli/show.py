@@ -67,6 +67,8 @@ def command(
 
     if output is not None and output.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise click.UsageError(f"-o {output}: a picture ends in .jpg or .png.")
+    if split is not None and data is None:
+        raise click.UsageError("--split goes with --data.")
     if output is not None:
         options.must_differ(output, image, props)
         if output.exists() and not force:
@@ -116,8 +118,8 @@ def _covering(
             covering.append(boxes[place])
             texts.append(f"{value:.2f}")
             colours.append(_BOX if value >= 0.5 else _MISSED)
-    covered = f"{(best >= 0.5).sum()} of {len(best)} objects covered by {len(boxes)} boxes"
-    display.table(("object", "best IoU", "box"), rows, title=covered)
+    covered = f"{(best >= 0.5).sum()} of {len(best)} objects covered (IoU 0.5) by {len(boxes)} boxes"
+    display.table(("object", "best IoU", "rank"), rows, title=covered)
     every = np.concatenate([np.array(covering, np.float32).reshape(-1, 4), truth.boxes])
     return draw_boxes(picture.pixels, every, texts + [""] * len(truth), colours + [_OBJECT] * len(truth))
 

@@ -87,9 +87,17 @@ def _opened(content: bytes, path: Path) -> Iterator[Pillow.Image]:
         ) from None
     except Pillow.DecompressionBombError:
         raise ImageError(f"{path} is too large", f"Scale it below {MAX_PIXELS:,} pixels") from None
+    except OSError as error:  # a kind of file that Pillow knows of and has no reader for (HDF5, say)
+        if "cannot find loader" in str(error):
+            raise ImageError(f"{path} is not an image that can be read", "Convert it to JPEG or PNG") from None
+        raise _damaged(path, error) from None
     except Exception as error:  # Pillow reports damage with many types; each is one image that is not whole
-        reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
-        raise ImageError(f"{path} is {reason}", "Fetch the file again, or remove it") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> ImageError:
+    reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
+    return ImageError(f"{path} is {reason}", "Fetch the file again, or remove it")
 
 
 def _orientation(opened: Pillow.Image) -> int:

@@ -21,6 +21,10 @@ THRESHOLDS = np.arange(50, 100, 5) / 100  # those of COCO's average recall
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}  # COCO's, square pixels
 
 
+class NoObjectsError(ValueError):
+    """There is nothing to cover."""
+
+
 @dataclass(frozen=True)
 class Recall:
     """The figures of some objects when the best `count` boxes of each image are kept."""
@@ -97,7 +101,7 @@ def cover(images: Iterable[tuple[Boxes, GroundTruth]], counts: Sequence[int] = D
     """Holds the proposals of every image, best first, against its objects.
 
     Raises:
-        ValueError: there are no objects (but difficult ones).
+        NoObjectsError: there are no objects (but difficult ones).
     """
     best, claimed, labels, areas, boxes = [], [], [], [], []
     for proposals, truth in images:
@@ -109,7 +113,7 @@ def cover(images: Iterable[tuple[Boxes, GroundTruth]], counts: Sequence[int] = D
         areas.append(area(truth.boxes[kept]).astype(np.float64))
         boxes.append(len(proposals))
     if not sum(map(len, labels)):
-        raise ValueError("the data set has no objects to cover")
+        raise NoObjectsError("the data set has no objects to cover")
     return Coverage(
         tuple(counts),
         np.concatenate(best, axis=1),

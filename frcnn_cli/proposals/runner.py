@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -88,7 +88,8 @@ class _Worker:
         context = get_context("spawn")  # fork would inherit locks held by OpenCV's and NumPy's threads
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, job), daemon=True)
-        self.process.start()
+        with _one_thread_each():
+            self.process.start()
         theirs.close()
         self.ready = False  # it says so itself, once it has imported what it needs
         self.doing: deque[ImageRef] = deque()
@@ -102,12 +103,13 @@ class _Worker:
             self.connection.send(ref)
 
     def end(self) -> int | None:
-        """Kills the process, and returns the exit code that it had of itself, if it had."""
-        self.connection.close()
-        self.process.join(timeout=0.2)
+        """Kills the process if it lives, and returns the exit code that it had of itself, if it had."""
+        if self.connection.poll(0):  # it has shut its end of the pipe, so it is ending by itself
+            self.process.join(timeout=1)
         code = self.process.exitcode
         self.process.kill()
         self.process.join()
+        self.connection.close()
         return code
 
 
@@ -128,7 +130,7 @@ class _Pool:
             for worker in list(self.workers):
                 if worker.connection in answered:
                     yield from self._hear(worker, todo)
-                elif worker.doing and self._is_late(worker):
+                elif worker.doing and self._is_late(worker) and not worker.connection.poll(0):
                     ref = worker.doing.popleft()
                     self._replace(worker, todo)
                     yield Outcome(ref, error=_too_long(self.job.source.name, ref, self.timeout or 0))
@@ -209,7 +211,9 @@ def _work(connection: Connection, job: _Job) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _use_one_thread()
+    import cv2
+
+    cv2.setNumThreads(1)
     # Imports and compiled kernels are no image's time. A fault shows again on the first image.
     with suppress(Exception):
         job.source.prepare()
@@ -230,9 +234,18 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _use_one_thread() -> None:
-    """N workers use N cores: OpenCV and Numba, left to themselves, would start N threads in each."""
-    os.environ["NUMBA_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # both are imported later
-    import cv2
-
-    cv2.setNumThreads(1)
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """N workers use N cores: Numba and OpenMP, left to themselves, would start N threads in each. They read this when
+    they are loaded, so it must be there before the process is."""
+    names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

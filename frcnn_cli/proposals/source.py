@@ -132,7 +132,7 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UsageError(f"--set {pair!r} is not KEY=VALUE", "Write for example --set mode=fast")
+            raise UsageError(f"--set {pair!r} is not KEY=VALUE", "Write for example --set preset=fast")
         if key in settings:
             raise UsageError(f"--set {key} is given twice", "Give each option once")
         settings[key] = value

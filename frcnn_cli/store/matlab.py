@@ -37,6 +37,10 @@ def read_v73(path: Path) -> dict[str, Any]:
         raise FileFormatError(f"{path} is not a whole .mat file of version 7.3 ({reason})", "Save it again") from None
 
 
+_LEAST_BYTES = 4096  # what following one reference is taken to cost, however little lies there
+_LONGEST_TEXT = 4096
+
+
 class _Reader:
     """Reads datasets of one file, never more than `most_bytes` of it together."""
 
@@ -51,7 +55,9 @@ class _Reader:
         if data.attrs.get("MATLAB_empty", 0):
             return "" if kind == b"char" else np.zeros((0, 4))
         if kind == b"char":
-            return "".join(map(chr, array.T.ravel().tolist()))
+            if array.size > _LONGEST_TEXT:
+                raise FileFormatError(f"{self.path} has a text of {array.size:,} letters", "Save boxes and names alone")
+            return array.T.astype("<u2").tobytes().decode("utf-16-le", "replace")
         if array.dtype == h5py.ref_dtype:
             return [self._inner(reference) for reference in array.T.ravel(order="F")]
         return array.T  # HDF5 has rows first
@@ -59,6 +65,7 @@ class _Reader:
     def _inner(self, reference: Any) -> Any:
         if not reference:
             return np.zeros((0, 4))
+        self.left -= _LEAST_BYTES
         inner = self.file[reference]
         if not isinstance(inner, h5py.Dataset) or inner.dtype == h5py.ref_dtype:
             raise FileFormatError(f"{self.path} has cells in cells", "Save one cell an image, with an array in it")

@@ -337,6 +337,12 @@ def test_an_image_that_takes_longer_than_the_timeout_is_named_and_the_rest_are_d
         assert [image.key for image in file.images] == ["a.png", "z.png"]
 
 
+def test_a_timeout_needs_a_process(tmp_path, photo):
+    ran = run_frcnn("proposals", photo, "-o", tmp_path / "p.h5", "--workers", 0, "--timeout", 1)
+    assert ran.code == 2
+    assert "--timeout needs a process" in ran.err
+
+
 @pytest.mark.parametrize("stage", ["features", "score"])
 def test_killed_stages_of_the_network_and_run_again(tmp_path, voc, stage):
     from tests.test_model import detector

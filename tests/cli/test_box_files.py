@@ -79,7 +79,8 @@ def test_bad_boxes_and_absent_images(tmp_path, voc):
     assert not out.exists()
     ran = run_frcnn(*line, "--without", "empty", "--on-bad", "drop")
     assert ran.code == 0
-    assert "dropped: 15 outside the image" in ran.err
+    assert "15 outside the image" in ran.err
+    assert "0 cut to the image, 15 dropped" in ran.err
     assert sorted(map(len, boxes_of(out).values())) == [0] + [1] * 15
     assert run_frcnn(*line, "--without", "empty", "--on-bad", "clip", "--force").code == 0
     assert sorted(map(len, boxes_of(out).values())) == [0] + [2] * 15

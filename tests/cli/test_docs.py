@@ -1,5 +1,8 @@
 """Tests that fail when a command or an option is not documented."""
 
+import itertools
+import re
+import shlex
 import subprocess
 import sys
 
@@ -7,6 +10,7 @@ import click
 import pytest
 
 from frcnn_cli.cli import COMMANDS, main
+from frcnn_cli.proposals.registry import load_registry
 from tests.conftest import ROOT, run_frcnn
 
 README = (ROOT / "README.md").read_text()
@@ -69,3 +73,19 @@ def test_the_choices_of_train_are_the_backbones_there_are():
 
     (option,) = [p for p in command("train").params if p.name == "backbone"]
     assert list(option.type.choices) == list(BACKBONES)
+
+
+def test_the_settings_in_examples_are_those_of_their_source():
+    """`--set` in a --help example and in the README is an option that the source has, with a value that it takes."""
+    texts = [README, *(command(name).help for name in COMMANDS)]
+    lines = [line for text in texts for line in re.findall(r"frcnn (?:proposals|detect) [^\n`|]*--set [^\n`|]*", text)]
+    assert len(lines) >= 4
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        pairs = list(itertools.pairwise(words))
+        names = [value for word, value in pairs if word == "--source"] or ["selective-search"]
+        for setting in [value for word, value in pairs if word == "--set"]:
+            key, _, value = setting.partition("=")
+            source, _, option = key.rpartition(".")
+            if option != "path" and (source or names[0]) in load_registry().sources:
+                load_registry().configured(source or names[0], {option: value})

@@ -81,6 +81,20 @@ def test_a_plot_must_be_a_picture(files, voc):
     assert run_frcnn("recall", files[0], files[0], "--data", f"voc:{voc}").code == 2
 
 
+def test_files_of_any_name_are_plotted(tmp_path, files, voc):
+    odd = tmp_path / "_a$_{b$c.h5"
+    odd.write_bytes(files[0].read_bytes())
+    path = tmp_path / "r.svg"
+    assert run_frcnn("recall", odd, "--data", f"voc:{voc}", "--split", "test", "--plot", path).code == 0
+    assert path.stat().st_size > 10_000
+
+
+def test_what_goes_with_a_data_set_alone_is_refused_elsewhere(files, photo):
+    assert run_frcnn("recall", files[0], "--data", files[1], "--by", "class").code == 2
+    assert run_frcnn("recall", files[0], "--data", files[1], "--split", "test").code == 2
+    assert run_frcnn("show", files[0], photo, "--split", "test").code == 2
+
+
 def test_show_draws_the_best_boxes(tmp_path, files, voc):
     sample = load_dataset(f"voc:{voc}", "test").samples[0]
     out = tmp_path / "few.png"
@@ -101,7 +115,7 @@ def test_show_tells_how_each_object_is_covered(tmp_path, files, voc):
     out = tmp_path / "covered.png"
     ran = run_frcnn("show", files[1], sample.ref.path, "--data", f"voc:{voc}", "-o", out)
     count = len(sample.truth)
-    assert f"{count} of {count} objects covered by {count} boxes" in ran.out
+    assert f"{count} of {count} objects covered (IoU 0.5) by {count} boxes" in ran.out
     assert ran.out.count("1.000") == count
     # Yellow outlines lie under the green ones of equal boxes, so green is what is seen.
     x1, y1, _, y2 = sample.truth.boxes[0].astype(int)

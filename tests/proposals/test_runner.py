@@ -95,3 +95,13 @@ def test_stopping_early_leaves_no_process(refs):
     assert len(processes) == 2
     outcomes.close()
     assert not any(process.is_alive() for process in processes)
+
+
+def test_images_that_are_done_are_not_late_because_nobody_asks(refs):
+    """The clock of an image ends when it is done, however long its outcome waits."""
+    found = []
+    for outcome in propose_many(refs, Moody(), read_ref, Limits(min_size=0), workers=2, timeout=0.5):
+        time.sleep(0.7)
+        found.append(outcome)
+    assert len(found) == len(refs)
+    assert not any(outcome.error for outcome in found)

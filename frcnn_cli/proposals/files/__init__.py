@@ -13,4 +13,4 @@
 which image's, `importing` puts it all together, and `exporting` goes the other way. Every file is taken for hostile.
 """
 
-ENDINGS = (".h5", ".npz", ".csv", ".json", ".mat", ".pkl", ".pickle")
+ENDINGS = (".h5", ".npz", ".csv", ".tsv", ".json", ".mat", ".pkl", ".pickle")

@@ -58,7 +58,13 @@ def as_rows(value: Any, where: str) -> NDArray[np.float64]:
 
 def with_scores(boxes: NDArray[np.float64], scores: Any, where: str) -> NDArray[np.float64]:
     """Boxes [N, 4] and scores, [N] or [N, 1], as rows [N, 5]."""
-    column = np.asarray(scores, np.float64).reshape(-1)
+    try:
+        column = np.asarray(scores)
+        if column.dtype.kind not in "iuf" and column.size:
+            raise ValueError
+        column = column.astype(np.float64).reshape(-1)
+    except (ValueError, TypeError, OverflowError):
+        raise FileFormatError(f"{where} has scores that are no numbers", "Write one number a box") from None
     if len(column) != len(boxes):
         raise FileFormatError(f"{where} has {len(boxes)} boxes and {len(column)} scores", "Write one score a box")
     return np.concatenate([boxes[:, :4], column[:, None]], axis=1)

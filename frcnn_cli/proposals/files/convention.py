@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from frcnn_cli.annotations import GroundTruth
 from frcnn_cli.boxes import iou
 
-ORDERS = ("xyxy", "yxyx", "xywh", "yxhw")
+ORDERS = ("xyxy", "yxyx", "xywh", "yxhw", "cxcywh")  # the first that fits is preferred
 SLACK = 0.01  # pixels; what decimal places and float32 may add to a corner
 _MAX_ROWS = 400_000  # what is looked at: more does not tell more
 
@@ -26,7 +27,7 @@ _MAX_ROWS = 400_000  # what is looked at: more does not tell more
 class Convention:
     """How a file's numbers are meant.
 
-    order: xyxy (corners), yxyx, xywh (corner and size) or yxhw.
+    order: xyxy (corners), yxyx, xywh (corner and size), yxhw, or cxcywh (centre and size).
     base: what the first pixel's coordinate is, 0 or 1.
     inclusive: whether the far corner is the last pixel inside; with a size, whether the size is far minus near corner.
     relative: whether numbers are shares of the image's width and height.
@@ -41,11 +42,28 @@ class Convention:
         corners = "far corner inside the box" if self.inclusive else "far corner beyond the box"
         return f"{self.order}, from {self.base}, {corners}{', relative to the image' if self.relative else ''}"
 
+    @property
+    def words(self) -> str:
+        """The convention in four words, for files that tell it."""
+        end = "inside" if self.inclusive else "beyond"
+        return f"{self.order} {self.base} {end} {'relative' if self.relative else 'absolute'}"
+
+    @classmethod
+    def from_words(cls, words: Any) -> Convention:
+        """The inverse of `words`. Raises ValueError."""
+        for order in ORDERS:
+            for base, inclusive, relative in product((0, 1), (False, True), (False, True)):
+                if (one := cls(order, base, inclusive, relative)).words == words:
+                    return one
+        raise ValueError(f"{words!r} is no convention")
+
     def to_boxes(self, rows: NDArray[np.float64], width: Any, height: Any) -> NDArray[np.float64]:
         """Numbers [N, 4] as written to boxes x1 y1 x2 y2 in our convention, float64; sizes are scalars or [N]."""
         a, b, c, d = rows[:, :4].T
         if self.order[0] == "y":
             a, b, c, d = b, a, d, c
+        if self.order == "cxcywh":
+            a, b = a - c / 2, b - d / 2
         if self.order.endswith(("wh", "hw")):
             c, d = a + c, b + d
         far = 1 if self.inclusive else 0
@@ -63,6 +81,8 @@ class Convention:
         a, b, c, d = (boxes + np.array([self.base, self.base, self.base - far, self.base - far])).T
         if self.order.endswith(("wh", "hw")):
             c, d = c - a, d - b
+        if self.order == "cxcywh":
+            a, b = a + c / 2, b + d / 2
         if self.order[0] == "y":
             a, b, c, d = b, a, d, c
         return np.stack([a, b, c, d], axis=1)
@@ -123,7 +143,8 @@ def find_convention(entries: Sequence[Entry], told: Mapping[str, Any]) -> Findin
     if len(readings) > 1 and piles.max() - np.sort(piles)[-2] < max(4, len(rows) / 200):
         why = "assumed"
         if truth:
-            readings, why = _by_objects(readings, entries, margin=0.02)
+            # Overlap favours larger boxes, so only boxes that are the objects themselves can tell a pixel.
+            readings, why = _by_objects(readings, entries, margin=0.005, least=0.97)
         best = readings[0]
     else:
         best = readings[int(piles.argmax())]
@@ -135,21 +156,22 @@ def find_convention(entries: Sequence[Entry], told: Mapping[str, Any]) -> Findin
 
 def _is_odd(reading: Convention) -> bool:
     """What nobody writes without saying so: an end beyond the box counted from 1, and sizes that are a pixel short."""
-    if reading.order in ("xywh", "yxhw"):
+    if reading.order.endswith(("wh", "hw")):
         return reading.inclusive
     return reading.base == 1 and not reading.inclusive
 
 
 def _by_objects(
-    readings: Sequence[Convention], entries: Sequence[Entry], margin: float
+    readings: Sequence[Convention], entries: Sequence[Entry], margin: float, least: float = 0.0
 ) -> tuple[list[Convention], str]:
-    """The reading whose boxes cover the objects best, first, if by more than `margin`; else as they were."""
+    """The reading whose boxes cover the objects best, if by more than `margin` and with a mean best overlap of at
+    least `least`; else all of them, as they were."""
     overlaps = [_mean_best_overlap(reading, entries) for reading in readings]
     best = int(np.argmax(overlaps))
-    if best > 0 and overlaps[best] - overlaps[0] <= margin:
-        return list(readings), "assumed"
     others = [overlap for i, overlap in enumerate(overlaps) if i != best]
-    return [readings[best]], "found by the objects" if overlaps[best] - max(others) > margin else "assumed"
+    if overlaps[best] < least or overlaps[best] - max(others) <= margin:
+        return list(readings), "assumed"
+    return [readings[best]], "found by the objects"
 
 
 def _sample(entries: Sequence[Entry]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -166,8 +188,10 @@ def _sample(entries: Sequence[Entry]) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def _is_relative(rows: NDArray[np.float64], width: NDArray[np.float64], height: NDArray[np.float64]) -> bool:
-    """Shares of the image are between 0 and 1; pixels of images that have more than two would not all be."""
-    return len(rows) > 0 and bool(rows.max() <= 1 + 1e-6) and bool(max(width.max(), height.max()) > 2)
+    """Shares of the image lie between 0 and 1, or a little beyond; pixels of all boxes do not."""
+    if not len(rows) or max(width.max(), height.max()) <= 2:
+        return False
+    return bool(((rows > -0.5) & (rows < 1.5)).mean() > 0.99)
 
 
 def _misfits(

@@ -39,7 +39,7 @@ def to_mmdet(items: Items) -> bytes:
 
 def to_mat(items: Items) -> bytes:
     """The layout of the published selective-search boxes: cell arrays `images` and `boxes` (y1 x1 y2 x2, from 1, the
-    last pixel inside), and `scores` where there are any."""
+    last pixel inside), and `scores` where there are any; and `convention`, for `frcnn import`."""
     import scipy.io
 
     published = Convention("yxyx", base=1, inclusive=True)
@@ -49,7 +49,7 @@ def to_mat(items: Items) -> bytes:
     }
     if all(found.scores is not None for _, found in items):
         columns["scores"] = [np.asarray(found.scores, np.float64)[:, None] for _, found in items]
-    cells = {}
+    cells: dict[str, Any] = {"convention": published.words}  # without it, whole pixels at no border would tell nothing
     for name, values in columns.items():
         cells[name] = np.empty((1, len(values)), object)
         for i, value in enumerate(values):
@@ -61,7 +61,7 @@ def to_mat(items: Items) -> bytes:
 
 def to_coco(items: Items) -> bytes:
     """Results: `[{"image_id", "category_id": 1, "bbox": [x, y, w, h], "score"}]`. An image's id is its key; a number
-    where all keys are numbers. Without scores, they fall from 1 by rank."""
+    where all keys are numbers. Without scores, they fall from 1 by rank. An image without boxes leaves no trace."""
     numbers = all(image.key.isdigit() for image, _ in items)
     results = []
     for image, found in items:
@@ -80,11 +80,12 @@ def to_coco(items: Items) -> bytes:
 
 
 def to_csv(items: Items) -> bytes:
-    """Lines of image, x1, y1, x2, y2 and perhaps score, in our convention; an image without boxes has a line alone."""
+    """Lines of image, left, top, right, bottom and perhaps score, in our convention; an image without boxes has a line
+    of its own."""
     scored = all(found.scores is not None for _, found in items)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    header = ["image", "x1", "y1", "x2", "y2", *(["score"] if scored else [])]
+    header = ["image", "left", "top", "right", "bottom", *(["score"] if scored else [])]
     writer.writerow(header)
     for image, found in items:
         rows = _rows(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,32 @@ def read_box_file(path: Path) -> BoxFile:
     Raises:
         FileFormatError: an ending that is not known, or what the reader finds wrong.
     """
+    try:
+        file = _read(path)
+    except FrcnnError:
+        raise
+    except Exception as error:  # a reader that a damaged file has surprised
+        raise _surprised(path, error) from error
+    if file.names is not None and any(not name for name in file.names):
+        raise FileFormatError(f"{path} has an entry without a name", "Name each image")
+
+    def read(i: int) -> NDArray[np.float64]:
+        try:
+            return file.read(i)
+        except FrcnnError:
+            raise
+        except Exception as error:
+            raise _surprised(path, error) from error
+
+    return replace(file, read=read)
+
+
+def _surprised(path: Path, error: Exception) -> FileFormatError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return FileFormatError(f"{path} cannot be read ({reason})", "Write it again")
+
+
+def _read(path: Path) -> BoxFile:
     from frcnn_cli.proposals.files import matlab, pickles, tables
 
     if path.is_dir():
@@ -37,7 +63,7 @@ def read_box_file(path: Path) -> BoxFile:
             return tables.read_ours(path)
         case ".npz":
             return tables.read_npz(path)
-        case ".csv":
+        case ".csv" | ".tsv":
             return tables.read_csv(path)
         case ".json":
             return tables.read_json(path)
@@ -53,6 +79,7 @@ class Troubles:
     """Boxes that cannot be as they are, by kind: how many, and the first."""
 
     counts: dict[str, int] = field(default_factory=dict)
+    cut: int = 0  # of them, those that were cut to their image
     examples: dict[str, str] = field(default_factory=dict)
 
     def add(self, kind: str, where: NDArray[np.bool_], key: str, rows: NDArray[np.float64]) -> None:
@@ -143,14 +170,20 @@ def proposals_of(
         on_bad: "clip" cuts boxes to the image and drops what has no area then; "drop" drops all that is not wholly
             inside; "error" does as "drop" does, and whoever asked looks into `bad`.
     """
-    boxes = convention.to_boxes(rows, width, height)
-    scores = rows[:, 4] if rows.shape[1] == 5 else None
     limits = np.array([width, height, width, height], np.float64)
-    finite = np.asarray(np.isfinite(rows).all(axis=1))
-    boxes = np.where(finite[:, None], boxes, 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = convention.to_boxes(rows, width, height)
+        # What is judged is what is kept: float32, and a corner that is off by its rounding alone is on the border.
+        boxes = np.where(np.abs(exact - limits) < SLACK, limits, np.where(np.abs(exact) < SLACK, 0, exact))
+        boxes = boxes.astype(np.float32)
+        scores = rows[:, 4].astype(np.float32) if rows.shape[1] == 5 else None
+    finite = np.asarray(np.isfinite(boxes).all(axis=1))
+    if scores is not None:
+        finite &= np.isfinite(scores)
+    boxes = np.where(finite[:, None], boxes, np.float32(0))
     inverted = finite & ((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
     empty = finite & ~inverted & (boxes[:, 2:] == boxes[:, :2]).any(axis=1)
-    outside = finite & ~inverted & ~empty & ((boxes < -SLACK) | (boxes > limits + SLACK)).any(axis=1)
+    outside = finite & ~inverted & ~empty & ((boxes < 0) | (boxes > limits)).any(axis=1)
     bad.add("not finite", ~finite, key, rows)
     bad.add("inverted", inverted, key, rows)
     bad.add("without area", empty, key, rows)
@@ -158,7 +191,8 @@ def proposals_of(
     boxes = np.clip(boxes, 0, limits).astype(np.float32)
     keep = finite & ~inverted & ~empty
     keep &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1) if on_bad == "clip" else ~outside
-    return Proposals(boxes[keep], None if scores is None else scores[keep].astype(np.float32))
+    bad.cut += int((keep & outside).sum())
+    return Proposals(boxes[keep], None if scores is None else scores[keep])
 
 
 def import_boxes(
@@ -186,7 +220,7 @@ def import_boxes(
         if bad.counts:
             raise FrcnnError(
                 f"{found.file.path}, read as {found.convention}: {bad}",
-                "If that reading is wrong, state it with --order, --base, --end; else --on-bad drop or clip",
+                "If that reading is wrong, state --order, --base, --end or --relative; else --on-bad drop or clip",
             )
     scored = any(i is not None and found.file.read(i).shape[1] == 5 for i in found.entries)
     for record, i in zip(records, found.entries, strict=True):

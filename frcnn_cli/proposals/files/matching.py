@@ -20,7 +20,7 @@ class Names:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.exact = {name: i for i, name in enumerate(names)}
-        self.by_parts = {Path(name).with_suffix("").parts: i for i, name in enumerate(names)}
+        self.by_parts = {(p.with_suffix("") if p.name else p).parts: i for i, p in enumerate(map(Path, names))}
         self.by_parts |= {Path(name).parts: i for i, name in enumerate(names)}
         self.by_number = {int(name): i for i, name in enumerate(names) if _is_number(name)}
 
@@ -41,7 +41,7 @@ def match(names: Sequence[str], refs: Sequence[ImageRef]) -> tuple[list[int | No
     """The entry of each image, and how they were matched, for people.
 
     Where no entry fits as `Names` has it, and names are unique on both sides, the file's bare name is enough (the entry
-    was made on another machine: `/data/voc/000004.jpg`), or its number (`4` is `000004`).
+    was made on another machine: `/data/voc/000004.jpg`), or COCO's number (`42` is `COCO_val2014_000000000042`).
 
     Raises:
         MismatchError: no image has an entry, or two images have the same.
@@ -49,7 +49,7 @@ def match(names: Sequence[str], refs: Sequence[ImageRef]) -> tuple[list[int | No
     table = Names(names)
     found = [table.find(ref.key, ref.path) for ref in refs]
     how = "by name"
-    for bare, called in ((_stem, "by bare name, whatever the folder"), (_number, "by the number in the name")):
+    for bare, called in ((_stem, "by bare name, whatever the folder"), (_number, "by the number that ends the name")):
         if any(i is not None for i in found):
             break
         entries = _unique([bare(name) for name in names])
@@ -89,7 +89,7 @@ def _stem(name: str) -> str:
 
 
 def _number(name: str) -> str:
-    """The number that a name ends in, without leading zeros: COCO_val2014_000000000042 is 42."""
+    """What a bare number and the twelve digits that end a name of COCO's have in common."""
     stem = _stem(name)
-    digits = stem[len(stem.rstrip("0123456789")) :]
-    return digits.lstrip("0") or ("0" if digits else stem)
+    digits = stem if stem.isdecimal() else stem[-12:]
+    return digits.lstrip("0") or "0" if digits.isdecimal() and len(digits) in (len(stem), 12) else stem

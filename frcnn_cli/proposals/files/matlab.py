@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from frcnn_cli.errors import FileFormatError, explain_os_error
 from frcnn_cli.proposals.files.boxfile import BoxFile, as_rows, with_scores
+from frcnn_cli.proposals.files.convention import Convention
 from frcnn_cli.store.files import most_bytes
 
 _BOXES = ("boxes", "all_boxes", "bboxes", "proposals")  # variables that are looked for first
@@ -27,7 +28,8 @@ def read_mat(path: Path) -> BoxFile:
     """Boxes in the variable `boxes` (or `all_boxes`, `bboxes`, `proposals`, or the only one that can be boxes).
 
     A cell array has an entry an image, named by a cell array `images` of the same length if there is one; a numeric
-    array [N, 4] is one image's, whose name is the file's (`000004.mat`, `000004_boxes.mat`).
+    array [N, 4] is one image's, whose name is the file's (`000004.mat`, `000004_boxes.mat`). A text `convention` tells
+    what the numbers mean, where our own export has written it.
 
     Raises:
         FileFormatError: not a .mat file, damaged, nothing in it that can be boxes, or claims that no file of its size
@@ -47,6 +49,7 @@ def read_mat(path: Path) -> BoxFile:
         if scores is not None and not isinstance(scores, list) and rows.shape[1] == 4:
             rows = with_scores(rows, scores, str(path))
         return BoxFile(path, "MATLAB array of one image", 1, lambda i: rows, [_image_name(path)])
+    told = _told(variables.get("convention"))
     names = next((variables[name] for name in _NAMES if name in variables), None)
     known = None
     if isinstance(names, list) and len(names) == len(boxes) and all(isinstance(name, str) for name in names):
@@ -59,7 +62,15 @@ def read_mat(path: Path) -> BoxFile:
             return with_scores(rows, scores[i], where)
         return rows
 
-    return BoxFile(path, "MATLAB cell array", len(boxes), read, known)
+    return BoxFile(path, "MATLAB cell array", len(boxes), read, known, told)
+
+
+def _told(convention: Any) -> dict[str, Any]:
+    """What our own export says of itself, in the words of `Convention.words`."""
+    try:
+        return vars(Convention.from_words(convention))
+    except ValueError:
+        return {}
 
 
 def read_folder(path: Path) -> BoxFile:
@@ -76,7 +87,7 @@ def read_folder(path: Path) -> BoxFile:
             return one.read(0)
         try:
             return as_rows(np.load(files[i], mmap_mode="r", allow_pickle=False), str(files[i]))
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError) as error:
             raise FileFormatError(f"{files[i]} cannot be read ({error})", "Write it with numpy.save") from None
 
     return BoxFile(path, "folder of a file an image", len(files), read, [_image_name(file) for file in files])
@@ -104,10 +115,10 @@ def _load(path: Path) -> Mapping[str, Any]:
 
         return read_v73(path)
     try:
-        _check_v5(path.read_bytes())
+        plain = _plain_variables(path.read_bytes())
         import scipy.io
 
-        found = scipy.io.loadmat(path, squeeze_me=False, struct_as_record=True)
+        found = scipy.io.loadmat(path, variable_names=plain, squeeze_me=False, struct_as_record=True)
     except FileFormatError as error:
         raise FileFormatError(f"{path} {error.what}", error.fix) from None
     except Exception as error:  # SciPy tells of damage in many types
@@ -124,20 +135,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_COMPRESSED, _MATRIX = 15, 14
-_CELL, _STRUCT = 1, 2
+_COMPRESSED, _MATRIX = 15, 14  # kinds of elements
+_CELL, _CHAR, _NUMERIC = 1, 4, range(6, 16)  # classes of arrays: those that boxes are made of
 
 
-def _check_v5(content: bytes) -> None:
-    """Walks a version 5 file and refuses what would not fit: streams that unpack to more than `most_bytes`, and
-    arrays with more elements than there are bytes for them."""
+def _plain_variables(content: bytes) -> list[str]:
+    """The names of a version 5 file's numeric, text and cell arrays, each walked through first.
+
+    Variables of other classes (structures, objects, functions) are left alone; in a cell they are refused. So are
+    streams that unpack to more than `most_bytes`, and arrays with more elements than there are bytes for them.
+    """
     if len(content) < 128 or content[126:128] not in (b"IM", b"MI"):
         raise FileFormatError("is not a .mat file", "Save it from MATLAB, or with scipy.io.savemat")
     order = "<" if content[126:128] == b"IM" else ">"
     at, left = 128, most_bytes(len(content))
+    names = []
     while at + 8 <= len(content):
         kind, length = struct.unpack(order + "II", content[at : at + 8])
-        body = content[at + 8 : at + 8 + length]
+        body: bytes | memoryview = content[at + 8 : at + 8 + length]
         if len(body) < length:
             raise FileFormatError("is truncated", "Fetch it again")
         if kind == _COMPRESSED:
@@ -146,40 +161,57 @@ def _check_v5(content: bytes) -> None:
             left -= len(inner)
             if packed.unconsumed_tail or left <= 0:
                 raise FileFormatError("unpacks to far more than boxes can", "Save it without compression")
-            if len(inner) >= 8:
-                _check_matrix(inner[8:], order, 0)
-        elif kind == _MATRIX:
-            _check_matrix(body, order, 0)
+            if len(inner) < 8:
+                raise FileFormatError("is damaged (an empty variable)", "Save it again")
+            kind, body = struct.unpack(order + "I", inner[:4])[0], memoryview(inner)[8:]
+        if kind != _MATRIX:
+            raise FileFormatError("is damaged (something else than a variable)", "Save it again")
+        name = _walk(memoryview(body), order, 0)
+        if name is not None:
+            names.append(name)
         at += 8 + length
+    return names
 
 
-def _check_matrix(body: bytes | memoryview, order: str, depth: int) -> None:
-    """One array, and those in its cells: no more elements than bytes."""
-    if depth > 8:
-        raise FileFormatError("is nested too deeply", "Save plain arrays, or a cell array of them")
-    body = memoryview(body)
-    if len(body) < 24:
-        return  # an empty cell
-    flags = struct.unpack(order + "I", body[8:12])[0]
-    rank_bytes = struct.unpack(order + "I", body[20:24])[0]
-    if rank_bytes % 4 or rank_bytes > 256 or len(body) < 24 + rank_bytes:
-        raise FileFormatError("is damaged (an array's dimensions)", "Save it again")
+def _walk(body: memoryview, order: str, depth: int) -> str | None:
+    """One array, and those in its cells: its name, or None where it is of a class that is left alone."""
+    if not len(body):
+        return ""  # an empty cell
+    damaged = FileFormatError("is damaged (an array's beginning)", "Save it again")
+    if len(body) < 24 or struct.unpack(order + "II", body[:8]) != (6, 8):
+        raise damaged
+    kind = struct.unpack(order + "I", body[8:12])[0] & 0xFF
+    if kind not in (_CELL, _CHAR) and kind not in _NUMERIC:
+        if depth:
+            raise FileFormatError(f"has cells of class {kind}, which is no array", "Save a numeric array in each cell")
+        return None
+    tag, rank_bytes = struct.unpack(order + "II", body[16:24])
+    if tag != 5 or rank_bytes % 4 or not 8 <= rank_bytes <= 128 or len(body) < 24 + rank_bytes:
+        raise damaged
     elements = 1
     for n in struct.unpack(f"{order}{rank_bytes // 4}i", body[24 : 24 + rank_bytes]):
-        elements *= max(n, 0)
-    if elements > len(body):
+        if n < 0:
+            raise damaged
+        elements *= n
+    if elements * (8 if kind == _CELL else 1) > len(body):
         raise FileFormatError(f"claims {elements:,} elements in {len(body):,} bytes", "Save it again")
-    if flags & 0xFF != _CELL:
-        return
     at = 24 + -(-rank_bytes // 8) * 8
-    name = struct.unpack(order + "I", body[at : at + 4])[0]
-    if name >> 16:  # a short name, packed with its tag
+    if len(body) < at + 8:
+        raise damaged
+    tag, length = struct.unpack(order + "II", body[at : at + 8])
+    if tag >> 16:  # a name of up to four letters is packed with its tag
+        name = bytes(body[at + 4 : at + 4 + min(tag >> 16, 4)])
         at += 8
     else:
-        at += 8 + -(-struct.unpack(order + "I", body[at + 4 : at + 8])[0] // 8) * 8
-    while at + 8 <= len(body):
-        kind, length = struct.unpack(order + "II", body[at : at + 8])
-        if kind != _MATRIX or at + 8 + length > len(body):
-            raise FileFormatError("is damaged (a cell)", "Save it again")
-        _check_matrix(body[at + 8 : at + 8 + length], order, depth + 1)
-        at += 8 + length
+        name = bytes(body[at + 8 : at + 8 + length])
+        at += 8 + -(-length // 8) * 8
+    if kind == _CELL:
+        if depth:
+            raise FileFormatError("has cells in cells", "Save one cell an image, with an array in it")
+        while at + 8 <= len(body):
+            tag, length = struct.unpack(order + "II", body[at : at + 8])
+            if tag != _MATRIX or at + 8 + length > len(body):
+                raise FileFormatError("is damaged (a cell)", "Save it again")
+            _walk(body[at + 8 : at + 8 + length], order, depth + 1)
+            at += 8 + length
+    return name.decode("latin1")

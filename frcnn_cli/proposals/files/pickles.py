@@ -10,8 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from frcnn_cli.errors import FileFormatError, explain_os_error
 from frcnn_cli.proposals.files.boxfile import BoxFile, as_rows, with_scores
+from frcnn_cli.proposals.files.convention import OURS
 
 # detectron2's BoxMode by number; the fifth, turned boxes, is not for us.
 _BOX_MODES: dict[int, dict[str, Any]] = {
@@ -60,10 +60,9 @@ def _laid_out(path: Path, content: Any) -> BoxFile:
         if "boxes" in plain and ("ids" in plain or "indexes" in plain):
             return _detectron(path, plain)
         names = list(named)
-        values = list(named.values())
-        return _listed(path, "MMDetection pickle", values, names)
+        return _listed(path, "MMDetection pickle", list(named.values()), names, vars(OURS))
     if isinstance(content, (list, tuple)):
-        return _listed(path, "list of boxes, pickled", list(content), None)
+        return _listed(path, "list of boxes, pickled", list(content), None, {"order": "xyxy", "relative": False})
     raise FileFormatError(
         f"{path} holds a {type(content).__name__}", "It should hold a dict or list of boxes, as read_pickle documents"
     )
@@ -97,13 +96,13 @@ def _detectron(path: Path, content: dict[str, Any]) -> BoxFile:
     return BoxFile(path, kind, len(boxes), read, [_text(name) for name in ids], told)
 
 
-def _listed(path: Path, kind: str, values: list[Any], names: list[str] | None) -> BoxFile:
+def _listed(path: Path, kind: str, values: list[Any], names: list[str] | None, told: Mapping[str, Any]) -> BoxFile:
     budget = _Budget(path)
 
     def read(i: int) -> NDArray[np.float64]:
         return as_rows(budget.plain(values[i]), f"{path}: entry {names[i] if names else i!r}")
 
-    return BoxFile(path, kind, len(values), read, names, {"order": "xyxy", "relative": False})
+    return BoxFile(path, kind, len(values), read, names, told)
 
 
 def _items(value: Any, path: Path) -> list[Any]:
@@ -119,6 +118,8 @@ def _text(value: Any) -> str:
         return value.decode("latin1")
     if isinstance(value, (np.integer, np.ndarray)) and np.size(value) == 1:
         return str(np.asarray(value).reshape(-1)[0])
+    if isinstance(value, int) and abs(value) > 1 << 62:
+        return "a huge number"
     return str(value) if isinstance(value, (str, int, float)) else repr(type(value))
 
 
@@ -141,10 +142,17 @@ class _Budget:
             return value.value()
         if not isinstance(value, (list, tuple)):
             return value
-        size = sum(len(row) if isinstance(row, (list, tuple)) else 1 for row in value)
-        if size > self.limit:
-            raise FileFormatError(f"{self.path} claims more numbers than it has bytes", "Write it again")
-        return [row.value() if isinstance(row, _Array) else row for row in value]
+        size = 0
+        plain = []
+        for row in value:
+            row = row.value() if isinstance(row, _Array) else row
+            if isinstance(row, (list, tuple)) and any(isinstance(cell, (list, tuple, dict, _Array)) for cell in row):
+                raise FileFormatError("it holds lists in lists in lists", "Write [n, 4] an image")
+            size += np.size(row) if isinstance(row, np.ndarray) else len(row) if isinstance(row, (list, tuple)) else 1
+            if size > self.limit:
+                raise FileFormatError("it claims more numbers than it has bytes", "Write it again")
+            plain.append(row)
+        return plain
 
 
 def _load(path: Path) -> Any:
@@ -184,6 +192,8 @@ class _Array:
             raw = raw.encode("latin1")
         if not isinstance(raw, (bytes, bytearray)) or not isinstance(shape, tuple):
             raise FileFormatError("an array's content is not bytes", "Write the file again")
+        if 0 in shape:  # however long its other sides are said to be
+            return np.zeros((0, 4))
         try:
             return np.frombuffer(raw, kind).reshape(shape, order="F" if fortran else "C")
         except (ValueError, TypeError, OverflowError) as error:
@@ -207,7 +217,7 @@ class _Dtype:
         code = self.code if isinstance(self.code, str) else ""
         if code.startswith("O"):
             return None
-        if code[:1] in ("b", "i", "u", "f") and code[1:] in ("1", "2", "4", "8"):
+        if code in ("b1", "f2", "f4", "f8") or (code[:1] in ("i", "u") and code[1:] in ("1", "2", "4", "8")):
             return np.dtype(code).newbyteorder(self.order)
         if code[:1] in ("S", "U") and code[1:].isdigit() and int(code[1:]) < 4096:
             return np.dtype(code).newbyteorder(self.order)
@@ -235,6 +245,22 @@ def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _ordered(items: Any = ()) -> dict[Any, Any]:
+    """An OrderedDict; Python 2 hands its items over as a list of pairs."""
+    if not isinstance(items, (list, tuple)) or not all(
+        isinstance(item, (list, tuple)) and len(item) == 2 for item in items
+    ):
+        raise FileFormatError("it builds an OrderedDict of something odd", "Write a dict")
+    return {_key(key): value for key, value in items}
+
+
+def _key(key: Any) -> Any:
+    """A key that is quickly hashed: a tuple can hold one tuple twice, and that one another, sixty deep."""
+    if not isinstance(key, (str, bytes, int, float)):
+        raise FileFormatError(f"it has a {type(key).__name__} as a key", "Write names or numbers as keys")
+    return key
+
+
 def _box_mode(value: Any) -> Any:
     return value
 
@@ -253,7 +279,7 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encoded,
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _ordered,
     **{(f"detectron2.structures{end}", "BoxMode"): _box_mode for end in ("", ".boxes")},
 }
 
@@ -274,6 +300,31 @@ class _Unpickler(_Python):  # type: ignore[misc]
         self.stack[-1].__setstate__(state)
 
     dispatch[pickle.BUILD[0]] = load_build
+
+    def load_setitem(self) -> None:
+        _key(self.stack[-2])
+        _Python.load_setitem(self)
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+
+    def load_setitems(self) -> None:
+        for key in self.stack[::2]:
+            _key(key)
+        _Python.load_setitems(self)
+
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+
+    def load_dict(self) -> None:
+        for key in self.stack[::2]:
+            _key(key)
+        _Python.load_dict(self)
+
+    dispatch[pickle.DICT[0]] = load_dict
+
+    def load_set(self) -> None:
+        raise FileFormatError("it holds a set", "Write lists")
+
+    dispatch[pickle.EMPTY_SET[0]] = dispatch[pickle.ADDITEMS[0]] = dispatch[pickle.FROZENSET[0]] = load_set
 
     def load_bytearray8(self) -> None:
         """Python's own makes room for as much as the file says, before it reads."""

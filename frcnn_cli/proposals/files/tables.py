@@ -4,7 +4,7 @@
 |---|---|
 | .h5 | a proposals file of ours |
 | .npz | an array [N, 4], or [N, 5] with scores, per image, named by the image |
-| .csv | a header line and columns image, four of a box (by default x1, y1, x2, y2), and perhaps score |
+| .csv | a header line, and columns for the image, the four of a box, and perhaps the score |
 | .json | `{"image": [[four of a box, perhaps score], ...]}` |
 | .json | COCO results: `[{"image_id": ..., "bbox": [x, y, w, h], "score": ...}, ...]` |
 """
@@ -26,14 +26,17 @@ from frcnn_cli.proposals.files.boxfile import BoxFile, as_rows
 from frcnn_cli.proposals.files.convention import OURS
 from frcnn_cli.store.files import most_bytes
 
-_HEADERS: dict[tuple[str, ...], str] = {  # the columns of a .csv tell the order
+_LONGEST_HEADER = 1000  # of an array in an .npz: Python's parser, which reads it, does not like long ones
+_IMAGES = ("image", "filename", "file_name", "image_id", "path", "img")
+_SCORES = ("score", "confidence", "conf")
+_HEADERS = {  # the names of a box's columns tell the order of its numbers
+    ("left", "top", "right", "bottom"): "xyxy",
     ("x1", "y1", "x2", "y2"): "xyxy",
     ("xmin", "ymin", "xmax", "ymax"): "xyxy",
-    ("y1", "x1", "y2", "x2"): "yxyx",
-    ("ymin", "xmin", "ymax", "xmax"): "yxyx",
     ("x", "y", "w", "h"): "xywh",
     ("x", "y", "width", "height"): "xywh",
-    ("y", "x", "h", "w"): "yxhw",
+    ("cx", "cy", "w", "h"): "cxcywh",
+    ("x_center", "y_center", "width", "height"): "cxcywh",
 }
 
 
@@ -63,16 +66,17 @@ def read_npz(path: Path) -> BoxFile:
         raise FileFormatError(f"{path} is not an .npz file ({error})", "Write it with numpy.savez") from None
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     infos = list(members.values())
+    claimed = sum(info.file_size for info in infos)
+    if claimed > most_bytes(path.stat().st_size):
+        raise FileFormatError(f"{path} claims to unpack to {claimed:,} bytes", "Write the file again")
 
     def read(i: int) -> NDArray[np.float64]:
         info = infos[i]
-        if info.file_size > most_bytes(info.compress_size):
-            raise FileFormatError(f"{path}: {info.filename} claims {info.file_size:,} bytes", "Write the file again")
         try:
             with archive.open(info) as member:
                 _check_npy_header(member, info.file_size)
             with archive.open(info) as member:
-                array = np.lib.format.read_array(member, allow_pickle=False)
+                array = np.lib.format.read_array(member, allow_pickle=False, max_header_size=_LONGEST_HEADER)
         except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             reason = f"{info.filename} cannot be read ({error})"
             raise FileFormatError(f"{path}: {reason}", "Write numbers, not objects") from None
@@ -85,7 +89,7 @@ def _check_npy_header(member: Any, file_size: int) -> None:
     """Refuses an array whose header claims more than its member of the archive holds."""
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(member)
+    shape, _, dtype = read(member, max_header_size=_LONGEST_HEADER)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     if int(np.prod(shape, dtype=object)) * dtype.itemsize > file_size:
@@ -93,38 +97,57 @@ def _check_npy_header(member: Any, file_size: int) -> None:
 
 
 def read_csv(path: Path) -> BoxFile:
-    """Lines of image and box. Raises FileFormatError with the line."""
+    """Lines of image and box, separated by commas, semicolons or tabs; the header says which column is which.
+
+    `image,left,top,right,bottom`, as `frcnn export` writes, is in our own convention.
+
+    Raises:
+        FileFormatError: a header without what is needed, or a line that does not fit, by its number.
+    """
     rows: dict[str, list[list[float]]] = {}
     line = 1
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(reader, [])]
-            order = _HEADERS.get(tuple(header[1:5]))
-            if header[:1] != ["image"] or order is None or header[5:] not in ([], ["score"]):
-                raise FileFormatError(
-                    f"{path} begins with {','.join(header) or 'nothing'!r}",
-                    "Begin with the line image,x1,y1,x2,y2,score (or image,x,y,w,h,score)",
-                )
+            first = file.readline()
+            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
+            header = [
+                name.strip().lower() for name in next(csv.reader([first], delimiter=max(",;\t", key=first.count)), [])
+            ]
+            image, corners, order = _columns(header, path)
+            score = next((header.index(name) for name in _SCORES if name in header), None)
+            numbers = [*corners, *([] if score is None else [score])]
             for cells in reader:
-                line = reader.line_num
-                if not cells:
+                line = reader.line_num + 1
+                if not any(cell.strip() for cell in cells):
                     continue
                 if len(cells) != len(header):
-                    raise ValueError(f"{len(cells)} columns instead of {len(header)}")
-                boxes = rows.setdefault(cells[0].strip(), [])
-                if any(cell.strip() for cell in cells[1:]):  # an image alone on its line has no boxes
-                    boxes.append([float(cell) for cell in cells[1:]])
+                    raise ValueError(f"{len(cells)} columns under a header of {len(header)}")
+                boxes = rows.setdefault(cells[image].strip(), [])
+                if any(cells[i].strip() for i in numbers):  # an image alone on its line has no boxes
+                    boxes.append([float(cells[i]) for i in numbers])
     except OSError as error:
         raise explain_os_error(error, path) from None
     except (ValueError, csv.Error) as error:
-        raise FileFormatError(f"{path}, line {line}: {error}", "Write image,x1,y1,x2,y2 and perhaps score") from None
+        raise FileFormatError(f"{path}, line {line}: {error}", "Write a number in each column of a box") from None
     boxes_of = list(rows.values())
+    told = vars(OURS) if header[corners[0]] == "left" else {"order": order}
 
     def read(i: int) -> NDArray[np.float64]:
-        return np.array(boxes_of[i], np.float64).reshape(-1, len(header) - 1)
+        return np.array(boxes_of[i], np.float64).reshape(-1, len(numbers))
 
-    return BoxFile(path, ".csv", len(rows), read, list(rows), {"order": order})
+    return BoxFile(path, ".csv", len(rows), read, list(rows), told)
+
+
+def _columns(header: list[str], path: Path) -> tuple[int, list[int], str]:
+    """Where the image and the box are, and the order of the box's numbers."""
+    image = next((header.index(name) for name in _IMAGES if name in header), None)
+    for names, order in _HEADERS.items():
+        if image is not None and set(names) <= set(header):
+            return image, [header.index(name) for name in names], order
+    raise FileFormatError(
+        f"{path} begins with {','.join(header) or 'an empty line'!r}",
+        "Begin with a header: image, then x1,y1,x2,y2 (or xmin,..., x,y,w,h, left,top,right,bottom), and perhaps score",
+    )
 
 
 def read_json(path: Path) -> BoxFile:
@@ -150,12 +173,12 @@ def _coco_results(path: Path, content: list[Any]) -> BoxFile:
     rows: dict[str, list[list[Any]]] = {}
     scored = all(isinstance(item, dict) and "score" in item for item in content)
     for i, item in enumerate(content):
-        if not isinstance(item, dict) or "image_id" not in item or not isinstance(item.get("bbox"), list):
+        box = item.get("bbox") if isinstance(item, dict) else None
+        if not isinstance(box, list) or len(box) != 4 or "image_id" not in item:
             raise FileFormatError(
                 f"{path}: entry {i} is not a COCO result", 'Write {"image_id": ..., "bbox": [x, y, w, h], "score": ...}'
             )
-        box = item["bbox"][:4] + ([item["score"]] if scored else [])
-        rows.setdefault(str(item["image_id"]), []).append(box)
+        rows.setdefault(str(item["image_id"]), []).append([*box, item["score"]] if scored else box)
     values = list(rows.values())
     names = list(rows)
     told = {"order": "xywh", "base": 0, "inclusive": False, "relative": False}

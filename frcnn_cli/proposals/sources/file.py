@@ -26,7 +26,7 @@ class FileSource(ProposalSource):
     version = "2"
 
     path: Path = option(help="a .h5 of ours, .npz, .csv, .json, .mat or .pkl, or a folder with a .mat or .npy an image")
-    order: Literal["xyxy", "yxyx", "xywh", "yxhw"] | None = option(
+    order: Literal["xyxy", "yxyx", "xywh", "yxhw", "cxcywh"] | None = option(
         None, help="what the four numbers are; none: as the file tells, else xyxy"
     )
     base: int | None = option(

@@ -64,10 +64,11 @@ class Mix(ProposalSource):
             part.prepare()
 
     def propose(self, image: Image) -> Proposals:
+        from frcnn_cli.proposals.propose import checked
+
         found, turns = [], []
         for i, part in enumerate(self.parts):
-            answer = part.propose(image)
-            boxes, scores = answer if isinstance(answer, tuple) else (answer, None)
+            boxes, scores = checked(part.propose(image), image, part.name)
             if scores is not None:
                 boxes = boxes[np.argsort(-scores, kind="stable")]
             found.append(boxes)

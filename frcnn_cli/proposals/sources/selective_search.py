@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frcnn_cli.proposals.hook import Image, Proposals, ProposalSource, option
 from frcnn_cli.proposals.ranking import content_seed
@@ -55,6 +56,11 @@ class SelectiveSearch(ProposalSource):
     )
     sigma: float = option(0.8, help="blur before segmentation, in pixels", minimum=0.0, maximum=10.0)
     min_region: int | None = option(None, help="smallest region of a segmentation, in pixels; none: k", minimum=1)
+    max_pixels: int = option(
+        1_000_000,
+        help="a larger image is searched scaled down to so many, and its boxes scaled up; 0: never",
+        minimum=0,
+    )
     seed: int = option(0, help="of the rank's random part, which depends on the image's content besides", minimum=0)
 
     def __post_init__(self) -> None:
@@ -70,8 +76,9 @@ class SelectiveSearch(ProposalSource):
         from frcnn_cli.proposals.selective_search.search import selective_search
 
         preset = _PRESETS[self.preset]
+        pixels = self._searched(image.pixels)
         boxes = selective_search(
-            image.pixels,
+            pixels,
             self.colours or preset.colours,
             self.k or preset.k,
             self.mixes or preset.mixes,
@@ -80,4 +87,17 @@ class SelectiveSearch(ProposalSource):
             preset.distinct if self.distinct is None else self.distinct,
             content_seed(image.pixels) + self.seed,
         )
-        return Proposals(boxes)
+        scale = np.array([image.width / pixels.shape[1], image.height / pixels.shape[0]] * 2, np.float32)
+        return Proposals(boxes * scale if pixels is not image.pixels else boxes)
+
+    def _searched(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image, scaled down if it is large: the network sees half a megapixel or less of it as well, and one that
+        is crowded with small regions would take time by the square of their number."""
+        import cv2
+
+        height, width = pixels.shape[:2]
+        if not self.max_pixels or height * width <= self.max_pixels:
+            return pixels
+        scale = (self.max_pixels / (height * width)) ** 0.5
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))

@@ -51,7 +51,11 @@ class EdgeBoxes(ProposalSource):
         """Tries the model in a process of its own: OpenCV checks nothing, and a damaged file ends the process."""
         if self.model is None:
             return
-        tried = subprocess.run([sys.executable, "-c", _TRY_MODEL, str(self.model)], capture_output=True, text=True)
+        line = [sys.executable, "-c", _TRY_MODEL, str(self.model)]
+        try:
+            tried = subprocess.run(line, capture_output=True, text=True, timeout=120)
+        except subprocess.TimeoutExpired:
+            raise FileFormatError(f"{self.model} took OpenCV longer than 120 s", "Name another model") from None
         if tried.returncode != 0:
             said = [line for line in tried.stderr.splitlines() if line.strip()]
             reason = said[-1].strip() if said and tried.returncode > 0 else f"OpenCV crashed, {tried.returncode}"

@@ -18,7 +18,7 @@ EIGHT = [
     Convention("xywh", base=1),
     Convention("xyxy", relative=True),
 ]
-MORE = [Convention("yxhw"), Convention("yxyx", inclusive=True), Convention("xywh", relative=True)]
+MORE = [Convention("yxhw"), Convention("cxcywh"), Convention("yxyx", inclusive=True), Convention("xywh", relative=True)]
 
 
 def some_boxes(rng, width, height, count=30):
@@ -115,6 +115,32 @@ def test_one_box_at_the_border_by_chance_does_not_tell():
     found, because = find_convention([Entry(rows, 100, 60)], {})
     assert found == OURS
     assert because["base"] == "assumed"
+
+
+def test_shares_a_little_beyond_the_image_are_still_shares():
+    rows = np.array([[0.1, 0.1, 0.5, 0.5], [0.2, 0.3, 1.002, 0.9], [0.3, 0.2, 0.6, 0.7]])
+    assert find_convention([Entry(rows, 640, 480)], {}).convention.relative
+
+
+@pytest.mark.parametrize("noise", [2, 4, 8])
+@pytest.mark.parametrize("convention", [OURS, Convention("xyxy", 0, True)])
+def test_boxes_near_objects_do_not_tell_a_pixel(noise, convention):
+    """Overlap favours larger boxes: it must not be taken for a pixel more."""
+    rng = np.random.default_rng(noise)
+    corners = rng.integers(100, [400, 200], (50, 2))
+    objects = np.concatenate([corners, corners + rng.integers(30, 100, (50, 2))], axis=1)
+    boxes = np.repeat(objects, 3, axis=0) + rng.integers(-noise, noise + 1, (150, 4))
+    truth = GroundTruth(objects.astype(np.float32), np.zeros(50))
+    found, because = find_convention([Entry(convention.from_boxes(boxes, 640, 420), 640, 420, truth)], {})
+    assert found == OURS
+    assert because["base"] == because["inclusive"] == "assumed"
+
+
+def test_a_convention_in_words():
+    for convention in [*EIGHT, *MORE]:
+        assert Convention.from_words(convention.words) == convention
+    with pytest.raises(ValueError, match="no convention"):
+        Convention.from_words("xyxy")
 
 
 def test_what_is_told_is_believed():

@@ -190,16 +190,18 @@ def test_the_same_boxes_in_eight_conventions_are_the_same(tmp_path, boxes, conve
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_is_exported_reads_back(tmp_path, boxes, scores, form, scored):
     fractions = [b * np.float32(0.97) + np.float32(0.25) for b in boxes]
-    for kept in (boxes, fractions):
+    few = [np.array([[10, 1, 40, 30], [20, 5, 30, 50]], np.float32)] * 3  # at no border, and one y is 1
+    for kept in (boxes, fractions, few):
         items = [
-            (ImageRecord(key, height, width, "-"), Proposals(b, s if scored else None))
+            (ImageRecord(key, height, width, "-"), Proposals(b, s[: len(b)] if scored else None))
             for key, (width, height), b, s in zip(KEYS, SIZES, kept, scores, strict=True)
         ]
         ending, write = FORMATS[form]
         path = tmp_path / f"b{ending}"
         path.write_bytes(write(items))
-        found, _, _ = read(path, **({} if kept is boxes else {"inclusive": form == "mat", "base": int(form == "mat")}))
-        assert_same(found, kept, scores if scored else None)
+        found, understood, _ = read(path)
+        assert set(understood.finding.because.values()) == {"told"}
+        assert_same(found, kept, [s[: len(b)] for s, b in zip(scores, kept, strict=True)] if scored else None)
 
 
 def test_an_image_without_boxes_goes_out_and_comes_back(tmp_path, boxes):
@@ -304,6 +306,8 @@ def test_bad_boxes_are_dropped_or_clipped_as_asked(tmp_path, boxes):
         ("b.pkl", {"000004": None}),
         ("b.json", [{"image_id": 4, "bbox": 3}]),
         ("b.json", [{"image_id": 4, "bbox": [1, 2]}]),
+        ("b.json", [{"image_id": 4, "bbox": [1, 2, 3], "score": 0.5}]),
+        ("b.json", [{"image_id": 4, "bbox": [1, 2, 3, 4, 45.0]}]),
     ],
 )
 def test_what_is_not_boxes_is_said(tmp_path, name, content):
@@ -318,3 +322,29 @@ def test_what_is_not_boxes_is_said(tmp_path, name, content):
     images = 2 if isinstance(content, dict) and getattr(content.get("boxes"), "dtype", None) == np.dtype(object) else 1
     with pytest.raises(FileFormatError, match=name):
         read(path, KEYS[:images], SIZES[:images])
+
+
+def test_what_float32_makes_of_a_box_is_what_is_judged(tmp_path):
+    path = tmp_path / "b.npz"
+    rows = [[10, 10, 10.0000001, 20, 0.5], [0, 0, 20, 20, 1e300], [-0.001, 0, 80.001, 60, 0.5]]
+    np.savez(path, **{KEYS[0]: np.array(rows)})
+    told = {"order": "xyxy", "base": 0, "inclusive": False, "relative": False}
+    found, _, bad = read(path, KEYS[:1], SIZES[:1], on_bad="drop", **told)
+    assert bad.counts == {"not finite": 1, "without area": 1}
+    assert found[0].boxes.tolist() == [[0, 0, 80, 60]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename;xmin;ymin;xmax;ymax;confidence\n000004.jpg;1;2;30,5;40;0.5".replace(",", "."),
+        "image_id\tx\ty\twidth\theight\tlabel\n4\t1\t2\t29.5\t38\tcat",
+        "score,y2,x2,y1,x1,image\n0.5,40,30.5,2,1,000004",
+        "\ufeffimage,cx,cy,w,h\n000004,15.75,21,29.5,38",
+    ],
+)
+def test_tables_as_people_write_them(tmp_path, text):
+    path = tmp_path / "b.csv"
+    path.write_text(text, encoding="utf-8")
+    found, _, _ = read(path, KEYS[:1], SIZES[:1], base=0, inclusive=False)
+    assert found[0].boxes.tolist() == [[1, 2, 30.5, 40]]

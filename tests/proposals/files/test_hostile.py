@@ -4,6 +4,7 @@ import os
 import pickle
 import resource
 import struct
+import zipfile
 import zlib
 
 import h5py
@@ -47,6 +48,11 @@ def shared(depth):
     return value
 
 
+def deep_tuple(depth):
+    """Opcodes of a tuple that holds one tuple twice, and that one another ...: hashing it takes 2**depth steps."""
+    return b"K\x01K\x02\x86" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(depth))
+
+
 PICKLES = {
     "a command": pickle.dumps(Calls(os.system, "touch frcnn-was-here")),
     "a file": pickle.dumps({"a": Calls(open, "frcnn-was-here", "w")}),
@@ -69,6 +75,18 @@ PICKLES = {
     "a persistent id": opcodes(b"Pid\n"),
     "deep nesting": opcodes(b"]" * 50_000 + b"a" * 49_999),
     "the same list a million times": pickle.dumps({"a": shared(7)}),
+    "lists forty deep": pickle.dumps({"a": [shared(40)]}),
+    "scores forty deep": pickle.dumps({"boxes": [[[0, 0, 1, 1]]], "scores": [shared(40)], "ids": [1]}),
+    "a key that takes for ever to hash": opcodes(b"}", deep_tuple(60), b"K\x01s"),
+    "a set of such keys": opcodes(b"\x8f(", deep_tuple(60), b"\x90"),
+    "an ordered dict of such keys": opcodes(
+        name("collections", "OrderedDict"), b"](", deep_tuple(60), b"K\x01\x86e\x85R"
+    ),
+    "an array of no elements and any length": pickle.dumps({"boxes": np.zeros((10**11, 0)), "ids": [1]}),
+    "a number of many digits": pickle.dumps({10**5000: "no boxes"}),
+    "words for scores": pickle.dumps({"boxes": [[[0, 0, 1, 1]]], "scores": [["a"]], "ids": [1]}),
+    "numbers of an odd type": pickle.dumps({"a": np.zeros((1, 4))}).replace(b"f8", b"f1"),
+    "a name that is none": pickle.dumps({"": np.zeros((1, 4))}),
     "a dict that is its own key's value": opcodes(b"}q\x00\x8c\x01ah\x00s"),
     "nothing": b"",
     "words": b"hello, I am no pickle",
@@ -98,7 +116,7 @@ def assert_refused(path):
         read_all(path)
     assert path.name in str(error.value)
     assert "\n" not in str(error.value)
-    assert not isinstance(error.value.__cause__, MemoryError)
+    assert "MemoryError" not in str(error.value)
 
 
 @pytest.mark.parametrize("what", PICKLES)
@@ -118,13 +136,22 @@ def matrix(kind, dims, data):
     flags = struct.pack("<IIII", 6, 8, kind, 0)
     shape = struct.pack("<II", 5, 4 * len(dims)) + struct.pack(f"<{len(dims)}i", *dims)
     shape += bytes(-len(shape) % 8)
-    body = flags + shape + struct.pack("<HH4s", 1, 5, b"boxe") + data
+    body = flags + shape + struct.pack("<HH4s", 1, 4, b"boxe") + data
     return struct.pack("<II", 14, len(body)) + body
 
 
 def packed(content):
     stream = zlib.compress(content, 9)
     return struct.pack("<II", 15, len(stream)) + stream
+
+
+def nested_structs(depth):
+    content = b""
+    for _ in range(depth):
+        if len(content) > 1 << 20:
+            break
+        content = matrix(2, (1, 1), struct.pack("<HHI", 5, 4, 8) + struct.pack("<II8s", 1, 8, b"x") + content)
+    return content
 
 
 HEAD = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
@@ -135,6 +162,12 @@ MATS = {
     "a huge numeric array": HEAD + matrix(6, (2**31 - 1, 4), struct.pack("<II", 9, 8) + bytes(8)),
     "a huge struct array": HEAD + matrix(2, (2**31 - 1, 1), struct.pack("<HHI", 5, 4, 8) + struct.pack("<II", 1, 0)),
     "cells in cells in cells": HEAD + matrix(1, (1, 1), matrix(1, (1, 1), matrix(1, (1, 1), b""))),
+    "dimensions below nothing": HEAD + matrix(6, (-40000, -40000), struct.pack("<II", 9, 8) + bytes(8)),
+    "a huge cell array in a struct": HEAD
+    + matrix(2, (1, 1), struct.pack("<HHI", 5, 4, 8) + struct.pack("<II8s", 1, 8, b"x") + matrix(1, (2**30, 1), b"")),
+    "a function": HEAD + matrix(16, (1, 1), matrix(16, (1, 1), b"")),
+    "an object in a cell": HEAD + matrix(1, (1, 1), matrix(3, (1, 1), b"")),
+    "structs without end": HEAD + nested_structs(30_000),
     "odd dimensions": HEAD + matrix(6, tuple([2] * 80), b""),
     "words": b"not a mat file at all, only words that go on and on" * 5,
     "nothing": b"",
@@ -169,6 +202,11 @@ V73 = {
     "data that lie elsewhere": lambda f: f.create_dataset("boxes", (4, 4), "u1", external=[("/etc/passwd", 0, 16)]),
     "cells of cells": lambda f: (_cells_of(f, f.create_dataset("a", data=np.empty((1, 1), h5py.ref_dtype)))),
     "cells of a group": lambda f: _cells_of(f, f.create_group("g")),
+    "a long text": lambda f: f.create_dataset("images", data=np.zeros((1, 1 << 20), "u2"), compression="gzip")
+    .attrs.__setitem__("MATLAB_class", np.bytes_(b"char")),
+    "references without end": lambda f: f.create_dataset(
+        "boxes", data=np.full((1, 20_000), f.create_dataset("a", (1,), "f8").ref, h5py.ref_dtype), compression="gzip"
+    ),
     "text of any length": lambda f: f.create_dataset("boxes", data=["a", "b"], dtype=h5py.string_dtype()),
     "a group": lambda f: f.create_group("boxes"),
     "nothing": lambda f: None,
@@ -179,6 +217,37 @@ V73 = {
 def test_mat_files_of_version_7_3(tmp_path, what):
     path = tmp_path / "b.mat"
     v73(path, V73[what])
+    assert_refused(path)
+
+
+def zipped(*members):
+    def write(path):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, content in members:
+                archive.writestr(member, content)
+
+    return write
+
+
+def npy(header, data=b""):
+    header = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
+
+
+ZEROS = npy("{'descr': '|u1', 'fortran_order': False, 'shape': (15000000, 4)}", bytes(60_000_000))
+NPZS = {
+    "many members": zipped(*[(f"{i}.npy", ZEROS) for i in range(12)]),
+    "an unbalanced header": zipped(("a.npy", npy("{'descr': (((("))),
+    "a header of signs": zipped(("a.npy", npy("-" * 9000 + "1"))),
+    "a pickle": lambda path: np.savez(path, a=np.array([Calls(os.system, "touch frcnn-was-here")], dtype=object)),
+    "a member without a name": zipped((".npy", npy("{'descr': '<f8', 'fortran_order': False, 'shape': (0, 4)}"))),
+}
+
+
+@pytest.mark.parametrize("what", NPZS)
+def test_npz_files(tmp_path, what):
+    path = tmp_path / "b.npz"
+    NPZS[what](path)
     assert_refused(path)
 
 
