@@ -328,7 +328,7 @@ def test_an_image_that_takes_longer_than_the_timeout_is_named_and_the_rest_are_d
     images.mkdir()
     for name, shape in (("a", (60, 80, 3)), ("huge", (2400, 3200, 3)), ("z", (60, 80, 3))):
         Pillow.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(images / f"{name}.png", compress_level=1)
-    line = ("proposals", images, "-o", tmp_path / "p.h5", "--workers", 1, "--timeout", 1.5)
+    line = ("proposals", images, "-o", tmp_path / "p.h5", "--workers", 1, "--timeout", 1.5, "--set", "max_pixels=0")
     ran = run_frcnn(*line)
     assert ran.code == 1
     assert "took longer than 1.5 s on" in ran.err
