@@ -56,7 +56,7 @@ def command(
     provenance = {"features_id": detector.features_id, "backbone": detector.config.backbone, "dtype": dtype}
     failures = Failures(display)
     started = time.perf_counter()
-    with StageWriter(output, FEATURES, provenance, force) as out:
+    with StageWriter(output, FEATURES, provenance, force, extend=True) as out:
         todo = out.missing(refs, digest_file)
         with display.progress("features", len(todo)) as bar:
             for ref, image in read_ahead(todo):

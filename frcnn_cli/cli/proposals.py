@@ -101,7 +101,7 @@ def command(
     failures = Failures(display)
     started = time.perf_counter()
     boxes = 0
-    with StageWriter(output, PROPOSALS, provenance, force) as out:
+    with StageWriter(output, PROPOSALS, provenance, force, extend=True) as out:
         todo = out.missing(refs, digest_file)
         if len(todo) < len(refs):
             display.note(f"{len(refs) - len(todo)} of {len(refs)} images were finished by an earlier run")

@@ -28,6 +28,7 @@ from frcnn_cli import __version__
 from frcnn_cli.errors import FileFormatError, FrcnnError, ImageError, OutputExistsError, explain_os_error
 from frcnn_cli.image import ImageRecord, ImageRef
 from frcnn_cli.store.journal import Arrays, Journal, Shapes
+from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import FORMAT_VERSION, Format
 
 IMAGE_COLUMNS = {"height": "int32", "width": "int32", "orientation": "uint8"}
@@ -37,11 +38,15 @@ _SPARE_BYTES = 1 << 16  # what HDF5 itself takes, for the check of free space
 class StageWriter:
     """Takes one image at a time, in any order; see the module."""
 
-    def __init__(self, path: Path, fmt: Format, provenance: Mapping[str, Any], force: bool = False) -> None:
+    def __init__(
+        self, path: Path, fmt: Format, provenance: Mapping[str, Any], force: bool = False, extend: bool = False
+    ) -> None:
         """
         Args:
             provenance: JSON values that say how the data came about; runs with equal provenance continue each other.
             force: replace an existing file (only when the new one is whole), and an unfinished one of other options.
+            extend: an existing file of equal provenance that lacks some images (they failed) is not in the way:
+                `missing` takes over what it holds.
 
         Raises:
             OutputExistsError: the path is taken and `force` is not set.
@@ -52,7 +57,8 @@ class StageWriter:
         self.provenance = dict(provenance)
         if path.is_dir():
             raise FrcnnError(f"{path} is a folder", "Name a file to write, for example " + str(path / f"{fmt.name}.h5"))
-        if path.exists() and not force:
+        self._extends = extend and path.exists() and not force
+        if path.exists() and not force and not extend:
             raise OutputExistsError(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +69,14 @@ class StageWriter:
         self._asked: set[str] = set()  # what this run wants in the file; more may lie in the journal
 
     def missing(self, refs: Iterable[ImageRef], digest: Callable[[Path], str]) -> list[ImageRef]:
-        """The images still to do: those not finished by an earlier run, or whose file has changed since."""
+        """The images still to do: those not finished by an earlier run, or whose file has changed since.
+
+        Raises:
+            OutputExistsError: with `extend`, a file that lacks none of them, or holds others, or was made otherwise.
+        """
+        refs = list(refs)
+        if self._extends:
+            self._take_over({ref.key for ref in refs})
         todo = []
         for ref in refs:
             self._asked.add(ref.key)
@@ -77,6 +90,21 @@ class StageWriter:
                 self._journal.forget(ref.key)
             todo.append(ref)
         return todo
+
+    def _take_over(self, wanted: set[str]) -> None:
+        """Copies the images of the existing file into the journal, if it is this work short of some images."""
+        try:
+            old = StageFile(self.path, self.format)
+        except FileFormatError:
+            raise OutputExistsError(self.path) from None
+        with old:
+            keys = {image.key for image in old.images}
+            if json.loads(json.dumps(self.provenance)) != old.provenance or not keys < wanted:
+                raise OutputExistsError(self.path)
+            for image, arrays in old:
+                if self._journal.record_of(image.key) != image:
+                    self._journal.forget(image.key)
+                    self._journal.write(image, arrays)
 
     def is_done(self, image: ImageRecord) -> bool:
         """Whether an earlier run finished exactly this image; for stages that read from files of ours."""

@@ -337,6 +337,30 @@ def test_an_image_that_takes_longer_than_the_timeout_is_named_and_the_rest_are_d
         assert [image.key for image in file.images] == ["a.png", "z.png"]
 
 
+def test_images_that_failed_are_done_by_the_same_command_once_they_are_mended(tmp_path, photo):
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("a.png", "c.png"):
+        shutil.copy(photo, images / name)
+    (images / "b.png").write_bytes(photo.read_bytes()[:500])
+    props = tmp_path / "p.h5"
+    line = ("proposals", images, "-o", props, "--source", "sliding-window", "--workers", 0)
+    assert run_frcnn(*line).code == 1
+    before = props.read_bytes()
+    assert_one_line_error(run_frcnn(*line, "--min-size", 3), "exists already")
+    assert_one_line_error(run_frcnn(*line[:1], images / "a.png", *line[2:]), "exists already")
+    assert props.read_bytes() == before
+    Pillow.open(photo).rotate(180).save(images / "b.png")
+    ran = run_frcnn(*line)
+    assert ran.code == 0, ran.err
+    assert "2 of 3 images were finished by an earlier run" in ran.err
+    assert_one_line_error(run_frcnn(*line), "exists already")
+    whole = tmp_path / "whole.h5"
+    assert run_frcnn(*line[:2], "-o", whole, *line[4:]).code == 0
+    assert same_datasets(props, whole)
+    assert sorted(path.name for path in tmp_path.glob("*.h5*")) == ["p.h5", "whole.h5"]
+
+
 def test_a_timeout_needs_a_process(tmp_path, photo):
     ran = run_frcnn("proposals", photo, "-o", tmp_path / "p.h5", "--workers", 0, "--timeout", 1)
     assert ran.code == 2
