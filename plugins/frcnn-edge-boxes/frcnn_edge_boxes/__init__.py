@@ -18,6 +18,7 @@ import numpy as np
 from frcnn_cli.errors import FileFormatError
 from frcnn_cli.proposals.hook import Image, Proposals, ProposalSource, hookimpl, option
 
+_LEAST_SIDE = 64  # pixels; OpenCV's forest fails on images that are smaller than its patches
 _TRY_MODEL = """
 import sys, cv2, numpy
 forest = cv2.ximgproc.createStructuredEdgeDetection(sys.argv[1])
@@ -88,9 +89,13 @@ class EdgeBoxes(ProposalSource):
         """Strength in 0 .. 1, thinned, and the angle across the edge in [0, pi): float32 [H, W] both."""
         if self.model is None:
             return gradient_edges(pixels, self.sigma)
-        strength = self._forest.detectEdges(np.ascontiguousarray(pixels, np.float32) / np.float32(255))
+        height, width = pixels.shape[:2]
+        missing = max(0, _LEAST_SIDE - height), max(0, _LEAST_SIDE - width)
+        padded = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+        strength = self._forest.detectEdges(padded.astype(np.float32) / np.float32(255))
         angle = self._forest.computeOrientation(strength)
-        return self._forest.edgesNms(strength, angle), angle
+        thinned = self._forest.edgesNms(strength, angle)
+        return thinned[:height, :width].copy(), angle[:height, :width].copy()
 
     @cached_property
     def _forest(self) -> Any:

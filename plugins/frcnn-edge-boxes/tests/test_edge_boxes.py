@@ -54,6 +54,41 @@ def test_a_file_that_is_no_model_is_named_before_any_image(tmp_path, content):
         EdgeBoxes(model=path).prepare()
 
 
+def tiny_forest(path, trees=4):
+    """The smallest structured forest that OpenCV reads: one split on the first channel, and a leaf that draws edges."""
+    options = {
+        "stride": 2, "shrinkNumber": 2, "patchSize": 32, "patchInnerSize": 16, "numberOfGradientOrientations": 4,
+        "gradientSmoothingRadius": 0, "regFeatureSmoothingRadius": 2, "ssFeatureSmoothingRadius": 8,
+        "gradientNormalizationRadius": 4, "selfsimilarityGridSize": 5, "numberOfTrees": trees,
+        "numberOfTreesToEvaluate": 2,
+    }  # fmt: skip
+    bins = [row * 16 + column for row in range(16) for column in range(4, 12)]
+    nodes = {
+        "childs": [1, 0, 0],
+        "featureIds": [0, 0, 0],
+        "thresholds": [0.05, 0.0, 0.0],
+        "edgeBoundaries": [0, 0, 0, len(bins)],
+        "edgeBins": bins,
+    }
+    lines = ["%YAML:1.0", "---", "options:", *(f"   {name}: {value}" for name, value in options.items())]
+    for name, values in nodes.items():
+        lines += [f"{name}:", *[f"   - [ {', '.join(map(str, values))} ]"] * trees]
+    path.write_bytes(gzip.compress("\n".join([*lines, ""]).encode()))
+    return path
+
+
+def test_edges_of_a_structured_forest(tmp_path):
+    source = EdgeBoxes(model=tiny_forest(tmp_path / "model.yml.gz"))
+    check_proposal_source(source)
+    image = Image.from_array(scene())
+    strength, angle = source._edges(image.pixels)
+    assert strength.shape == angle.shape == image.pixels.shape[:2]
+    assert strength.max() > 0.1
+    assert not np.array_equal(source.propose(image).boxes, EdgeBoxes().propose(image).boxes)
+    copied = pickle.loads(pickle.dumps(source))  # after use: without the forest, which cannot be pickled
+    np.testing.assert_array_equal(copied.propose(image).boxes, source.propose(image).boxes)
+
+
 def test_a_model_that_is_not_there():
     with pytest.raises(UsageError, match="is not a file"):
         EdgeBoxes.configured({"model": "nowhere.yml.gz"})
