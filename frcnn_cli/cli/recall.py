@@ -64,7 +64,9 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """How well the boxes of PROPS cover the objects, by the number of boxes kept; several files side by side.
+    """Tell how well boxes cover the objects.
+
+    By the number of boxes of PROPS that are kept; several files side by side.
 
     \b
     kept          boxes an image, on average: those that it has, at most so many

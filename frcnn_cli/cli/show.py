@@ -49,9 +49,10 @@ def command(
     output: Path | None,
     force: bool,
 ) -> None:
-    """Draw the boxes of PROPS on IMAGE: the best, or those that cover the objects.
+    """Draw the boxes of PROPS on IMAGE.
 
-    With --data, objects are yellow, the box that covers one best is green, or red where its IoU is under 0.5.
+    The best, or with --data those that cover the objects: objects are yellow, the box that covers one best is green, or
+    red where its IoU is under 0.5.
 
     \b
     frcnn show props.h5 img.jpg --top 50

@@ -26,3 +26,10 @@ def test_runner(shared_data):
     printed = run("runner.py", shared_data, "--count", 20, "--limit", 6)
     assert " times one" in printed
     assert "20 images of 64 x 48" in printed
+
+
+def test_large_images(shared_data):
+    printed = run("large_images.py", shared_data, "--sizes", 1)
+    rows = [line.split("|") for line in printed.splitlines() if line.startswith("| 500")]
+    assert [row[2].strip() for row in rows] == ["1000000", "0"]
+    assert rows[0][5] == rows[1][5], "below a megapixel nothing is scaled"
