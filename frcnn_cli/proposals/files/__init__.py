@@ -10,7 +10,8 @@
 | a folder of `.mat` or `.npy`, a file an image | `matlab` | names |
 
 `boxfile` says what a reader returns, `convention` how the four numbers of a box may be meant, `matching` which entry is
-which image's, `importing` puts it all together, and `exporting` goes the other way. Every file is taken for hostile.
+which image's; `importing` puts it all together, and `exporting` goes the other way. Every file is taken for hostile:
+`unpickle` reads pickles without running them.
 """
 
 ENDINGS = (".h5", ".npz", ".csv", ".tsv", ".json", ".mat", ".pkl", ".pickle")

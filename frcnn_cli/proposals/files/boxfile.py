@@ -40,13 +40,7 @@ def as_rows(value: Any, where: str) -> NDArray[np.float64]:
     Raises:
         FileFormatError: another shape, or no numbers.
     """
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "iuf" and array.size:
-            raise ValueError
-        array = array.astype(np.float64)
-    except (ValueError, TypeError, OverflowError):
-        raise FileFormatError(f"{where} does not hold numbers", "Write [N, 4], or [N, 5] with scores") from None
+    array = _numbers(value, where)
     if array.size == 0:
         return np.zeros((0, 5 if array.ndim == 2 and array.shape[1] == 5 else 4))
     if array.ndim == 1 and len(array) in (4, 5):
@@ -57,14 +51,22 @@ def as_rows(value: Any, where: str) -> NDArray[np.float64]:
 
 
 def with_scores(boxes: NDArray[np.float64], scores: Any, where: str) -> NDArray[np.float64]:
-    """Boxes [N, 4] and scores, [N] or [N, 1], as rows [N, 5]."""
-    try:
-        column = np.asarray(scores)
-        if column.dtype.kind not in "iuf" and column.size:
-            raise ValueError
-        column = column.astype(np.float64).reshape(-1)
-    except (ValueError, TypeError, OverflowError):
-        raise FileFormatError(f"{where} has scores that are no numbers", "Write one number a box") from None
+    """Boxes [N, 4] and scores, [N] or [N, 1], as rows [N, 5].
+
+    Raises:
+        FileFormatError: scores that are no numbers, or not one a box.
+    """
+    column = _numbers(scores, f"{where} (scores)").reshape(-1)
     if len(column) != len(boxes):
         raise FileFormatError(f"{where} has {len(boxes)} boxes and {len(column)} scores", "Write one score a box")
     return np.concatenate([boxes[:, :4], column[:, None]], axis=1)
+
+
+def _numbers(value: Any, where: str) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "iuf" and array.size:
+            raise ValueError
+        return array.astype(np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise FileFormatError(f"{where} does not hold numbers", "Write [N, 4], or [N, 5] with scores") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,29 +29,28 @@ def read_box_file(path: Path) -> BoxFile:
     Raises:
         FileFormatError: an ending that is not known, or what the reader finds wrong.
     """
-    try:
+    with _named(path):
         file = _read(path)
-    except FrcnnError:
-        raise
-    except Exception as error:  # a reader that a damaged file has surprised
-        raise _surprised(path, error) from error
     if file.names is not None and any(not name for name in file.names):
         raise FileFormatError(f"{path} has an entry without a name", "Name each image")
 
     def read(i: int) -> NDArray[np.float64]:
-        try:
+        with _named(path):
             return file.read(i)
-        except FrcnnError:
-            raise
-        except Exception as error:
-            raise _surprised(path, error) from error
 
     return replace(file, read=read)
 
 
-def _surprised(path: Path, error: Exception) -> FileFormatError:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return FileFormatError(f"{path} cannot be read ({reason})", "Write it again")
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever a damaged file surprises its reader with becomes one line that names the file."""
+    try:
+        yield
+    except FrcnnError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise FileFormatError(f"{path} cannot be read ({reason})", "Write it again") from error
 
 
 def _read(path: Path) -> BoxFile:
@@ -150,15 +150,15 @@ def understand(
                 )
     used = set(entries)
     unused = [file.names[i] if file.names else str(i) for i in range(file.count) if i not in used]
-    if set(vars(Convention())) <= {**file.told, **stated}.keys():
-        told = {**file.told, **stated}
+    told = {**file.told, **stated}
+    if told.keys() == vars(Convention()).keys():
         return Import(file, entries, matched, unused, Finding(Convention(**told), dict.fromkeys(told, "told")))
     seen = [
         Entry(file.read(i), record.width, record.height, truths[n] if truths is not None else None)
         for n, (record, i) in enumerate(zip(records, entries, strict=True))
         if i is not None
     ]
-    return Import(file, entries, matched, unused, find_convention(seen, {**file.told, **stated}))
+    return Import(file, entries, matched, unused, find_convention(seen, told))
 
 
 def proposals_of(

@@ -109,13 +109,12 @@ def read_csv(path: Path) -> BoxFile:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             first = file.readline()
-            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
-            header = [
-                name.strip().lower() for name in next(csv.reader([first], delimiter=max(",;\t", key=first.count)), [])
-            ]
+            separator = max(",;\t", key=first.count)
+            header = [name.strip().lower() for name in next(csv.reader([first], delimiter=separator), [])]
             image, corners, order = _columns(header, path)
             score = next((header.index(name) for name in _SCORES if name in header), None)
             numbers = [*corners, *([] if score is None else [score])]
+            reader = csv.reader(file, delimiter=separator)
             for cells in reader:
                 line = reader.line_num + 1
                 if not any(cell.strip() for cell in cells):

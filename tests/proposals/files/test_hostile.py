@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from frcnn_cli.errors import FrcnnError
 from frcnn_cli.proposals.files.importing import read_box_file
-from frcnn_cli.proposals.files.pickles import _ALLOWED
+from frcnn_cli.proposals.files.unpickle import _ALLOWED
 from tests.conftest import assert_one_line_error, run_frcnn
 
 LENGTH = 1 << 33  # more than the tests may take
