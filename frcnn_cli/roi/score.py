@@ -12,7 +12,7 @@ from torch import Tensor
 from frcnn_cli.boxes import Boxes, clip
 from frcnn_cli.roi.coder import decode
 from frcnn_cli.roi.head import RoIHead
-from frcnn_cli.roi.pooling import to_rois
+from frcnn_cli.roi.rois import to_rois
 
 ROIS_AT_ONCE = 1000  # pooled, 1,000 RoIs of VGG16 take 100 MB
 

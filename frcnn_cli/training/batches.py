@@ -21,7 +21,7 @@ from frcnn_cli.data.prefetch import prefetch
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image, ImageRef
 from frcnn_cli.roi.coder import encode
-from frcnn_cli.roi.pooling import to_rois
+from frcnn_cli.roi.rois import to_rois
 from frcnn_cli.training.config import TrainConfig
 from frcnn_cli.training.normalisation import Normalisation
 from frcnn_cli.training.sampling import sample_rois

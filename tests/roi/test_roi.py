@@ -11,7 +11,8 @@ from torch import nn
 
 from frcnn_cli.roi.coder import MAX_LOG_GROWTH, decode, encode
 from frcnn_cli.roi.head import RoIHead
-from frcnn_cli.roi.pooling import roi_max_pool, to_rois
+from frcnn_cli.roi.pooling import roi_max_pool
+from frcnn_cli.roi.rois import to_rois
 from frcnn_cli.roi.score import score
 
 

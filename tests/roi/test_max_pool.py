@@ -8,22 +8,7 @@ from hypothesis import strategies as st
 from torchvision.ops import roi_pool
 
 from frcnn_cli.roi.pooling import roi_max_pool
-
-
-def some_rois(rng, count, images=2, width=200, height=150):
-    """Boxes inside and around a picture of that size, small ones and ones that are larger than it."""
-    corners = np.sort(rng.uniform(-30, [[[width + 30], [height + 30]]], (count, 2, 2)), axis=2)
-    rois = np.concatenate([rng.integers(0, images, (count, 1)), corners[:, :, 0], corners[:, :, 1]], axis=1)
-    return torch.from_numpy(rois.astype(np.float32))
-
-
-def some_maps(rng, channels=70, images=2, height=10, width=13, ties=False):
-    values = (
-        rng.integers(0, 3, (images, channels, height, width))
-        if ties
-        else rng.normal(size=(images, channels, height, width))
-    )
-    return torch.from_numpy(values.astype(np.float32))
+from tests.roi.rois import nonsense, some_maps, some_rois
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -74,6 +59,29 @@ def test_the_number_of_threads_changes_nothing(threads):
     assert torch.equal(results[0][1], results[1][1])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_with_all_kinds_of_numbers(dtype):
+    kinds = [torch.nan, torch.inf, -torch.inf, 0.0, -0.0, torch.finfo(dtype).min, -1e-7, 1.5]
+    for a in kinds:
+        for b in kinds:
+            maps = torch.tensor([a, b], dtype=dtype).reshape(1, 1, 1, 2)
+            roi = torch.tensor([[0.0, 0, 0, 1, 0]])
+            found = roi_max_pool(maps, roi, 1, 1.0)
+            # Where nothing is larger than it, torchvision gives the lowest number of the dtype it works in.
+            wanted = max(torch.finfo(dtype).min, *(x for x in maps.flatten().tolist() if x == x), float("-inf"))
+            assert found.item() == wanted, (a, b)
+
+
+def test_a_map_of_many_cells_has_winners_of_32_bits():
+    rng = np.random.default_rng(0)
+    ours = some_maps(rng, channels=2, images=1, height=190, width=180).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    rois = some_rois(rng, 30, images=1, width=180, height=190)
+    roi_max_pool(ours, rois, 3, 1.0).square().sum().backward()
+    roi_pool(theirs, rois, 3, 1.0).square().sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)
+
+
 def test_no_rois():
     maps = torch.zeros(2, 5, 4, 4, requires_grad=True)
     pooled = roi_max_pool(maps, torch.zeros(0, 5), 7, 1 / 16)
@@ -97,14 +105,8 @@ def test_the_operators_are_what_pytorch_expects(grad):
     torch.library.opcheck(operator.default, (maps, rois, 3, 1 / 16))
 
 
-numbers = st.one_of(
-    st.floats(width=32, allow_nan=True, allow_infinity=True),
-    st.sampled_from([-1e30, 1e30, 2.0**31, -(2.0**31), 2.0**63, 1e6 * 16, -1.0, 0.0]),
-)
-
-
 @settings(deadline=None, max_examples=200)
-@given(st.lists(st.tuples(numbers, numbers, numbers, numbers, numbers), min_size=1, max_size=4), st.booleans())
+@given(nonsense, st.booleans())
 def test_nonsense_never_reads_beside_the_map(rois, grad):
     """Around the maps lies NaN: whatever a RoI says, none of it is pooled, and no gradient goes there."""
     whole = torch.full((4, 3, 9, 9), torch.nan).contiguous(memory_format=torch.channels_last)
@@ -115,3 +117,9 @@ def test_nonsense_never_reads_beside_the_map(rois, grad):
     if grad:
         pooled.sum().backward()
         assert maps.grad.sum() == pooled.detach().sum()
+
+
+def test_compiled_it_is_one_graph():
+    maps, rois = some_maps(np.random.default_rng(0), channels=4), some_rois(np.random.default_rng(1), 5)
+    compiled = torch.compile(lambda m, r: roi_max_pool(m * 2, r, 3, 1 / 16) + 1, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(maps, rois), roi_max_pool(maps * 2, rois, 3, 1 / 16) + 1)

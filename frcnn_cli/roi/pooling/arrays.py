@@ -1,0 +1,47 @@
+"""Between tensors [B, C, h, w] and the arrays [B, h, w, C] that kernels read; half precision as whole numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def last(tensor: Tensor) -> Tensor:
+    """[B, C, h, w] as [B, h, w, C], contiguous; a view where the tensor lies channels last in memory."""
+    return tensor.detach().permute(0, 2, 3, 1).contiguous()
+
+
+def as_array(tensor: Tensor) -> NDArray[Any]:
+    """The tensor's own memory (a copy where it has gaps) as an array."""
+    array: NDArray[Any] = tensor.detach().contiguous().numpy()
+    return array
+
+
+def half_as_keys(maps: Tensor) -> tuple[NDArray[np.int16], np.int16]:
+    """float16 or bfloat16 as int16 in the same order, and the key of the lowest finite number.
+
+    The bits of a float, without its sign, count upwards with its value; below zero they are turned around. NaN and
+    -infinity become the lowest number, which a maximum begins with, and -0 becomes 0.
+    """
+    lowest = torch.finfo(maps.dtype).min
+    settled = maps.nan_to_num(nan=lowest, posinf=torch.inf, neginf=lowest) + 0.0
+    bits = settled.contiguous().view(torch.int16)
+    keys: NDArray[np.int16] = _turned(bits.numpy())
+    return keys, np.int16(_turned(torch.tensor([lowest], dtype=maps.dtype).view(torch.int16).numpy())[0])
+
+
+def keys_as_half(keys: NDArray[np.int16], dtype: torch.dtype) -> Tensor:
+    """The inverse."""
+    return torch.from_numpy(_turned(keys)).view(dtype)
+
+
+def _turned(bits: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Turns the order of negative numbers around; its own inverse. After a ReLU there are none, and nothing is done."""
+    if bits.size == 0 or bits.min() >= 0:
+        return bits
+    turned: NDArray[np.int16] = bits ^ ((bits >> 15) & np.int16(0x7FFF))
+    return turned

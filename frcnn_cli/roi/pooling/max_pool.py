@@ -1,0 +1,146 @@
+"""The operator `roi_max_pool` (Fast R-CNN, section 2.1): what it computes, its gradient, and which kernel does it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+
+from frcnn_cli.roi.pooling import max_pool_cpu
+from frcnn_cli.roi.pooling.arrays import as_array, half_as_keys, keys_as_half, last
+from frcnn_cli.roi.pooling.gpu import triton_runs_on
+
+
+def roi_max_pool(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
+    """The maximum over each cell of a grid laid on each RoI.
+
+    Corners times `spatial_scale`, rounded half away from zero, end inclusive, at least one cell. Bin i of n covers
+    floor(i h / n) to ceil((i + 1) h / n), clipped to the map; an empty bin is 0 and has no gradient. Of equal cells the
+    first has the gradient. The numbers are torchvision's (`roi_pool`) to the bit, RoIs being float32 whatever the maps
+    are.
+
+    Maps that lie channels last in memory are read where they lie; others are copied.
+
+    Args:
+        features: float [B, C, h, w], of float16, bfloat16, float32 or float64 (CPU). rois: float [R, 5], see
+            `roi.rois.to_rois`; one that is outside, inverted or NaN pools nothing, or one cell. spatial_scale:
+            1 / stride.
+
+    Returns:
+        [R, C, output_size, output_size], of the dtype of `features`, channels last in memory, with gradient to
+        `features`. On a GPU that gradient is summed in any order, unless `torch.use_deterministic_algorithms(True)`.
+    """
+    if features.device.type != "cpu" and not triton_runs_on(features.device):
+        pooled: Tensor = torchvision.ops.roi_pool(features, rois.to(features), output_size, spatial_scale)
+    elif features.requires_grad and torch.is_grad_enabled():
+        pooled = torch.ops.frcnn.roi_max_pool(features, rois, output_size, spatial_scale)[0]
+    else:
+        pooled = torch.ops.frcnn.roi_max_pool_only(features, rois, output_size, spatial_scale)
+    return pooled
+
+
+@torch.library.custom_op("frcnn::roi_max_pool", mutates_args=(), device_types="cpu")
+def _with_winners(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> tuple[Tensor, Tensor]:
+    """Pooled RoIs, and which cell of the map won each bin and channel: [R, C, S, S], y * w + x, -1 for none."""
+    return _on_cpu(features, rois, output_size, spatial_scale, True)
+
+
+@torch.library.custom_op("frcnn::roi_max_pool_only", mutates_args=(), device_types="cpu")
+def _only(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
+    """Pooled RoIs alone, where nobody asks for gradients."""
+    return _on_cpu(features, rois, output_size, spatial_scale, False)[0]
+
+
+@torch.library.custom_op("frcnn::roi_max_pool_backward", mutates_args=(), device_types="cpu")
+def _backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shape: list[int]) -> Tensor:
+    """The gradient of the maps, which have that shape, from that of the pooled RoIs."""
+    images, channels, height, width = shape
+    slopes = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+    spread = max_pool_cpu.backward(
+        as_array(last(slopes)), as_array(last(winners)), _rois(rois), scale, (images, height, width, channels)
+    )
+    return torch.from_numpy(spread).to(gradient.dtype).permute(0, 3, 1, 2)
+
+
+@_with_winners.register_kernel("cuda")
+def _with_winners_on_gpu(
+    features: Tensor, rois: Tensor, output_size: int, spatial_scale: float
+) -> tuple[Tensor, Tensor]:
+    from frcnn_cli.roi.pooling import max_pool_gpu
+
+    return max_pool_gpu.forward(features, rois, output_size, spatial_scale, winners=True)
+
+
+@_only.register_kernel("cuda")
+def _only_on_gpu(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
+    from frcnn_cli.roi.pooling import max_pool_gpu
+
+    return max_pool_gpu.forward(features, rois, output_size, spatial_scale, winners=False)[0]
+
+
+@_backward.register_kernel("cuda")
+def _backward_on_gpu(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shape: list[int]) -> Tensor:
+    from frcnn_cli.roi.pooling import max_pool_gpu
+
+    return max_pool_gpu.backward(gradient, rois, winners, scale, shape)
+
+
+def _on_cpu(features: Tensor, rois: Tensor, size: int, scale: float, winners: bool) -> tuple[Tensor, Tensor]:
+    maps = last(features)
+    if features.dtype.itemsize == 2:
+        keys, lowest = half_as_keys(maps)
+        best, cells = max_pool_cpu.forward(keys, _rois(rois), size, scale, lowest, winners)
+        pooled = keys_as_half(best, features.dtype)
+    else:
+        array = as_array(maps)
+        best, cells = max_pool_cpu.forward(array, _rois(rois), size, scale, np.finfo(array.dtype).min, winners)
+        pooled = torch.from_numpy(best)
+    return pooled.permute(0, 3, 1, 2), torch.from_numpy(cells).permute(0, 3, 1, 2)
+
+
+def _rois(rois: Tensor) -> Any:
+    return as_array(rois.to(torch.float32))
+
+
+def _like_pooled(features: Tensor, rois: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    return features.new_empty((rois.shape[0], size, size, features.shape[1]), dtype=dtype).permute(0, 3, 1, 2)
+
+
+@_with_winners.register_fake
+def _(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> tuple[Tensor, Tensor]:
+    number = torch.int16 if max_pool_cpu.fits_16_bits(*features.shape[2:]) else torch.int32
+    pooled = _like_pooled(features, rois, output_size, features.dtype)
+    return pooled, _like_pooled(features, rois, output_size, number)
+
+
+@_only.register_fake
+def _(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
+    return _like_pooled(features, rois, output_size, features.dtype)
+
+
+@_backward.register_fake
+def _(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shape: list[int]) -> Tensor:
+    images, channels, height, width = shape
+    return gradient.new_empty((images, height, width, channels)).permute(0, 3, 1, 2)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    features, rois, _, scale = inputs
+    ctx.save_for_backward(rois, output[1])
+    ctx.scale, ctx.shape = scale, list(features.shape)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # no zeros as large as the winners, on each backward pass
+
+
+def _differentiate(ctx: Any, gradient: Tensor | None, _: None) -> tuple[Tensor | None, None, None, None]:
+    if gradient is None:
+        return None, None, None, None
+    rois, winners = ctx.saved_tensors
+    spread: Tensor = torch.ops.frcnn.roi_max_pool_backward(gradient, rois, winners, ctx.scale, ctx.shape)
+    return spread, None, None, None
+
+
+_with_winners.register_autograd(_differentiate, setup_context=_remember)

@@ -1,0 +1,219 @@
+"""RoI max pooling on the CPU: channels last, so that the maximum over a bin is one of vectors.
+
+torchvision walks each channel's plane on its own and reads a number here and there; here all channels of a cell lie
+side by side, and the inner loop compares one cell's with the best so far.
+
+Half precision is pooled as whole numbers of 16 bits in the same order, so that half the bytes are moved.
+
+Glossary: B images, h x w cells, C channels, R RoIs, S x S bins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.jit import kernel
+from frcnn_cli.roi.pooling.threads import equal_parts, equal_work, in_parts
+
+_FAR = np.float32(1 << 20)  # cells; further out than any map reaches
+_FEW = 16  # cells of a bin up to which `_spread` goes over them all: vectors then beat one number at a time
+
+Maps = NDArray[Any]  # float32, int16 (see `keys`), or float64 for checks of gradients
+Cells = NDArray[np.int16] | NDArray[np.int32]
+
+
+def forward(
+    maps: Maps, rois: NDArray[np.float32], size: int, scale: float, lowest: Any, winners: bool
+) -> tuple[Maps, Cells]:
+    """Pools every RoI.
+
+    Args:
+        maps: [B, h, w, C], contiguous.
+        rois: float32 [R, 5]: image and corners, as `max_pool.roi_max_pool` has them.
+        lowest: what a maximum begins with, of the dtype of `maps`.
+        winners: whether to tell which cell was the largest, for `backward`.
+
+    Returns:
+        pooled: [R, S, S, C], of the dtype of `maps`.
+        cells: [R, S, S, C], y * w + x of the first largest cell, -1 for an empty bin; empty unless `winners`.
+    """
+    shape = (len(rois), size, size, maps.shape[3])
+    pooled = np.empty(shape, maps.dtype)
+    index = _numbers(maps.shape[1], maps.shape[2])
+    cells = np.empty(shape if winners else (0, 0, 0, 0), index.dtype)
+
+    def work(start: int, stop: int) -> None:
+        part, out = rois[start:stop], pooled[start:stop]
+        if winners:
+            _pool_with_winners(maps, part, size, np.float32(scale), lowest, index, out, cells[start:stop])
+        else:
+            _pool(maps, part, size, np.float32(scale), lowest, out)
+
+    in_parts(work, equal_parts(len(rois), least=32))
+    return pooled, cells
+
+
+def fits_16_bits(height: int, width: int) -> bool:
+    """Whether a map's cells are numbered in 16 bits, as nearly every map's are: the backward pass then reads a quarter
+    less, and is as fast as memory."""
+    return height * width <= np.iinfo(np.int16).max
+
+
+def _numbers(height: int, width: int) -> Cells:
+    """0 .. h * w - 1, of the dtype that winners have."""
+    cells = np.arange(height * width)
+    return cells.astype(np.int16) if fits_16_bits(height, width) else cells.astype(np.int32)
+
+
+def backward(
+    gradient: Maps, cells: Cells, rois: NDArray[np.float32], scale: float, shape: tuple[int, int, int, int]
+) -> Maps:
+    """The gradient of the maps, [B, h, w, C], from that of the pooled RoIs [R, S, S, C].
+
+    Each thread has rows of the maps to itself and adds up in the order of the RoIs, so the sums are the same at any
+    number of threads, and torchvision's to the bit.
+    """
+    maps = np.zeros(shape, gradient.dtype)
+    images, height, width, _ = shape
+    index = _numbers(height, width)
+    work = np.zeros(images * height + 1, np.int64)
+    _count_rows(rois, gradient.shape[1], np.float32(scale), height, images, work)
+    in_parts(
+        lambda start, stop: _spread(gradient, cells, rois, np.float32(scale), index, maps, start, stop),
+        equal_work(np.cumsum(work[:-1])),
+    )
+    return maps
+
+
+@kernel(inline="always")
+def _cell(corner: Any) -> Any:
+    """Rounded half away from zero, and brought near where it is far out; NaN lies before every map."""
+    corner = min(corner, _FAR) if corner > -_FAR else -_FAR
+    return int(np.floor(corner + np.float32(0.5))) if corner >= 0 else int(np.ceil(corner - np.float32(0.5)))
+
+
+@kernel(inline="always")
+def _bin(i: int, length: int, size: int, start: int, end: int) -> Any:
+    """First and last + 1 cell of bin i of a RoI that begins at `start` and is `length` long, on a map that ends at
+    `end`."""
+    step = np.float32(length) / np.float32(size)
+    first = int(np.floor(np.float32(i) * step)) + start
+    last = int(np.ceil(np.float32(i + 1) * step)) + start
+    return min(max(first, 0), end), min(max(last, 0), end)
+
+
+@kernel(inline="always")
+def _place(roi: Any, scale: Any, images: int) -> Any:
+    """Image (-1: none), first row, first column, height and width in cells."""
+    image = int(roi[0]) if roi[0] >= 0 and roi[0] < images else -1
+    x, y = _cell(roi[1] * scale), _cell(roi[2] * scale)
+    return image, y, x, max(_cell(roi[4] * scale) - y + 1, 1), max(_cell(roi[3] * scale) - x + 1, 1)
+
+
+@kernel()
+def _pool(maps: Any, rois: Any, size: int, scale: Any, lowest: Any, pooled: Any) -> None:
+    images, height, width, channels = maps.shape
+    for r in range(len(rois)):
+        image, y0, x0, high, long = _place(rois[r], scale, images)
+        for i in range(size):
+            top, bottom = _bin(i, high, size, y0, height)
+            for j in range(size):
+                left, right = _bin(j, long, size, x0, width)
+                best = pooled[r, i, j]
+                if bottom <= top or right <= left or image < 0:
+                    best[:] = 0
+                    continue
+                # Two cells at a time, so that `best` is read and written half as often; of an odd number the first
+                # goes twice.
+                wide = right - left
+                count = (bottom - top) * wide
+                k = 2 - count % 2
+                a, b = maps[image, top, left], maps[image, top + (k - 1) // wide, left + (k - 1) % wide]
+                for c in range(channels):
+                    larger = a[c] if a[c] > lowest else lowest
+                    best[c] = b[c] if b[c] > larger else larger
+                while k < count:
+                    a = maps[image, top + k // wide, left + k % wide]
+                    b = maps[image, top + (k + 1) // wide, left + (k + 1) % wide]
+                    for c in range(channels):
+                        larger = a[c] if a[c] > best[c] else best[c]
+                        best[c] = b[c] if b[c] > larger else larger
+                    k += 2
+
+
+@kernel()
+def _pool_with_winners(
+    maps: Any, rois: Any, size: int, scale: Any, lowest: Any, index: Any, pooled: Any, cells: Any
+) -> None:
+    images, height, width, channels = maps.shape
+    for r in range(len(rois)):
+        image, y0, x0, high, long = _place(rois[r], scale, images)
+        for i in range(size):
+            top, bottom = _bin(i, high, size, y0, height)
+            for j in range(size):
+                left, right = _bin(j, long, size, x0, width)
+                best = pooled[r, i, j]
+                winner = cells[r, i, j]
+                winner[:] = -1
+                if bottom <= top or right <= left or image < 0:
+                    best[:] = 0
+                    continue
+                best[:] = lowest
+                for y in range(top, bottom):
+                    for x in range(left, right):
+                        cell = maps[image, y, x]
+                        here = index[y * width + x]  # of the winners' own dtype, for the width of the vectors
+                        for c in range(channels):
+                            larger = cell[c] > best[c]
+                            best[c] = cell[c] if larger else best[c]
+                            winner[c] = here if larger else winner[c]
+
+
+@kernel()
+def _count_rows(rois: Any, size: int, scale: Any, height: int, images: int, change: Any) -> None:
+    """Adds to `change` where work begins and takes away where it ends, by row: bins that lie on it."""
+    for r in range(len(rois)):
+        image, y0, _, high, _ = _place(rois[r], scale, images)
+        if image < 0:
+            continue
+        for i in range(size):
+            top, bottom = _bin(i, high, size, y0, height)
+            if top < bottom:
+                change[image * height + top] += 1
+                change[image * height + bottom] -= 1
+
+
+@kernel()
+def _spread(
+    gradient: Any, cells: Any, rois: Any, scale: Any, index: Any, maps: Any, first_row: int, end_row: int
+) -> None:
+    """Adds each bin's gradient to the cell that won it, on the rows first_row .. end_row - 1 of all maps together."""
+    images, height, width, channels = maps.shape
+    size = gradient.shape[1]
+    for r in range(len(rois)):
+        image, y0, x0, high, long = _place(rois[r], scale, images)
+        if image < 0:
+            continue
+        begin, end = max(first_row - image * height, 0), min(end_row - image * height, height)
+        for i in range(size):
+            top, bottom = _bin(i, high, size, y0, height)
+            top, bottom = max(top, begin), min(bottom, end)
+            for j in range(size):
+                left, right = _bin(j, long, size, x0, width)
+                if bottom <= top or right <= left:
+                    continue
+                slope, winner = gradient[r, i, j], cells[r, i, j]
+                if (bottom - top) * (right - left) <= _FEW:
+                    for y in range(top, bottom):
+                        for x in range(left, right):
+                            here, cell = index[y * width + x], maps[image, y, x]
+                            for c in range(channels):
+                                cell[c] += slope[c] if winner[c] == here else slope.dtype.type(0)
+                else:
+                    flat = maps[image].reshape(height * width, channels)
+                    for c in range(channels):
+                        if begin * width <= winner[c] < end * width:
+                            flat[winner[c], c] += slope[c]

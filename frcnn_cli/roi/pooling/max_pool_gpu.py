@@ -1,0 +1,178 @@
+"""RoI max pooling on the GPU, in Triton: one program a bin and up to 512 channels of it.
+
+All channels of a cell lie side by side, so each load of a cell is coalesced; programs of one RoI run next to each other
+and find its cells in the cache. What has to go to memory is the map, once, and what is pooled, once.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from frcnn_cli.roi.pooling.arrays import last
+from frcnn_cli.roi.pooling.gpu import EXACT, block
+from frcnn_cli.roi.pooling.max_pool_cpu import fits_16_bits
+
+
+def forward(features: Tensor, rois: Tensor, size: int, scale: float, winners: bool) -> tuple[Tensor, Tensor]:
+    """Pooled RoIs [R, C, S, S], and y * w + x of the first largest cell of each bin (or an empty tensor)."""
+    maps, rois = last(features), rois.to(torch.float32).contiguous()
+    images, height, width, channels = maps.shape
+    shape = (len(rois), size, size, channels)
+    pooled = maps.new_empty(shape)
+    number = torch.int16 if fits_16_bits(height, width) else torch.int32
+    cells = maps.new_empty(shape if winners else (0, 0, 0, 0), dtype=number)
+    if pooled.numel():
+        wide = block(channels)
+        _pool[len(rois) * size * size, triton.cdiv(channels, wide)](
+            *(maps, rois, pooled, cells, images, height, width, channels, float(scale), torch.finfo(maps.dtype).min),
+            **{"SIZE": size, "WINNERS": winners, "BLOCK": wide, **EXACT},
+        )
+    return pooled.permute(0, 3, 1, 2), cells.permute(0, 3, 1, 2)
+
+
+def backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shape: list[int]) -> Tensor:
+    """The gradient of the maps [B, C, h, w], summed in float32: in the order of the RoIs where PyTorch is told to be
+    deterministic, in any order otherwise."""
+    images, channels, height, width = shape
+    slopes, cells, rois = last(gradient), last(winners), rois.to(torch.float32).contiguous()
+    maps = torch.zeros((images, height, width, channels), dtype=torch.float32, device=gradient.device)
+    count, size = slopes.shape[:2]
+    wide = block(channels)
+    blocks, options = triton.cdiv(channels, wide), {"SIZE": size, "BLOCK": wide, **EXACT}
+    if slopes.numel() and torch.are_deterministic_algorithms_enabled():
+        _gather[images * height * width, blocks](
+            *(slopes, cells, rois, maps, count, images, height, width, channels, float(scale)), **options
+        )
+    elif slopes.numel():
+        _scatter[count * size * size, blocks](*(slopes, cells, rois, maps, images, height * width, channels), **options)
+    return maps.to(gradient.dtype).permute(0, 3, 1, 2)
+
+
+@triton.jit
+def _cell(corner):
+    """Rounded half away from zero, and brought near where it is far out; NaN lies before every map."""
+    corner = tl.where(corner > -1048576.0, corner, -1048576.0)
+    corner = tl.where(corner < 1048576.0, corner, 1048576.0)
+    return tl.where(corner >= 0, tl.floor(corner + 0.5), tl.ceil(corner - 0.5)).to(tl.int32)
+
+
+@triton.jit
+def _image(roi, images):
+    """Which image a RoI is of; -1: none."""
+    number = tl.load(roi)
+    return tl.where((number >= 0) & (number < images), number, -1.0).to(tl.int32)
+
+
+@triton.jit
+def _span(first, last, scale):
+    """Of two corners along one side: the cell of the first, and how many cells there are."""
+    start = _cell(tl.load(first) * scale)
+    return start, tl.maximum(_cell(tl.load(last) * scale) - start + 1, 1)
+
+
+@triton.jit
+def _bin(i, start, length, end, SIZE: tl.constexpr):
+    """First and last + 1 cell of bin i of a RoI, on a map that ends at `end`."""
+    step = tl.div_rn(length.to(tl.float32), SIZE * 1.0)
+    first = tl.floor(i * step).to(tl.int32) + start
+    last = tl.ceil((i + 1) * step).to(tl.int32) + start
+    return tl.minimum(tl.maximum(first, 0), end), tl.minimum(tl.maximum(last, 0), end)
+
+
+@triton.jit
+def _pool(
+    maps,
+    rois,
+    pooled,
+    winners,
+    images,
+    height,
+    width,
+    channels,
+    scale,
+    lowest,
+    SIZE: tl.constexpr,
+    WINNERS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    number = tl.program_id(0)
+    roi = rois + number // (SIZE * SIZE) * 5
+    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = channel < channels
+    image = _image(roi, images)
+    x0, wide = _span(roi + 1, roi + 3, scale)
+    y0, high = _span(roi + 2, roi + 4, scale)
+    top, bottom = _bin(number // SIZE % SIZE, y0, high, height, SIZE)
+    left, right = _bin(number % SIZE, x0, wide, width, SIZE)
+    empty = (top >= bottom) | (left >= right) | (image < 0)
+    bottom = tl.where(empty, top, bottom)
+    best = tl.full((BLOCK,), lowest, tl.float32)
+    winner = tl.full((BLOCK,), -1, tl.int32)
+    first = maps + image.to(tl.int64) * height * width * channels + channel
+    for y in range(top, bottom):
+        for x in range(left, right):
+            here = y * width + x
+            value = tl.load(first + here.to(tl.int64) * channels, mask=inside, other=lowest).to(tl.float32)
+            larger = value > best
+            best = tl.where(larger, value, best)
+            winner = tl.where(larger, here, winner)
+    best = tl.where(empty, 0.0, best)
+    out = number.to(tl.int64) * channels + channel
+    tl.store(pooled + out, best.to(pooled.dtype.element_ty), mask=inside)
+    if WINNERS:
+        tl.store(winners + out, winner.to(winners.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _scatter(slopes, winners, rois, maps, images, cells, channels, SIZE: tl.constexpr, BLOCK: tl.constexpr):
+    """Each bin adds its gradient where its winners are."""
+    number = tl.program_id(0)
+    image = _image(rois + number // (SIZE * SIZE) * 5, images)
+    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    at = number.to(tl.int64) * channels + channel
+    winner = tl.load(winners + at, mask=channel < channels, other=-1).to(tl.int64)
+    slope = tl.load(slopes + at, mask=channel < channels, other=0).to(tl.float32)
+    cell = (image.to(tl.int64) * cells + winner) * channels + channel
+    tl.atomic_add(maps + cell, slope, mask=winner >= 0, sem="relaxed")
+
+
+@triton.jit
+def _gather(
+    slopes,
+    winners,
+    rois,
+    maps,
+    count,
+    images,
+    height,
+    width,
+    channels,
+    scale,
+    SIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Each cell of the maps collects what it has won, RoI after RoI."""
+    number = tl.program_id(0)
+    here, row, column = number % (height * width), number // width % height, number % width
+    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = channel < channels
+    total = tl.full((BLOCK,), 0.0, tl.float32)
+    for r in range(count):
+        roi = rois + r * 5
+        x0, wide = _span(roi + 1, roi + 3, scale)
+        y0, high = _span(roi + 2, roi + 4, scale)
+        mine = _image(roi, images) == number // (height * width)
+        if mine & (row >= y0) & (row < y0 + high) & (column >= x0) & (column < x0 + wide):
+            for i in range(SIZE):
+                top, bottom = _bin(i, y0, high, height, SIZE)
+                if (row >= top) & (row < bottom):
+                    for j in range(SIZE):
+                        left, right = _bin(j, x0, wide, width, SIZE)
+                        if (column >= left) & (column < right):
+                            at = tl.cast((r * SIZE + i) * SIZE + j, tl.int64) * channels + channel
+                            won = tl.load(winners + at, mask=inside, other=-1).to(tl.int32) == here
+                            total += tl.load(slopes + at, mask=inside & won, other=0).to(tl.float32)
+    tl.store(maps + number.to(tl.int64) * channels + channel, total, mask=inside)
