@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,14 +30,15 @@ from frcnn_cli.image import Image
 from frcnn_cli.proposals.propose import Limits, propose
 from frcnn_cli.proposals.registry import load_registry
 from frcnn_cli.proposals.source import ProposalSource
-from frcnn_cli.roi.head import RoIHead
+from frcnn_cli.roi.head import HIDDEN, RoIHead, to_channels_last
 from frcnn_cli.roi.score import Scores, score
 
 MODEL_FILE = "model.safetensors"
-MODEL_VERSION = 1
+MODEL_VERSION = 2  # 1: fc6 read pooled RoIs as [C, S, S]
 _METADATA_KEY = "frcnn_model"
 
 FEATURE_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,17 @@ class ModelConfig:
     """All that detection needs besides weights.
 
     `proposals` describes the boxes that the model was trained with: the source (name, version, options), `max_boxes`
-    and `min_size`, as `frcnn proposals` records them.
+    and `min_size`, as `frcnn proposals` records them. `ranks` names hidden layers that truncated SVD made two of.
 
     Raises:
-        ValueError: an unknown backbone, no classes, or proposals that are not described so.
+        ValueError: an unknown backbone, no classes, proposals that are not described so, or ranks of other layers.
     """
 
     backbone: str
     classes: tuple[str, ...]
     transform: ImageTransform
     proposals: dict[str, Any]
+    ranks: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -65,6 +67,8 @@ class ModelConfig:
             raise ValueError("the proposals are not told")
         if not {"name", "version", "options"} <= set(self.proposals["source"]):
             raise ValueError("the proposals' source is not told")
+        if not set(self.ranks) <= set(HIDDEN) or not all(1 <= rank <= 1 << 20 for rank in self.ranks.values()):
+            raise ValueError(f"the ranks are {self.ranks}")
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -80,7 +84,8 @@ class ModelConfig:
         classes = tuple(str(name) for name in values["classes"])
         proposals = dict(values["proposals"])
         proposals |= {"max_boxes": int(proposals["max_boxes"]), "min_size": float(proposals["min_size"])}
-        return cls(str(values["backbone"]), classes, ImageTransform(**transform), proposals)
+        ranks = {str(name): int(rank) for name, rank in dict(values.get("ranks", {})).items()}
+        return cls(str(values["backbone"]), classes, ImageTransform(**transform), proposals, ranks)
 
 
 class Detector(nn.Module):
@@ -92,24 +97,48 @@ class Detector(nn.Module):
     def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
+        self.precision = "float32"
         self.conv = backbone.conv
         self.head = RoIHead(
-            backbone.fc6, backbone.fc7, len(config.classes), backbone.grid, backbone.stride, backbone.dropout
+            *(backbone.fc6, backbone.fc7, len(config.classes), backbone.grid, backbone.stride, backbone.dropout),
+            ranks=config.ranks,
         )
+        self._full_ids: tuple[str, str] | None = None
+
+    def to_precision(self, precision: str) -> Self:
+        """Rounds conv layers and hidden layers, for detection alone; the outputs stay float32.
+
+        Args:
+            precision: "float32", "bfloat16", or "float16" on a GPU.
+
+        Raises:
+            FrcnnError: float16 on a CPU.
+        """
+        if precision == "float16" and self.device.type == "cpu":
+            raise FrcnnError("float16 is for GPUs", "Write --precision bfloat16, or --device cuda")
+        self._full_ids = None if precision == "float32" else (self.model_id, self.features_id)
+        for layer in (self.conv, self.head.fc6, self.head.fc7):
+            layer.to(PRECISIONS[precision])
+        self.precision = precision
+        return self
 
     @property
     def device(self) -> torch.device:
-        return self.head.fc6.weight.device
+        return self.head.cls_score.weight.device
 
     @property
     def model_id(self) -> str:
-        """A hash of all weights, classes and the image transform: which model this is."""
+        """A hash of all weights, classes and the image transform: which model this is, at any precision."""
+        if self._full_ids is not None:
+            return self._full_ids[0]
         return self._hash_of(self, repr((self.config.backbone, self.config.transform, self.config.classes)))
 
     @property
     def features_id(self) -> str:
         """What decides a conv map: a hash of the conv weights and the image transform. Models that share it can share
         cached maps."""
+        if self._full_ids is not None:
+            return self._full_ids[1]
         return self._hash_of(self.conv, repr((self.config.backbone, self.config.transform)))
 
     @staticmethod
@@ -135,7 +164,8 @@ class Detector(nn.Module):
             FeatureError: a value of the map does not fit float16.
         """
         pixels, scale = self.config.transform(image.pixels)
-        features: Tensor = self.conv(pixels[None].to(self.device)).to(FEATURE_DTYPES[dtype])
+        pixels = pixels[None].to(self.device, PRECISIONS[self.precision])
+        features: Tensor = self.conv(pixels).to(FEATURE_DTYPES[dtype])
         if not bool(torch.isfinite(features).all()):
             if dtype == "float16":
                 raise FeatureError(f"the conv map of {image.key} overflows float16", "Add --dtype float32")
@@ -144,7 +174,7 @@ class Detector(nn.Module):
 
     def score(self, features: Tensor, boxes: Boxes, scale: float, height: int, width: int) -> Scores:
         """Class probabilities [N, K+1] and refined boxes [N, K, 4] for each proposal, from `feature_map`'s map."""
-        return score(self.head, features.to(self.device, torch.float32), as_boxes(boxes), scale, height, width)
+        return score(self.head, features.to(self.device), as_boxes(boxes), scale, height, width)
 
     def detect(
         self,
@@ -186,12 +216,15 @@ class Detector(nn.Module):
         save_safely(tensors, path, {_METADATA_KEY: description})
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
+    def load(cls, path: str | Path, device: str | torch.device = "cpu", precision: str = "float32") -> Self:
         """Reads a model: a run's folder or a `.safetensors` file.
+
+        Args:
+            precision: see `to_precision`.
 
         Raises:
             FileFormatError: not a model of ours, damaged, of a newer version, or with missing or misshapen tensors.
-            FrcnnError: missing or not readable, or the device is absent.
+            FrcnnError: missing or not readable, or the device is absent, or does not have this precision.
         """
         path = Path(path)
         if path.is_dir():
@@ -209,9 +242,12 @@ class Detector(nn.Module):
         with torch.device("meta"):  # no memory is taken before the shapes are checked
             model = cls(config, BACKBONES[config.backbone](None))
         check_tensors(model.state_dict(), tensors, path)
+        if int(metadata["version"]) == 1:
+            tensors["head.fc6.weight"] = to_channels_last(tensors["head.fc6.weight"], model.head.grid)
         model.load_state_dict(tensors, assign=True)
         # Channels last is the order that images are decoded in; conv layers on a CPU are about twice as fast in it.
-        return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.eval().to_precision(precision)
 
 
 def choose_device(name: str) -> torch.device:

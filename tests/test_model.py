@@ -101,7 +101,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, change, words):
 @pytest.mark.parametrize(
     ("description", "words"),
     [
-        (lambda d: d.update(version=2), "newer frcnn"),
+        (lambda d: d.update(version=3), "newer frcnn"),
         (lambda d: d["config"].update(backbone="resnet9000"), "unknown backbone"),
         (lambda d: d["config"].pop("classes"), "damaged description"),
         (lambda d: d.update(version="abc"), "damaged description"),
@@ -143,3 +143,40 @@ def test_devices():
         choose_device("meta")
     with pytest.raises(FrcnnError, match="there is no GPU 'cuda:99'"):
         choose_device("cuda:99")
+
+
+def test_models_of_version_1_read_rois_in_the_other_order(tmp_path):
+    made = detector()
+    made.save(tmp_path / "new.safetensors")
+
+    def older(tensors):
+        weight = tensors["head.fc6.weight"]  # [256, 7*7*64]
+        tensors["head.fc6.weight"] = weight.view(256, 49, 64).transpose(1, 2).reshape(256, -1).contiguous()
+
+    loaded = Detector.load(saved(tmp_path, older, lambda d: (d.update(version=1), d["config"].pop("ranks"))))
+    assert loaded.model_id == made.model_id
+
+
+@pytest.mark.parametrize(
+    ("ranks", "words"),
+    [({"fc8": 3}, "damaged description"), ({"fc6": 0}, "damaged description"), ({"fc6": 9}, "lacks the tensor")],
+)
+def test_ranks_that_do_not_fit_are_said(tmp_path, ranks, words):
+    with pytest.raises(FileFormatError, match=words):
+        Detector.load(saved(tmp_path, None, lambda d: d["config"].update(ranks=ranks)))
+
+
+def test_lower_precision_is_near_and_has_the_same_identity(tmp_path):
+    detector().save(tmp_path / "model.safetensors")
+    full, low = Detector.load(tmp_path), Detector.load(tmp_path, precision="bfloat16")
+    assert (full.model_id, full.features_id) == (low.model_id, low.features_id)
+    boxes = np.array([[2, 2, 30, 30], [10, 5, 60, 40], [20, 20, 40, 44]], np.float32)
+    results = []
+    for made in (full, low):
+        features, scale = made.feature_map(picture())
+        results.append(made.score(features, boxes, scale, 48, 64))
+    np.testing.assert_allclose(results[1].probabilities, results[0].probabilities, atol=0.01)
+    np.testing.assert_allclose(results[1].boxes, results[0].boxes, atol=0.5)
+    assert not np.array_equal(results[1].probabilities, results[0].probabilities)
+    with pytest.raises(FrcnnError, match="float16 is for GPUs"):
+        Detector.load(tmp_path, precision="float16")

@@ -22,6 +22,7 @@ COMMANDS = (
     "score",
     "nms",
     "eval",
+    "compress",
     "inspect",
     "plugins",
 )

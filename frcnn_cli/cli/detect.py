@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @options.min_score
 @options.max_per_image
 @options.device
+@options.precision
 @options.dtype
 @options.split
 @options.force
@@ -49,6 +50,7 @@ def command(
     min_score: float,
     max_per_image: int,
     device: str,
+    precision: str,
     dtype: str,
     split: str | None,
     force: bool,
@@ -82,7 +84,7 @@ def command(
     if show and len(refs) > 20:
         raise click.UsageError(f"--show is for up to 20 images, not {len(refs)}; use -o FOLDER.")
     pictures = _Pictures(display, refs, None if to_file else output, show, force)
-    detector = Detector.load(options.resolve_model(model), device)
+    detector = Detector.load(options.resolve_model(model), device, precision)
     proposer = options.resolve_source(sources, settings) if sources else detector.source()
     options.prepare(proposer)
     thresholds = Thresholds(iou, min_score, max_per_image)
@@ -97,6 +99,7 @@ def command(
                 "thresholds": thresholds._asdict(),
                 "model": detector.model_id,
                 "dtype": dtype,
+                **({"precision": precision} if precision != "float32" else {}),
                 "proposals": {"source": proposer.described(), **detector.limits._asdict()},
             }
             out = stack.enter_context(StageWriter(output, DETECTIONS, provenance, force))

@@ -18,6 +18,7 @@ from frcnn_cli.cli.failures import Failures
 @options.model
 @options.output("feats.h5")
 @options.device
+@options.precision
 @options.dtype
 @options.split
 @options.force
@@ -29,6 +30,7 @@ def command(
     model: Path | None,
     output: Path,
     device: str,
+    precision: str,
     dtype: str,
     split: str | None,
     force: bool,
@@ -52,8 +54,10 @@ def command(
     from frcnn_cli.store.writer import StageWriter
 
     refs = options.resolve_images(images, split)
-    detector = Detector.load(options.resolve_model(model), device)
+    detector = Detector.load(options.resolve_model(model), device, precision)
     provenance = {"features_id": detector.features_id, "backbone": detector.config.backbone, "dtype": dtype}
+    if precision != "float32":
+        provenance["precision"] = precision
     failures = Failures(display)
     started = time.perf_counter()
     with StageWriter(output, FEATURES, provenance, force, extend=True) as out:

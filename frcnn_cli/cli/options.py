@@ -57,6 +57,13 @@ dtype = click.option(
     show_default=True,
     help="What conv maps are rounded to between the conv layers and the head.",
 )
+precision = click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of conv and hidden layers; float16 on a GPU only.",
+)
 nms_iou = click.option(
     "--iou",
     default=0.3,

@@ -18,6 +18,7 @@ from frcnn_cli.cli.display import Display
 @options.model
 @options.output("scores.h5")
 @options.device
+@options.precision
 @options.force
 @options.as_json
 @click.pass_obj
@@ -28,6 +29,7 @@ def command(
     model: Path | None,
     output: Path,
     device: str,
+    precision: str,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -50,7 +52,7 @@ def command(
     with StageFile(feats, FEATURES) as maps, StageFile(props, PROPOSALS) as proposals:
         rows = join(maps.images, proposals.images, str(feats), str(props))
         model = options.resolve_model(model)
-        detector = Detector.load(model, device)
+        detector = Detector.load(model, device, precision)
         if maps.provenance.get("features_id") != detector.features_id:
             raise MismatchError(
                 f"the maps of {feats} were computed with other conv layers than those of {model}",
@@ -62,6 +64,8 @@ def command(
             "features": maps.provenance,
             "proposals": {**proposals.provenance, "boxes": proposals.rows_digest("boxes")},
         }
+        if precision != "float32":
+            provenance["precision"] = precision
         started = time.perf_counter()
         boxes = 0
         with StageWriter(output, SCORES, provenance, force) as out:

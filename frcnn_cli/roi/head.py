@@ -5,41 +5,76 @@ Glossary: R RoIs, K classes, C channels, S pooling grid; logits are before softm
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frcnn_cli.roi.pooling import roi_max_pool
+from frcnn_cli.roi.svd import low_rank
+
+HIDDEN = ("fc6", "fc7")
 
 
 class RoIHead(nn.Module):
     """RoI pooling, two hidden layers with dropout, then K+1 class logits beside 4(K+1) box deltas.
 
-    Class 0 is the background; its four deltas exist, as in the authors' layer, and are never used.
+    Class 0 is the background; its four deltas exist, as in the authors' layer, and are never used. The hidden layers
+    may be of another precision than the outputs, which are float32.
+
+    fc6 reads a pooled RoI as pooling leaves it in memory, [S, S, C], where a classification network reads [C, S, S].
     """
 
     def __init__(
-        self, fc6: nn.Linear, fc7: nn.Linear, num_classes: int, grid: int, stride: int, dropout: float = 0.5
+        self,
+        fc6: nn.Linear,
+        fc7: nn.Linear,
+        num_classes: int,
+        grid: int,
+        stride: int,
+        dropout: float = 0.5,
+        ranks: Mapping[str, int] | None = None,
     ) -> None:
+        """
+        Args:
+            fc6, fc7: layers of a classification network; fc6 reads [C, S, S] and is turned to read [S, S, C].
+            ranks: hidden layers, by name, that stand as two of that rank (truncated SVD); their weights are not set.
+        """
         super().__init__()
         self.grid = grid
         self.stride = stride
         self.dropout = dropout
-        self.fc6 = fc6
-        self.fc7 = fc7
-        self.cls_score = nn.Linear(fc7.out_features, num_classes + 1)
-        self.bbox_pred = nn.Linear(fc7.out_features, 4 * (num_classes + 1))
+        outputs = fc7.out_features
+        fc6.weight = nn.Parameter(to_channels_last(fc6.weight.detach(), grid))
+        hidden: dict[str, nn.Module] = {"fc6": fc6, "fc7": fc7}
+        for name, rank in (ranks or {}).items():
+            hidden[name] = low_rank(fc6 if name == "fc6" else fc7, rank)
+        self.fc6 = hidden["fc6"]
+        self.fc7 = hidden["fc7"]
+        self.cls_score = nn.Linear(outputs, num_classes + 1)
+        self.bbox_pred = nn.Linear(outputs, 4 * (num_classes + 1))
         for layer, spread in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
             nn.init.normal_(layer.weight, std=spread)
             nn.init.zeros_(layer.bias)
 
+    @property
+    def widths(self) -> tuple[int, int]:
+        """How many units the hidden layers have."""
+        first = next(layer.in_features for layer in self.fc7.modules() if isinstance(layer, nn.Linear))
+        return first, self.cls_score.in_features
+
     def forward(self, features: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
-        """float [B, C, h, w] and [R, 5] -> logits [R, K+1], deltas [R, K+1, 4]."""
-        x = roi_max_pool(features, rois, self.grid, 1.0 / self.stride)  # [R, C, S, S]
-        x = x.flatten(1)  # [R, C*S*S]
+        """float [B, C, h, w] and [R, 5] -> float32 logits [R, K+1], deltas [R, K+1, 4]."""
+        if not torch.is_autocast_enabled(features.device.type):
+            features = features.to(next(self.fc6.parameters()).dtype)
+        x = roi_max_pool(features, rois, self.grid, 1.0 / self.stride)  # [R, C, S, S], channels last in memory
+        x = x.permute(0, 2, 3, 1).flatten(1)  # [R, S*S*C], without a copy
         x = F.dropout(F.relu(self.fc6(x)), self.dropout, self.training)  # [R, fc6]
         x = F.dropout(F.relu(self.fc7(x)), self.dropout, self.training)  # [R, fc7]
-        return self.cls_score(x), self.bbox_pred(x).unflatten(1, (-1, 4))
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            return self.cls_score(x), self.bbox_pred(x).unflatten(1, (-1, 4))
 
     @torch.no_grad()
     def fold_normalisation(self, mean: Tensor, std: Tensor) -> None:
@@ -47,3 +82,9 @@ class RoIHead(nn.Module):
         weight, bias = self.bbox_pred.weight, self.bbox_pred.bias
         weight.mul_(std.reshape(-1, 1).to(weight))
         bias.mul_(std.reshape(-1).to(bias)).add_(mean.reshape(-1).to(bias))
+
+
+def to_channels_last(weight: Tensor, grid: int) -> Tensor:
+    """Weights [out, C*S*S] that read [C, S, S], as weights that read [S, S, C]; a copy."""
+    channels = weight.shape[1] // grid**2
+    return weight.view(-1, channels, grid**2).transpose(1, 2).reshape(weight.shape).contiguous()

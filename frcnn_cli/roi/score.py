@@ -12,7 +12,7 @@ from torch import Tensor
 from frcnn_cli.boxes import Boxes, clip
 from frcnn_cli.roi.coder import decode
 from frcnn_cli.roi.head import RoIHead
-from frcnn_cli.roi.rois import to_rois
+from frcnn_cli.roi.rois import equal_to_pooling, to_rois
 
 ROIS_AT_ONCE = 1000  # pooled, 1,000 RoIs of VGG16 take 100 MB
 
@@ -26,19 +26,18 @@ class Scores(NamedTuple):
 
 @torch.inference_mode()
 def score(head: RoIHead, feature_map: Tensor, boxes: Boxes, scale: float, height: int, width: int) -> Scores:
-    """Scores of all proposals of one image.
+    """Scores of all proposals of one image. Those that pooling cannot tell apart go through the head once, as in the
+    authors' code.
 
     Args:
-        feature_map: float32 [1, C, h, w], on the head's device. boxes: float32 [N, 4] in original pixels.
+        feature_map: float [1, C, h, w], on the head's device. boxes: float32 [N, 4] in original pixels.
         scale: resized pixels per original pixel. height, width: of the original image.
     """
-    classes = head.cls_score.out_features
-    probabilities = np.zeros((len(boxes), classes), np.float32)
-    deltas = np.zeros((len(boxes), classes, 4), np.float32)
-    for start in range(0, len(boxes), ROIS_AT_ONCE):
-        part = slice(start, start + ROIS_AT_ONCE)
-        logits, offsets = head(feature_map, to_rois(boxes[part], scale).to(feature_map.device))
-        probabilities[part] = logits.softmax(dim=1).float().cpu().numpy()
-        deltas[part] = offsets.float().cpu().numpy()
-    refined = decode(boxes, deltas[:, 1:])
+    rois = to_rois(boxes, scale)
+    first, group = equal_to_pooling(rois, 1.0 / head.stride)
+    rois = rois[first].to(feature_map.device)
+    parts = [head(feature_map, rois[i : i + ROIS_AT_ONCE]) for i in range(0, max(1, len(rois)), ROIS_AT_ONCE)]
+    logits, offsets = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
+    probabilities = logits.softmax(dim=1).cpu().numpy()[group]
+    refined = decode(boxes, offsets[:, 1:].cpu().numpy()[group])
     return Scores(probabilities, clip(refined, height, width))

@@ -23,7 +23,7 @@ from frcnn_cli.training.normalisation import Normalisation
 
 STATE_FILE = "state.safetensors"
 _KEY = "frcnn_run"
-_VERSION = 1
+_VERSION = 2  # 1: fc6 read pooled RoIs as [C, S, S]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
     values, tensors = load_safely(path, _KEY)
     if int(values.get("version", 0)) > _VERSION:
         raise FileFormatError(f"{path} was written by a newer frcnn", "Upgrade frcnn-cli")
+    if int(values.get("version", 0)) < _VERSION:
+        raise FileFormatError(f"{path} was written by an older frcnn", "Start the run anew with --force")
     try:
         training = dict(values["training"])
         sampling = dict(training.pop("sampling"))

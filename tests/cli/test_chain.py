@@ -194,3 +194,32 @@ def test_the_number_of_workers_changes_nothing(voc, tmp_path):
         line = ("proposals", f"voc:{voc}", "--split", "test", "-o", tmp_path / f"{workers}.h5", "--workers", workers)
         assert run_frcnn(*line).code == 0
     assert same_datasets(tmp_path / "1.h5", tmp_path / "3.h5")
+
+
+def test_compress(work, voc, tmp_path):
+    out = tmp_path / "small.safetensors"
+    data = ("--data", f"voc:{voc}", "--props", work / "props-test.h5", "--split", "test", "--json")
+    ran = run_frcnn("compress", work / "run", "-o", out, "--rank", "fc6=64", *data)
+    assert ran.code == 0, ran.err
+    assert ran.json["ranks"] == {"fc6": 64}
+    assert 0 <= ran.json["after"]["map"] <= 1
+    detected = run_frcnn("detect", voc / "JPEGImages", "--model", out, "--json")
+    assert detected.code == 0, detected.err
+    again = run_frcnn("compress", out, "-o", tmp_path / "x.safetensors", "--rank", "fc7=8")
+    assert_one_line_error(again, "compressed already", code=2)
+    searched = run_frcnn("compress", work / "run", "-o", out, "--force", "--max-drop", "100", *data)
+    assert searched.json["ranks"] == {"fc6": 16, "fc7": 16}
+    table = run_frcnn("compress", work / "run", "-o", out, "--force", "--energy", "0.5")
+    assert "milliseconds, conv map to boxes" in table.out
+    assert "fc6 3136 x 256" in table.out
+    assert run_frcnn("compress", work / "run", "-o", out).code == 2
+    assert run_frcnn("compress", work / "run", "-o", out, "--force", "--max-drop", "1").code == 2
+
+
+def test_precision_is_recorded(work, voc, tmp_path):
+    feats = tmp_path / "feats.h5"
+    made = run_frcnn("features", voc / "JPEGImages", "--model", work / "run", "-o", feats, "--precision", "bfloat16")
+    assert made.code == 0, made.err
+    assert '"precision": "bfloat16"' in run_frcnn("inspect", feats, "--json").out
+    refused = run_frcnn("detect", voc / "JPEGImages", "--model", work / "run", "--precision", "float16")
+    assert_one_line_error(refused, "float16 is for GPUs", "bfloat16")

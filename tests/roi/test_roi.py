@@ -12,7 +12,7 @@ from torch import nn
 from frcnn_cli.roi.coder import MAX_LOG_GROWTH, decode, encode
 from frcnn_cli.roi.head import RoIHead
 from frcnn_cli.roi.pooling import roi_max_pool
-from frcnn_cli.roi.rois import to_rois
+from frcnn_cli.roi.rois import equal_to_pooling, to_rois
 from frcnn_cli.roi.score import score
 
 
@@ -147,6 +147,46 @@ def test_scores_in_chunks_equal_scores_at_once(monkeypatch):
     np.testing.assert_allclose(whole.probabilities.sum(axis=1), 1, atol=1e-6)
     assert (whole.boxes >= 0).all()
     assert (whole.boxes <= 120).all()
+
+
+def test_the_hidden_layer_reads_what_a_classification_network_reads():
+    torch.manual_seed(0)
+    fc6, fc7 = nn.Linear(3 * 2 * 2, 8), nn.Linear(8, 8)
+    weight = fc6.weight.detach().clone()
+    made = RoIHead(fc6, fc7, 2, 2, 16).eval()
+    features, rois = torch.rand(1, 3, 6, 6), torch.tensor([[0, 0, 0, 50.0, 50.0], [0, 16, 16, 80, 30]])
+    pooled = roi_max_pool(features, rois, 2, 1 / 16).flatten(1)  # [C, S, S]
+    hidden = torch.relu(fc7(torch.relu(pooled @ weight.T + fc6.bias)))
+    logits, deltas = made(features, rois)
+    torch.testing.assert_close(logits, made.cls_score(hidden))
+    torch.testing.assert_close(deltas.flatten(1), made.bbox_pred(hidden))
+
+
+boxes_in_cells = st.lists(st.tuples(*[st.floats(-20, 200, width=32)] * 4), min_size=1, max_size=12)
+
+
+@given(boxes_in_cells)
+def test_rois_are_grouped_if_and_only_if_pooling_cannot_tell_them_apart(corners):
+    rois = torch.cat([torch.zeros(len(corners), 1), torch.tensor(corners)], 1)
+    first, group = equal_to_pooling(rois, 1 / 16)
+    cells = []
+    for _, *values in rois.tolist():
+        x1, y1, x2, y2 = (math.floor(abs(v / 16) + 0.5) * (1 if v >= 0 else -1) for v in values)
+        cells.append((x1, y1, max(x1, x2), max(y1, y2)))
+    assert [cells[first[g]] for g in group] == cells
+    assert len(first) == len(set(cells))
+
+
+def test_equal_rois_go_through_the_head_once(monkeypatch):
+    made = head()
+    counts = []
+    whole = made.forward
+    monkeypatch.setattr(made, "forward", lambda features, rois: counts.append(len(rois)) or whole(features, rois))
+    candidates = np.array([[0, 0, 50, 50], [16, 16, 64, 64], [1, 1, 51, 50], [0, 0, 50, 50]], np.float32)
+    found = score(made, torch.rand(1, 3, 8, 8), candidates, 1.0, 120, 120)
+    assert counts == [2]
+    np.testing.assert_array_equal(found.probabilities[[0, 0]], found.probabilities[[2, 3]])
+    assert not np.array_equal(found.boxes[0], found.boxes[2]), "their boxes are refined from where they are"
 
 
 def test_no_proposals():
