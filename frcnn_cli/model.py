@@ -164,13 +164,22 @@ class Detector(nn.Module):
             FeatureError: a value of the map does not fit float16.
         """
         pixels, scale = self.config.transform(image.pixels)
-        pixels = pixels[None].to(self.device, PRECISIONS[self.precision])
-        features: Tensor = self.conv(pixels).to(FEATURE_DTYPES[dtype])
-        if not bool(torch.isfinite(features).all()):
-            if dtype == "float16":
-                raise FeatureError(f"the conv map of {image.key} overflows float16", "Add --dtype float32")
-            raise FeatureError(f"the conv map of {image.key} holds NaN", "Train anew with a lower learning rate")
+        features, fine = self.conv_maps(pixels[None].to(self.device), dtype)
+        if not bool(fine.all()):
+            raise self.overflow(image.key, dtype)
         return features, scale
+
+    def conv_maps(self, pixels: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
+        """float32 [B, 3, h, w] on the model's device -> maps [B, C, h, w] of `dtype`, and bool [B]: all numbers are
+        finite."""
+        maps: Tensor = self.conv(pixels.to(PRECISIONS[self.precision])).to(FEATURE_DTYPES[dtype])
+        return maps, torch.isfinite(maps).flatten(1).all(dim=1)
+
+    def overflow(self, key: str, dtype: str) -> FeatureError:
+        """What to say of a map that holds a number that is not finite."""
+        if dtype == "float16":
+            return FeatureError(f"the conv map of {key} overflows float16", "Add --dtype float32")
+        return FeatureError(f"the conv map of {key} holds NaN", "Train anew with a lower learning rate")
 
     def score(self, features: Tensor, boxes: Boxes, scale: float, height: int, width: int) -> Scores:
         """Class probabilities [N, K+1] and refined boxes [N, K, 4] for each proposal, from `feature_map`'s map."""

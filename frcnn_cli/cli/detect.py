@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,8 @@ from frcnn_cli.cli.failures import Failures
 
 if TYPE_CHECKING:
     from frcnn_cli.annotations import Detections
+    from frcnn_cli.boxes import Boxes
+    from frcnn_cli.errors import FrcnnError, ImageError
     from frcnn_cli.image import Image, ImageRef
 
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 @options.device
 @options.precision
 @options.dtype
+@options.batch
 @options.split
 @options.force
 @options.as_json
@@ -52,6 +56,7 @@ def command(
     device: str,
     precision: str,
     dtype: str,
+    batch: int | None,
     split: str | None,
     force: bool,
     as_json: bool,
@@ -67,10 +72,15 @@ def command(
     frcnn detect @list.txt --model runs/my -o dets.h5 --min-score 0.5 --json
     """
     from frcnn_cli.cli.reading import read_ahead
+    from frcnn_cli.data.behind import Behind
+    from frcnn_cli.data.decode import digest_file, read_ref
+    from frcnn_cli.data.prefetch import prefetch
     from frcnn_cli.detections.columns import from_columns, to_columns
     from frcnn_cli.detections.nms import Thresholds
-    from frcnn_cli.errors import FrcnnError
+    from frcnn_cli.detections.nms import detect as detections_from_scores
+    from frcnn_cli.errors import FrcnnError, ImageError
     from frcnn_cli.model import Detector
+    from frcnn_cli.pipeline import Failed, FeaturePipeline
     from frcnn_cli.proposals.propose import propose
     from frcnn_cli.store.schema import DETECTIONS
     from frcnn_cli.store.writer import StageWriter
@@ -90,7 +100,7 @@ def command(
     thresholds = Thresholds(iou, min_score, max_per_image)
     classes = detector.config.classes
     failures = Failures(display)
-    found: list[tuple[str, Detections]] = []
+    found: dict[str, Detections] = {}
     with ExitStack() as stack:
         out = None
         if output is not None and to_file:
@@ -103,30 +113,51 @@ def command(
                 "proposals": {"source": proposer.described(), **detector.limits._asdict()},
             }
             out = stack.enter_context(StageWriter(output, DETECTIONS, provenance, force))
+        pending = set(out.missing(refs, digest_file)) if out is not None else set(refs)
+        behind = stack.enter_context(Behind())
         bar = stack.enter_context(display.progress("detect", len(refs)))
-        for ref, image in read_ahead(refs):
+
+        def proposed(item: tuple[ImageRef, Image | ImageError]) -> tuple[ImageRef, Image | FrcnnError]:
+            """The image with its proposals beside it, made on a thread while the network is at another."""
+            ref, image = item
             try:
-                if isinstance(image, FrcnnError):
-                    raise image
-                done = out is not None and out.is_done(image.record)
-                if out is not None and done:
-                    detections = from_columns(out.read(ref.key))
-                else:
-                    proposals = propose(image, proposer, detector.limits)
-                    detections = detector.detect(image, proposals.boxes, thresholds, dtype)
+                if not isinstance(image, ImageError):
+                    boxes[ref.key] = propose(image, proposer, detector.limits).boxes
             except FrcnnError as error:
-                failures.add(ref.key, error)
+                return ref, error
+            return item
+
+        boxes: dict[str, Boxes] = {}
+        read = read_ahead([ref for ref in refs if ref in pending])
+        pipeline = FeaturePipeline(detector, dtype, batch, to_cpu=False)
+        for done in pipeline.run(prefetch(proposed, read, threads=1)):
+            if isinstance(done, Failed):
+                failures.add(done.ref.key, done.error)
             else:
-                found.append((ref.key, detections))
-                if out is not None and not done:
-                    out.add(image.record, to_columns(detections))
-                pictures.add(image, detections, classes)
+                image, began = done.image, time.perf_counter()
+                scores = detector.score(done.features, boxes.pop(done.ref.key), done.scale, image.height, image.width)
+                pipeline.also_computed(time.perf_counter() - began)
+                detections = detections_from_scores(*scores, thresholds)
+                found[done.ref.key] = detections
+                if out is not None:
+                    behind(out.add, image.record, to_columns(detections))
+                behind(pictures.add, image, detections, classes)
             bar.advance()
+            bar.say(f"network busy {pipeline.busy:.0%}")
+        behind.wait()
         if out is not None:
+            for ref in refs:
+                if ref not in pending:
+                    found[ref.key] = from_columns(out.read(ref.key))
+                    if show:
+                        pictures.add(read_ref(ref), found[ref.key], classes)
+                    bar.advance()
             failures.list_all(len(refs))
             written = out.finish()
-            display.note(f"{output}: {written} images, {sum(len(detections) for _, detections in found)} detections")
-    _report(display, found, classes, failures, as_json)
+            display.note(f"{output}: {written} images, {sum(map(len, found.values()))} detections")
+        if len(refs) > 1:
+            display.note(f"network busy {pipeline.busy:.0%} of the time")
+    _report(display, [(ref.key, found[ref.key]) for ref in refs if ref.key in found], classes, failures, as_json)
     pictures.present()
     if out is None:
         failures.list_all(len(refs))

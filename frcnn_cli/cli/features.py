@@ -20,6 +20,7 @@ from frcnn_cli.cli.failures import Failures
 @options.device
 @options.precision
 @options.dtype
+@options.batch
 @options.split
 @options.force
 @options.as_json
@@ -32,6 +33,7 @@ def command(
     device: str,
     precision: str,
     dtype: str,
+    batch: int | None,
     split: str | None,
     force: bool,
     as_json: bool,
@@ -46,10 +48,11 @@ def command(
     frcnn features voc:VOCdevkit/VOC2007 --split test --model runs/my -o feats.h5 --device cuda
     """
     from frcnn_cli.cli.reading import read_ahead
+    from frcnn_cli.data.behind import Behind
     from frcnn_cli.data.decode import digest_file
-    from frcnn_cli.errors import FeatureError, ImageError
     from frcnn_cli.features.columns import to_columns
     from frcnn_cli.model import Detector
+    from frcnn_cli.pipeline import Failed, FeaturePipeline
     from frcnn_cli.store.schema import FEATURES
     from frcnn_cli.store.writer import StageWriter
 
@@ -62,25 +65,23 @@ def command(
     started = time.perf_counter()
     with StageWriter(output, FEATURES, provenance, force, extend=True) as out:
         todo = out.missing(refs, digest_file)
-        with display.progress("features", len(todo)) as bar:
-            for ref, image in read_ahead(todo):
-                try:
-                    if isinstance(image, ImageError):
-                        raise image
-                    features, scale = detector.feature_map(image, dtype)
-                except (ImageError, FeatureError) as error:
-                    failures.add(ref.key, error)
+        pipeline = FeaturePipeline(detector, dtype, batch)
+        with Behind() as behind, display.progress("features", len(todo)) as bar:
+            for done in pipeline.run(read_ahead(todo)):
+                if isinstance(done, Failed):
+                    failures.add(done.ref.key, done.error)
                 else:
-                    out.add(image.record, to_columns(features, scale))
+                    behind(out.add, done.image.record, to_columns(done.features, done.scale))
                 bar.advance()
+                bar.say(f"network busy {pipeline.busy:.0%}")
         failures.list_all(len(refs))
         written = out.finish()
     seconds = time.perf_counter() - started
     if as_json:
         display.json(
             {"output": str(output), "images": written, "computed": len(todo) - len(failures.errors)}
-            | {"seconds": round(seconds, 3), "failed": failures.as_json()}
+            | {"seconds": round(seconds, 3), "network_busy": round(pipeline.busy, 4), "failed": failures.as_json()}
         )
     else:
-        display.note(f"{output}: {written} images, {seconds:.1f} s")
+        display.note(f"{output}: {written} images, {seconds:.1f} s, network busy {pipeline.busy:.0%} of the time")
     failures.end()

@@ -64,6 +64,12 @@ precision = click.option(
     show_default=True,
     help="Of conv and hidden layers; float16 on a GPU only.",
 )
+batch = click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=None,
+    help="Images of one shape through the conv layers at once. Default: 8 on a GPU, 1 on a CPU.",
+)
 nms_iou = click.option(
     "--iou",
     default=0.3,

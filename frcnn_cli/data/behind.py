@@ -1,0 +1,40 @@
+"""Writing behind: calls are made in order on a thread of its own, while the next item is computed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+
+class Behind:
+    """At most `ahead` calls wait; an error of one rises at a later call, or at the end."""
+
+    def __init__(self, ahead: int = 8) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[Any]] = deque()
+        self._ahead = ahead
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        while len(self._waiting) >= self._ahead or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(function, *arguments))
+
+    def wait(self) -> None:
+        """Until all calls are made."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
