@@ -24,7 +24,7 @@ from frcnn_cli.boxes import Boxes, as_boxes
 from frcnn_cli.detections.nms import Thresholds
 from frcnn_cli.detections.nms import detect as detections_from_scores
 from frcnn_cli.errors import FeatureError, FileFormatError, FrcnnError, explain_os_error
-from frcnn_cli.features.backbones import BACKBONES, Backbone
+from frcnn_cli.features.backbones import BACKBONES, Backbone, build
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image
 from frcnn_cli.proposals.propose import Limits, propose
@@ -217,6 +217,19 @@ class Detector(nn.Module):
             SourceError: it is not installed, or of another version than in training. UsageError: its options are gone.
         """
         return load_registry().restored(self.config.proposals["source"])
+
+    @classmethod
+    def untrained(cls, backbone: str, weights: str, transform: ImageTransform, device: str = "cpu") -> Self:
+        """Conv layers as a classification network has them, for their maps alone; the head is of no use.
+
+        Args:
+            weights: as `features.backbones.build` has them; of "none" those that `frcnn train --seed 0` begins with.
+        """
+        chosen = choose_device(device)
+        torch.manual_seed(0)
+        nobody = {"source": {"name": "none", "version": "0", "options": {}}, "max_boxes": 0, "min_size": 0.0}
+        made = cls(ModelConfig(backbone, ("none",), transform, nobody), build(backbone, weights))
+        return made.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
     def save(self, path: Path) -> None:
         """Writes the model to one file, whole or not at all. Raises FrcnnError where that is refused."""

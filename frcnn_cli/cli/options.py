@@ -20,6 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
 
 PATH = click.Path(path_type=Path)
+BACKBONE = click.Choice(["vgg16", "alexnet", "squeezenet1_0", "small"])
 
 
 class Number(click.FloatRange):
@@ -56,6 +57,23 @@ dtype = click.option(
     default="float16",
     show_default=True,
     help="What conv maps are rounded to between the conv layers and the head.",
+)
+weights = click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    metavar="W",
+    help="imagenet (torchvision's download), none, or FILE: a state dict of torchvision's model.",
+)
+short_side = click.option(
+    "--short-side",
+    default=600,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Resize to this; 0: images as they are.",
+)
+long_side = click.option(
+    "--long-side", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="At most this."
 )
 precision = click.option(
     "--precision",

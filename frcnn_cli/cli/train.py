@@ -23,33 +23,46 @@ if TYPE_CHECKING:
 
 # What a run is made of: recorded in its checkpoint, and not to be changed on --resume.
 _RECORDED = (
-    *("data", "split", "props", "backbone", "weights", "classes", "bad_boxes", "epochs", "lr", "schedule", "warmup"),
+    *(
+        "data",
+        "split",
+        "props",
+        "features",
+        "backbone",
+        "weights",
+        "classes",
+        "bad_boxes",
+        "epochs",
+        "lr",
+        "schedule",
+        "warmup",
+    ),
     *("batch_images", "rois", "background_iou", "short_side", "long_side", "flip", "difficult", "seed"),
 )
-_MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared instead
+_MAY_MOVE = ("data", "props", "features", "weights")  # paths: what they hold is compared instead
 
 
 @click.command(cls=Command)
 @click.option("--data", metavar="DATA", help="Data set: voc:DIR (VOC layout), or voc (found in $FRCNN_DATA or ./data).")
 @click.option("--props", type=options.PATH, metavar="FILE", help="Proposals of its images.")
+@click.option(
+    "--features",
+    type=options.PATH,
+    metavar="FILE",
+    help="Conv maps of its images (frcnn features --backbone ... --mirrored): only the head is trained.",
+)
 @click.option("--split", default="trainval", show_default=True, metavar="NAME", help="Split to train on.")
 @click.option(
     "-o", "--output", type=options.PATH, metavar="DIR", help="Folder of the run. Default: runs/DATA-BACKBONE."
 )
 @click.option(
     "--backbone",
-    type=click.Choice(["vgg16", "alexnet", "squeezenet1_0", "small"]),
+    type=options.BACKBONE,
     default="vgg16",
     show_default=True,
     help="Conv layers; small is for training from scratch.",
 )
-@click.option(
-    "--weights",
-    default="imagenet",
-    show_default=True,
-    metavar="W",
-    help="imagenet (torchvision's download), none, or FILE: a state dict of torchvision's model.",
-)
+@options.weights
 @click.option(
     "--epochs",
     default=16.0,
@@ -83,14 +96,8 @@ _MAY_MOVE = ("data", "props", "weights")  # paths: what they hold is compared in
     metavar="LOW HIGH",
     help="A RoI is background if its best IoU is in [LOW, HIGH).",
 )
-@click.option(
-    "--short-side",
-    default=600,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Resize to this; 0: images as they are.",
-)
-@click.option("--long-side", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="At most this.")
+@options.short_side
+@options.long_side
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Also train on mirrored images.")
 @click.option(
     "--difficult/--no-difficult", default=True, show_default=True, help="Also train on objects marked difficult."
@@ -130,6 +137,11 @@ def command(
     frcnn train --data voc --props props.h5
     frcnn train --data voc:my-images --props props.h5 -o runs/my --backbone squeezenet1_0 --short-side 480
     frcnn train --resume -o runs/my
+
+    \b
+    Conv layers as they are, computed once, and only the head trained:
+    frcnn features voc:my-images --backbone vgg16 --mirrored -o feats.h5
+    frcnn train --data voc:my-images --props props.h5 --features feats.h5 --backbone vgg16 -o runs/head
     """
     from frcnn_cli.errors import OutputExistsError
     from frcnn_cli.training.checkpoint import STATE_FILE, read_state
@@ -175,9 +187,10 @@ def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) 
     from frcnn_cli.model import ModelConfig, choose_device
     from frcnn_cli.store.join import join
     from frcnn_cli.store.reader import StageFile
-    from frcnn_cli.store.schema import PROPOSALS
+    from frcnn_cli.store.schema import FEATURES, PROPOSALS
     from frcnn_cli.training.batches import TrainingImage
     from frcnn_cli.training.config import SamplingConfig, TrainConfig
+    from frcnn_cli.training.inputs import CachedMaps, DecodedImages, Inputs
     from frcnn_cli.training.loop import Trainer, images_digest
 
     training = TrainConfig(
@@ -203,15 +216,20 @@ def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) 
         ]
         proposals = file.provenance
     digest = images_digest(images, [image.digest for image in identified])
-    if resume:
-        return Trainer.resume(folder, images, digest, read_ref, chosen)
     transform = ImageTransform(recorded["short_side"], recorded["long_side"])
+    inputs: Inputs = DecodedImages(read_ref, transform)
+    if recorded["features"] is not None:
+        maps = StageFile(recorded["features"], FEATURES)
+        rows = join(identified, maps.images, f"{recorded['data']} {recorded['split']}", str(recorded["features"]))
+        inputs = CachedMaps(maps, {image.ref.key: row for image, row in zip(images, rows, strict=True)})
+    if resume:
+        return Trainer.resume(folder, images, digest, inputs, chosen)
     try:
         model = ModelConfig(recorded["backbone"], dataset.classes, transform, proposals)
     except (ValueError, TypeError) as error:
         raise FileFormatError(f"{recorded['props']} does not tell how it was made ({error})", "Make it anew") from None
     kept = {name: str(value) if isinstance(value, Path) else value for name, value in recorded.items()}
-    return Trainer.begin(folder, images, model, training, recorded["weights"], kept, digest, read_ref, chosen)
+    return Trainer.begin(folder, images, model, training, recorded["weights"], kept, digest, inputs, chosen)
 
 
 def _run(trainer: Trainer, display: Display, checkpoint_every: float) -> float | None:

@@ -90,12 +90,16 @@ class StageFile:
 
     def __getitem__(self, i: int) -> dict[str, NDArray[Any]]:
         """The arrays of image i: its rows of the ragged columns, its value of the others."""
+        return self.read(i, tuple(self._columns))
+
+    def read(self, i: int, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+        """Some of the arrays of image i."""
         start, stop = int(self.offsets[i]), int(self.offsets[i + 1])
         try:
-            arrays = {
-                name: np.asarray(data[start:stop] if name in self.format.ragged else data[i])
-                for name, data in self._columns.items()
-            }
+            arrays = {}
+            for name in names:
+                data = self._columns[name]
+                arrays[name] = np.asarray(data[start:stop] if name in self.format.ragged else data[i])
         except (OSError, RuntimeError) as error:
             raise self._damaged(str(error)) from None
         for name in ("boxes", "scores", "probabilities", "scale"):

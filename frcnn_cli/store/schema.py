@@ -61,7 +61,10 @@ PROPOSALS = Format(
 )
 FEATURES = Format(
     "features",
-    ragged={"maps": Column(_FLOATS, (-1,))},  # cells of the conv map, row by row, channels last
+    ragged={
+        "maps": Column(_FLOATS, (-1,)),  # cells of the conv map, row by row, channels last
+        "mirrored": Column(_FLOATS, (-1,), optional=True),  # those of the mirror image, to train on
+    },
     per_image={
         "map_size": Column(("int32",), (2,)),  # height, width in cells
         "scale": Column(("float64",)),  # resized pixels per original pixel

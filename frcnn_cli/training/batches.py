@@ -6,7 +6,7 @@ i). So training stopped after any iteration goes on with the very batches it wou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -18,11 +18,11 @@ from torch import Tensor
 from frcnn_cli.annotations import GroundTruth
 from frcnn_cli.boxes import Boxes, flip_horizontally
 from frcnn_cli.data.prefetch import prefetch
-from frcnn_cli.features.transform import ImageTransform
-from frcnn_cli.image import Image, ImageRef
+from frcnn_cli.image import ImageRef
 from frcnn_cli.roi.coder import encode
 from frcnn_cli.roi.rois import to_rois
 from frcnn_cli.training.config import TrainConfig
+from frcnn_cli.training.inputs import Inputs
 from frcnn_cli.training.normalisation import Normalisation
 from frcnn_cli.training.sampling import sample_rois
 
@@ -46,8 +46,8 @@ def trained_on(images: Sequence[TrainingImage], config: TrainConfig) -> list[Tra
 
 @dataclass
 class Batch:
-    """images: float32 [B, 3, h, w], padded with zeros below and to the right. rois: float32 [R, 5]. labels: int64 [R].
-    targets: float32 [R, 4], normalised."""
+    """images: [B, C, h, w], pixels or conv maps, padded with zeros below and to the right. rois: float32 [R, 5].
+    labels: int64 [R]. targets: float32 [R, 4], normalised."""
 
     images: Tensor
     rois: Tensor
@@ -62,15 +62,13 @@ class Batches:
         self,
         images: Sequence[TrainingImage],
         config: TrainConfig,
-        transform: ImageTransform,
         normalisation: Normalisation,
-        read: Callable[[ImageRef], Image],
+        inputs: Inputs,
     ) -> None:
         self.images = images
         self.config = config
-        self.transform = transform
         self.normalisation = normalisation
-        self.read = read
+        self.inputs = inputs
         self._order = cache(self._order_of_pass)
 
     def from_iteration(self, start: int, stop: int) -> Iterator[Batch]:
@@ -102,23 +100,21 @@ class Batches:
     def _image_part(
         self, image: TrainingImage, flip: bool, index: int, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        decoded = self.read(image.ref)
         count = self.config.sampling.rois_per_batch // self.config.images_per_batch
         boxes, labels, matched = sample_rois(image.proposals, image.truth, count, self.config.sampling, rng)
-        pixels = decoded.pixels
+        shown, scale, width = self.inputs(image.ref, flip)
         if flip:
-            pixels = np.ascontiguousarray(pixels[:, ::-1])
-            boxes, matched = (flip_horizontally(b, decoded.width) for b in (boxes, matched))
+            boxes, matched = (flip_horizontally(b, width) for b in (boxes, matched))
         mean, std = self.normalisation
         targets = (encode(boxes, matched) - mean[labels]) / std[labels]
-        resized, scale = self.transform(pixels)
-        return resized, to_rois(boxes, scale, index), torch.from_numpy(labels), torch.from_numpy(targets)
+        return shown, to_rois(boxes, scale, index), torch.from_numpy(labels), torch.from_numpy(targets)
 
 
 def _stacked(images: Sequence[Tensor]) -> Tensor:
-    """[3, h, w] of several sizes as one [B, 3, max h, max w], padded with zeros."""
+    """[C, h, w] of several sizes as one [B, C, max h, max w], channels last in memory, padded with zeros."""
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
-    batch = torch.zeros(len(images), 3, height, width)
+    shape = (len(images), height, width, images[0].shape[0])
+    batch = torch.zeros(shape, dtype=images[0].dtype).permute(0, 3, 1, 2)
     for row, image in zip(batch, images, strict=True):
         row[:, : image.shape[1], : image.shape[2]] = image
     return batch

@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ from torch.optim import SGD
 
 from frcnn_cli.errors import FrcnnError, MismatchError, explain_os_error
 from frcnn_cli.features.backbones import build
-from frcnn_cli.image import Image, ImageRef
 from frcnn_cli.model import MODEL_FILE, Detector, ModelConfig
 from frcnn_cli.training.batches import Batch, Batches, TrainingImage, trained_on
 from frcnn_cli.training.checkpoint import STATE_FILE, RunState, read_state, restore, save_state
 from frcnn_cli.training.config import TrainConfig
+from frcnn_cli.training.inputs import CachedMaps, Inputs
 from frcnn_cli.training.loss import multi_task_loss
 from frcnn_cli.training.normalisation import Normalisation, target_statistics
 from frcnn_cli.training.schedule import rate_at
@@ -63,7 +63,7 @@ class Trainer:
         detector: Detector,
         normalisation: Normalisation,
         state: RunState,
-        read: Callable[[ImageRef], Image],
+        inputs: Inputs,
         device: torch.device,
     ) -> None:
         self.folder = folder
@@ -73,7 +73,8 @@ class Trainer:
         self.device = device
         self.total = self.config.iterations(len(images))
         images = trained_on(images, self.config)
-        self.batches = Batches(images, self.config, state.model.transform, normalisation, read)
+        self.batches = Batches(images, self.config, normalisation, inputs)
+        self.from_maps = isinstance(inputs, CachedMaps)
         self.detector = detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in list(detector.conv)[: state.frozen]:
             module.requires_grad_(False)
@@ -91,7 +92,7 @@ class Trainer:
         weights: str | Path,
         data: dict[str, Any],
         images_digest: str,
-        read: Callable[[ImageRef], Image],
+        inputs: Inputs,
         device: torch.device,
     ) -> Trainer:
         """A new run: weights loaded or drawn, target statistics measured, the folder made."""
@@ -104,7 +105,11 @@ class Trainer:
             training.sampling.foreground_iou,
             training.flip,
         )
-        state = RunState(0, model, training, backbone.frozen, data, images_digest)
+        frozen = backbone.frozen
+        if isinstance(inputs, CachedMaps):
+            inputs.check(detector.features_id, training.flip)
+            frozen = len(detector.conv)
+        state = RunState(0, model, training, frozen, data, images_digest)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # A model and a checkpoint that lie there stay until the first ones of this run replace them.
@@ -112,7 +117,7 @@ class Trainer:
             (folder / CONFIG_FILE).write_text(json.dumps(asdict(state), indent=2) + "\n")
         except OSError as error:
             raise explain_os_error(error, folder) from None
-        return cls(folder, images, detector, normalisation, state, read, device)
+        return cls(folder, images, detector, normalisation, state, inputs, device)
 
     @classmethod
     def resume(
@@ -120,7 +125,7 @@ class Trainer:
         folder: Path,
         images: Sequence[TrainingImage],
         images_digest: str,
-        read: Callable[[ImageRef], Image],
+        inputs: Inputs,
         device: torch.device,
     ) -> Trainer:
         """The run in `folder`, from its last checkpoint.
@@ -134,13 +139,15 @@ class Trainer:
                 "the images, annotations or proposals have changed since this run began", "Start anew with --force"
             )
         detector = Detector(state.model, build(state.model.backbone, "none"))
+        if isinstance(inputs, CachedMaps) != (state.frozen == len(detector.conv)):
+            raise MismatchError("the run began with conv maps, or without", "Give --features as it was begun with")
         trained = {
             name
             for name, _ in detector.named_parameters()
             if not (name.startswith("conv.") and int(name.split(".")[1]) < state.frozen)
         }
         momentum, normalisation = restore(tensors, detector, trained if state.iteration else set(), folder / STATE_FILE)
-        trainer = cls(folder, images, detector, normalisation, state, read, device)
+        trainer = cls(folder, images, detector, normalisation, state, inputs, device)
         for name, parameter in trainer.detector.named_parameters():
             if name in momentum:
                 # In the parameter's own memory order: the fused optimiser walks both side by side.
@@ -187,9 +194,7 @@ class Trainer:
         device = self.device
         images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
         labels = batch.labels.to(device)
-        with torch.no_grad():
-            fixed = self.detector.conv[: self.state.frozen](images)
-        features = self.detector.conv[self.state.frozen :](fixed)
+        features = images if self.from_maps else self._conv(images)
         logits, deltas = self.detector.head(features, batch.rois.to(device))
         losses = multi_task_loss(logits, deltas, labels, batch.targets.to(device))
         classification, boxes = losses.classification.item(), losses.boxes.item()
@@ -203,6 +208,12 @@ class Trainer:
         losses.total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return classification, boxes, int((batch.labels > 0).sum())
+
+    def _conv(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            fixed = self.detector.conv[: self.state.frozen](images)
+        features: Tensor = self.detector.conv[self.state.frozen :](fixed)
+        return features
 
     def _last_checkpoint(self) -> str:
         if not self._saved:

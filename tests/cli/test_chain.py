@@ -223,3 +223,33 @@ def test_precision_is_recorded(work, voc, tmp_path):
     assert '"precision": "bfloat16"' in run_frcnn("inspect", feats, "--json").out
     refused = run_frcnn("detect", voc / "JPEGImages", "--model", work / "run", "--precision", "float16")
     assert_one_line_error(refused, "float16 is for GPUs", "bfloat16")
+
+
+def test_training_the_head_alone_from_cached_maps(work, voc, tmp_path):
+    data, feats, props = f"voc:{voc}", tmp_path / "feats.h5", work / "props-trainval.h5"
+    backbone = ("--backbone", "small", "--weights", "none", "--short-side", "0")
+    made = run_frcnn("features", data, *backbone, "--mirrored", "-o", feats, "--json")
+    assert made.code == 0, made.err
+    assert 0 < made.json["network_busy"] <= 1
+    with StageFile(feats) as file:
+        assert set(file.column_shapes) == {"maps", "mirrored", "map_size", "scale"}
+    line = ("train", "--data", data, "--props", props, "--features", feats, *backbone, "--epochs", "2", "--lr", "0.01")
+    ran = run_frcnn(*line, "-o", tmp_path / "run", "--json")
+    assert ran.code == 0, ran.err
+    detected = run_frcnn("detect", voc / "JPEGImages", "--model", tmp_path / "run", "--json")
+    assert detected.code == 0, detected.err
+    other = run_frcnn(*line, "--long-side", "500", "-o", tmp_path / "other")
+    assert_one_line_error(other, "other weights", "--short-side")
+    plain = tmp_path / "plain.h5"
+    assert run_frcnn("features", data, *backbone, "-o", plain).code == 0
+    line = [plain if word == feats else word for word in line]
+    assert_one_line_error(run_frcnn(*line, "-o", tmp_path / "other"), "mirrored", "--no-flip")
+    assert run_frcnn(*line, "--no-flip", "-o", tmp_path / "other").code == 0
+
+
+def test_features_of_a_model_or_of_a_backbone(work, voc, tmp_path):
+    both = run_frcnn("features", voc, "--model", work / "run", "--backbone", "small", "-o", tmp_path / "f.h5")
+    assert both.code == 2
+    side = run_frcnn("features", voc, "--model", work / "run", "--short-side", "100", "-o", tmp_path / "f.h5")
+    assert side.code == 2
+    assert "--short-side goes with --backbone" in side.err

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from frcnn_cli.annotations import GroundTruth
 from frcnn_cli.boxes import flip_horizontally, iou
 from frcnn_cli.data.decode import read_ref
 from frcnn_cli.data.voc import read_voc
-from frcnn_cli.errors import FrcnnError, UsageError
+from frcnn_cli.errors import FrcnnError, MismatchError, UsageError
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.model import Detector, ModelConfig
 from frcnn_cli.roi.coder import encode
 from frcnn_cli.training.batches import Batches, TrainingImage, trained_on
 from frcnn_cli.training.config import SamplingConfig, TrainConfig
+from frcnn_cli.training.inputs import DecodedImages
 from frcnn_cli.training.loop import Trainer, images_digest
 from frcnn_cli.training.loss import multi_task_loss
 from frcnn_cli.training.normalisation import Normalisation, target_statistics
@@ -178,7 +180,7 @@ CLASSES = ("disc", "square", "star", "triangle")
 
 class TestBatches:
     def batches(self, images, **config):
-        return Batches(images, TrainConfig(**config), ImageTransform(short_side=0), PLAIN, read_ref)
+        return Batches(images, TrainConfig(**config), PLAIN, DecodedImages(read_ref, ImageTransform(short_side=0)))
 
     def test_every_image_is_seen_as_it_is_and_mirrored_in_each_pass(self, images):
         looks = [self.batches(images)._look(position) for position in range(2 * len(images))]
@@ -221,7 +223,8 @@ def trainer(folder, images, epochs=2.0, lr=0.01):
     torch.set_num_threads(1)
     config = TrainConfig(epochs=epochs, learning_rate=lr, sampling=SamplingConfig(32, background_iou=(0.0, 0.5)))
     model = ModelConfig("small", CLASSES, ImageTransform(short_side=0), PROPOSALS)
-    return Trainer.begin(folder, images, model, config, "none", {}, "id", read_ref, torch.device("cpu"))
+    inputs = DecodedImages(read_ref, model.transform)
+    return Trainer.begin(folder, images, model, config, "none", {}, "id", inputs, torch.device("cpu"))
 
 
 class TestLoop:
@@ -252,7 +255,9 @@ class TestLoop:
                 parts.save()
             if step.iteration == 6:
                 break  # as if killed: two iterations were not saved
-        again = Trainer.resume(tmp_path / "parts", images, "id", read_ref, torch.device("cpu"))
+        again = Trainer.resume(
+            tmp_path / "parts", images, "id", DecodedImages(read_ref, ImageTransform(0)), torch.device("cpu")
+        )
         found[4:] = [step.loss for step in again.run()]
         again.save()
         assert found == expected
@@ -289,9 +294,11 @@ class TestLoop:
     def test_other_data_are_not_resumed_with(self, tmp_path, images):
         trainer(tmp_path, images).save()
         with pytest.raises(FrcnnError, match="have changed since"):
-            Trainer.resume(tmp_path, images, "other", read_ref, torch.device("cpu"))
+            Trainer.resume(tmp_path, images, "other", DecodedImages(read_ref, ImageTransform(0)), torch.device("cpu"))
         with pytest.raises(FrcnnError, match="no checkpoint"):
-            Trainer.resume(tmp_path / "none", images, "id", read_ref, torch.device("cpu"))
+            Trainer.resume(
+                tmp_path / "none", images, "id", DecodedImages(read_ref, ImageTransform(0)), torch.device("cpu")
+            )
 
     def test_the_digest_is_of_everything_learnt_from(self, images):
         digests = ["x"] * len(images)
@@ -333,3 +340,52 @@ class TestLoop:
         run = trainer(tmp_path, bare)
         assert all(step.loss == 0 and step.foreground == 0 for step in run.run())
         run.save()
+
+
+def test_training_from_maps_is_training_with_all_conv_layers_frozen(tmp_path, images, monkeypatch):
+    """With maps in float32 both compute the same, but for the order of sums."""
+    from frcnn_cli.features import backbones
+    from frcnn_cli.features.columns import to_columns
+    from frcnn_cli.store.reader import StageFile
+    from frcnn_cli.store.schema import FEATURES
+    from frcnn_cli.store.writer import StageWriter
+    from frcnn_cli.training import loop
+    from frcnn_cli.training.inputs import CachedMaps
+
+    config = TrainConfig(epochs=2.0, learning_rate=0.01, sampling=SamplingConfig(32, background_iou=(0.0, 0.5)))
+    model = ModelConfig("small", CLASSES, ImageTransform(short_side=0), PROPOSALS)
+
+    def frozen(*arguments):
+        made = backbones.build(*arguments)
+        made.frozen = len(made.conv)
+        return made
+
+    def train(folder, inputs):
+        run = Trainer.begin(folder, images, model, config, "none", {}, "id", inputs, torch.device("cpu"))
+        losses = [step.loss for step in run.run()]
+        run.save()
+        return losses, Detector.load(folder)
+
+    extractor = Detector.untrained("small", "none", model.transform)
+    with StageWriter(tmp_path / "f.h5", FEATURES, {"features_id": extractor.features_id, "dtype": "float32"}) as out:
+        for image in images:
+            decoded = read_ref(image.ref)
+            maps, scale = extractor.feature_map(decoded, "float32")
+            other, _ = extractor.feature_map(replace(decoded, pixels=decoded.pixels[:, ::-1]), "float32")
+            out.add(decoded.record, to_columns(maps, scale) | {"mirrored": to_columns(other, scale)["maps"]})
+        out.finish()
+    with StageFile(tmp_path / "f.h5", FEATURES) as file:
+        inputs = CachedMaps(file, {image.ref.key: file.index[image.ref.key] for image in images})
+        cached, from_maps = train(tmp_path / "cached", inputs)
+        with pytest.raises(MismatchError, match="begun with"):
+            pixels = DecodedImages(read_ref, model.transform)
+            Trainer.resume(tmp_path / "cached", images, "id", pixels, torch.device("cpu"))
+        resumed = Trainer.resume(tmp_path / "cached", images, "id", inputs, torch.device("cpu"))
+        assert resumed.state.iteration == resumed.total
+    monkeypatch.setattr(loop, "build", frozen)
+    whole, from_pixels = train(tmp_path / "whole", DecodedImages(read_ref, model.transform))
+    # Images of several sizes are padded before the conv layers there, and after them here.
+    np.testing.assert_allclose(cached, whole, rtol=0.02)
+    assert from_maps.features_id == from_pixels.features_id == extractor.features_id
+    for name, value in from_maps.head.state_dict().items():
+        torch.testing.assert_close(value, from_pixels.head.state_dict()[name], rtol=0.05, atol=2e-3)

@@ -1,0 +1,78 @@
+"""What the network is shown of an image: its pixels, or its conv map where the conv layers are not trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frcnn_cli.errors import FileFormatError, MismatchError
+from frcnn_cli.features.columns import from_columns
+from frcnn_cli.features.transform import ImageTransform
+from frcnn_cli.image import Image, ImageRef
+from frcnn_cli.store.reader import StageFile
+
+
+class Input(NamedTuple):
+    """tensor: [C, h, w]. scale: resized pixels per original pixel. width: of the original image."""
+
+    tensor: Tensor
+    scale: float
+    width: int
+
+
+class Inputs(Protocol):
+    """Called from several threads."""
+
+    def __call__(self, ref: ImageRef, flip: bool) -> Input: ...
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """Pixels, normalised and resized: float32 [3, h, w]."""
+
+    read: Callable[[ImageRef], Image]
+    transform: ImageTransform
+
+    def __call__(self, ref: ImageRef, flip: bool) -> Input:
+        image = self.read(ref)
+        pixels = np.ascontiguousarray(image.pixels[:, ::-1]) if flip else image.pixels
+        resized, scale = self.transform(pixels)
+        return Input(resized, scale, image.width)
+
+
+@dataclass(frozen=True)
+class CachedMaps:
+    """Conv maps out of a features file, of images and of their mirror images: float [C, h, w]."""
+
+    file: StageFile
+    rows: Mapping[str, int]  # image of the training set, by key -> image of the file
+
+    def check(self, features_id: str, flip: bool) -> None:
+        """Raises MismatchError where the maps are those of other conv layers, or mirrored ones are missing."""
+        if self.file.provenance["features_id"] != features_id:
+            raise MismatchError(
+                f"the maps of {self.file.path} were computed with other weights, or of images of another size",
+                "Give the same --backbone, --weights, --short-side and --long-side to frcnn features and frcnn train",
+            )
+        if flip and "mirrored" not in self.file.column_shapes:
+            raise MismatchError(
+                f"{self.file.path} holds no maps of mirrored images",
+                "Make it with frcnn features --mirrored, or train with --no-flip",
+            )
+
+    def __call__(self, ref: ImageRef, flip: bool) -> Input:
+        row = self.rows[ref.key]
+        columns = self.file.read(row, ("mirrored" if flip else "maps", "map_size", "scale"))
+        columns["maps"] = columns.pop("mirrored" if flip else "maps")
+        try:
+            features, scale = from_columns(columns)
+        except ValueError as error:
+            raise FileFormatError(f"{self.file.path}: image {ref.key!r} ({error})", "Make it anew") from None
+        if not bool(torch.isfinite(features).all()):
+            raise FileFormatError(f"{self.file.path}: the map of {ref.key!r} is not finite", "Make it anew")
+        return Input(features[0], scale, self.file.images[row].width)
