@@ -27,3 +27,8 @@ def kernel(**options: Any) -> Callable[[Function], Function]:
         return made
 
     return compiled
+
+
+def is_cached(function: Callable[..., Any]) -> bool:
+    """Whether a kernel's machine code is kept on disk."""
+    return type(getattr(function, "_cache", None)).__name__ != "NullCache"

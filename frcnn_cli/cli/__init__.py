@@ -25,6 +25,7 @@ COMMANDS = (
     "compress",
     "inspect",
     "plugins",
+    "doctor",
 )
 
 

@@ -9,6 +9,7 @@ import click
 
 from frcnn_cli.cli.display import Display
 from frcnn_cli.errors import FrcnnError, explain_os_error
+from frcnn_cli.memory import keep_freed_memory
 
 
 class SomeFailed(FrcnnError):
@@ -42,6 +43,14 @@ class Command(click.Command):
             if message:
                 click.echo(message, err=True)
             return ctx.exit(code)
+
+
+class NetworkCommand(Command):
+    """A command that runs a network."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        keep_freed_memory()
+        return super().invoke(ctx)
 
 
 def _told(error: BaseException) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from frcnn_cli.cli import options
-from frcnn_cli.cli.command import Command
+from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from frcnn_cli.model import Detector
 
 
-@click.command(cls=Command)
+@click.command(cls=NetworkCommand)
 @click.argument("model", type=options.PATH)
 @click.option(
     "-o",

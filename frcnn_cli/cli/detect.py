@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from frcnn_cli.cli import options
-from frcnn_cli.cli.command import Command
+from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 from frcnn_cli.cli.failures import Failures
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from frcnn_cli.image import Image, ImageRef
 
 
-@click.command(cls=Command)
+@click.command(cls=NetworkCommand)
 @options.images
 @options.model
 @options.source

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from frcnn_cli.cli import options
-from frcnn_cli.cli.command import Command
+from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 from frcnn_cli.cli.failures import Failures
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from frcnn_cli.image import Image, ImageRef
 
 
-@click.command(cls=Command)
+@click.command(cls=NetworkCommand)
 @options.images
 @options.model
 @click.option("--backbone", type=options.BACKBONE, help="Instead of a model: conv layers that are not trained further.")

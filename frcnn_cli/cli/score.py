@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from frcnn_cli.cli import options
-from frcnn_cli.cli.command import Command
+from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 
 
-@click.command(cls=Command)
+@click.command(cls=NetworkCommand)
 @click.argument("feats", type=options.PATH)
 @click.option("--props", type=options.PATH, required=True, metavar="FILE", help="Proposals of the same images.")
 @options.model

@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from frcnn_cli.cli import options
-from frcnn_cli.cli.command import Command
+from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 from frcnn_cli.errors import FileFormatError, FrcnnError
 
@@ -42,7 +42,7 @@ _RECORDED = (
 _MAY_MOVE = ("data", "props", "features", "weights")  # paths: what they hold is compared instead
 
 
-@click.command(cls=Command)
+@click.command(cls=NetworkCommand)
 @click.option("--data", metavar="DATA", help="Data set: voc:DIR (VOC layout), or voc (found in $FRCNN_DATA or ./data).")
 @click.option("--props", type=options.PATH, metavar="FILE", help="Proposals of its images.")
 @click.option(

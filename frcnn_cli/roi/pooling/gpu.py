@@ -13,12 +13,20 @@ import torch
 EXACT: dict[str, Any] = {"enable_fp_fusion": False}
 
 
-@cache
 def triton_runs_on(device: torch.device) -> bool:
-    """A CUDA device of compute capability 7.0 or more, and Triton installed (PyTorch's Linux builds bring it)."""
-    if device.type != "cuda" or find_spec("triton") is None:
-        return False
-    return torch.cuda.get_device_capability(device) >= (7, 0)
+    """Whether our kernels run on this device; torchvision's operators stand in elsewhere."""
+    return why_not_triton(device) is None
+
+
+@cache
+def why_not_triton(device: torch.device) -> str | None:
+    """None where our kernels run; else what is missing."""
+    if device.type != "cuda":
+        return "not a CUDA device"
+    if find_spec("triton") is None:
+        return "Triton is not installed (PyTorch's Linux builds bring it)"
+    major, minor = torch.cuda.get_device_capability(device)
+    return None if (major, minor) >= (7, 0) else f"compute capability {major}.{minor} is below 7.0"
 
 
 def block(channels: int) -> int:
