@@ -13,6 +13,7 @@ fully connected layers, and the suppression of its `RoIHeads`. On a GPU, where t
 from __future__ import annotations
 
 import argparse
+import atexit
 import copy
 import multiprocessing
 import statistics
@@ -56,7 +57,8 @@ IMAGES = 12  # of BCCD, to train on
 
 
 class InItsOwnProcess:
-    """The peer as a user has it: in a process that none of our code has touched. Waits idle between calls."""
+    """The peer as a user has it: in a process of its own, with PyTorch's defaults, where ours keeps freed memory as
+    our commands do. Waits idle between calls."""
 
     def __init__(self, make: Callable[..., Callable[[], object]], *arguments: Any) -> None:
         """`make(*arguments)` is called there, and what it returns is what will be timed."""
@@ -326,7 +328,7 @@ def rcnn(data: Path, machine: Machine) -> Iterator[Row]:
 
 def training(data: Path, machine: Machine) -> Iterator[Row]:
     """Steps of SGD on BCCD, both sides at the same images and RoIs a step."""
-    for images, rois in ((1, 128), (2, 128)):
+    for images, rois in ((1, 128), (2, 128))[:REPEATS]:
         steps = trainer(data, "squeezenet1_0", images, rois).run()
         peer = InItsOwnProcess(peer_training, data, images, rois)
         ours, theirs = seconds(lambda s=steps: next(s), peer, repeats=3 * REPEATS)  # type: ignore[misc]
@@ -379,7 +381,9 @@ def trainer(data: Path, name: str, images: int, rois: int, maps: Path | None = N
     if maps is not None:
         file = StageFile(maps, FEATURES)
         inputs = CachedMaps(file, {Path(key).stem: row for key, row in file.index.items()})
-    folder = Path(tempfile.mkdtemp(prefix="frcnn-benchmark-"))
+    temporary = tempfile.TemporaryDirectory(prefix="frcnn-benchmark-")
+    atexit.register(temporary.cleanup)
+    folder = Path(temporary.name)
     run = Trainer.begin(folder, found, model, config, weights_of(data, name), {}, "", inputs, DEVICE)
     if maps is None:  # also where the weights are random, which are trained from the first layer on otherwise
         frozen = BACKBONES[name](None).frozen
@@ -472,14 +476,14 @@ PARTS = {part.__name__: part for part in (pooling, detection, rcnn, training, ca
 
 
 def main() -> None:
-    global REPEATS
+    global REPEATS, IMAGES
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
     parser.add_argument("--quick", action="store_true", help="one repeat of each: to see that it runs")
     args = parser.parse_args()
     if args.quick:
-        REPEATS = 1
+        REPEATS, IMAGES = 1, 3
     keep_freed_memory()  # as our commands do
     machine = Machine()
     where = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{torch.get_num_threads()} CPU threads"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from frcnn_cli.annotations import GroundTruth
 from frcnn_cli.boxes import Boxes
 from frcnn_cli.detections.nms import detect
-from frcnn_cli.errors import UsageError
+from frcnn_cli.errors import FrcnnError, UsageError
 from frcnn_cli.evaluation.voc import evaluate
 from frcnn_cli.model import Detector
 from frcnn_cli.roi.head import HIDDEN
@@ -34,15 +34,7 @@ class Scene:
     scale: float
     height: int
     width: int
-    truth: GroundTruth | None = None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """milliseconds: median of an image, from its conv map to its boxes. mean_ap: None without objects."""
-
-    milliseconds: float
-    mean_ap: float | None
+    truth: GroundTruth
 
 
 @dataclass
@@ -55,6 +47,11 @@ class Compressor:
     def __post_init__(self) -> None:
         if self.detector.config.ranks:
             raise UsageError("the model is compressed already", "Compress the one that it was made from")
+        if self.detector.precision != "float32":
+            raise UsageError(f"the model is rounded to {self.detector.precision}", "Load it in float32")
+        for name in HIDDEN:
+            if not bool(torch.isfinite(self.layer(name).weight).all()):
+                raise FrcnnError(f"the weights of {name} hold NaN or infinity", "Train the model anew")
 
     def layer(self, name: str) -> nn.Linear:
         layer = getattr(self.detector.head, name)
@@ -122,23 +119,29 @@ class Compressor:
         return found
 
 
-def measure(detector: Detector, scenes: Iterable[Scene], tell: Callable[[], None] = lambda: None) -> Measured:
-    """Scores all proposals of each scene, and evaluates the detections where the objects are known.
+def mean_ap(detector: Detector, scenes: Iterable[Scene], tell: Callable[[], None] = lambda: None) -> float:
+    """Scores all proposals of each scene and evaluates the detections.
 
     Args:
         tell: is called after each scene.
     """
-    seconds, found, truths = [], {}, {}
+    found, truths = {}, {}
     for number, scene in enumerate(scenes):
-        began = time.perf_counter()
         scores = detector.score(scene.features, scene.boxes, scene.scale, scene.height, scene.width)
-        detections = detect(*scores)
-        seconds.append(time.perf_counter() - began)
-        if scene.truth is not None:
-            found[str(number)], truths[str(number)] = detections, scene.truth
+        found[str(number)], truths[str(number)] = detect(*scores), scene.truth
         tell()
-    mean_ap = evaluate(found, truths, detector.config.classes).mean_ap if truths else None
-    return Measured(1000 * float(np.median(seconds)), mean_ap)
+    return evaluate(found, truths, detector.config.classes).mean_ap
+
+
+def milliseconds(detectors: Sequence[Detector], scenes: Sequence[Scene]) -> list[float]:
+    """What each detector takes for an image, from its conv map to its scores: medians, in turns, after a warm-up."""
+    taken: list[list[float]] = [[] for _ in detectors]
+    for scene in (scenes[0], *scenes):
+        for detector, times in zip(detectors, taken, strict=True):
+            began = time.perf_counter()
+            detector.score(scene.features, scene.boxes, scene.scale, scene.height, scene.width)
+            times.append(1000 * (time.perf_counter() - began))
+    return [float(np.median(times[1:])) for times in taken]
 
 
 def made_up_scene(detector: Detector, rois: int = 2000) -> Scene:
@@ -147,5 +150,6 @@ def made_up_scene(detector: Detector, rois: int = 2000) -> Scene:
     corners = np.sort(rng.uniform(0, [[[800], [600]]], (rois, 2, 2)), axis=2)
     boxes = np.concatenate([corners[:, :, 0], corners[:, :, 1] + 1], axis=1).astype(np.float32)
     channels = next(m.out_channels for m in reversed(list(detector.conv.modules())) if isinstance(m, nn.Conv2d))
+    nothing = GroundTruth(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     features = torch.rand(1, channels, 600 // detector.head.stride, 800 // detector.head.stride)
-    return Scene(features.contiguous(memory_format=torch.channels_last), boxes, 1.0, 601, 801)
+    return Scene(features.contiguous(memory_format=torch.channels_last), boxes, 1.0, 601, 801, nothing)

@@ -226,13 +226,16 @@ class Detector(nn.Module):
             weights: as `features.backbones.build` has them; of "none" those that `frcnn train --seed 0` begins with.
         """
         chosen = choose_device(device)
-        torch.manual_seed(0)
         nobody = {"source": {"name": "none", "version": "0", "options": {}}, "max_boxes": 0, "min_size": 0.0}
-        made = cls(ModelConfig(backbone, ("none",), transform, nobody), build(backbone, weights))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            made = cls(ModelConfig(backbone, ("none",), transform, nobody), build(backbone, weights))
         return made.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
     def save(self, path: Path) -> None:
         """Writes the model to one file, whole or not at all. Raises FrcnnError where that is refused."""
+        if self.precision != "float32":
+            raise FrcnnError(f"a model rounded to {self.precision} cannot be saved", "Save it before it is rounded")
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         description = json.dumps({"version": MODEL_VERSION, "config": self.config.to_json()}, sort_keys=True)
         save_safely(tensors, path, {_METADATA_KEY: description})
@@ -256,15 +259,18 @@ class Detector(nn.Module):
         device = choose_device(str(device))
         metadata, tensors = load_safely(path, _METADATA_KEY)
         try:
-            if int(metadata["version"]) > MODEL_VERSION:
+            version = int(metadata["version"])
+            if version > MODEL_VERSION:
                 raise FileFormatError(f"{path} was written by a newer frcnn", "Upgrade frcnn-cli")
             config = ModelConfig.from_json(metadata["config"])
-        except (KeyError, TypeError, ValueError) as error:
+            if version < 1 or (version == 1 and config.ranks):
+                raise ValueError(f"version {version}")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(f"{path} has a damaged description ({error})", "Train it again") from None
         with torch.device("meta"):  # no memory is taken before the shapes are checked
             model = cls(config, BACKBONES[config.backbone](None))
         check_tensors(model.state_dict(), tensors, path)
-        if int(metadata["version"]) == 1:
+        if version == 1:
             tensors["head.fc6.weight"] = to_channels_last(tensors["head.fc6.weight"], model.head.grid)
         model.load_state_dict(tensors, assign=True)
         # Channels last is the order that images are decoded in; conv layers on a CPU are about twice as fast in it.

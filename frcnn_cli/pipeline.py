@@ -1,12 +1,14 @@
 """Many images through the conv layers: decoded and resized ahead on threads, stacked where their shapes are equal,
-copied to and from a GPU while it computes, so that the network waits for nothing.
+brought back from a GPU while it is at the next, so that the network waits for nothing.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from frcnn_cli.image import Image, ImageRef
 from frcnn_cli.model import Detector
 
 BATCH_ON_GPU = 8  # images; on a CPU one at a time is as fast, and takes less memory
+_PIXELS = 600 * 1000  # of an image; of larger ones fewer go together, since a batch is to fit the GPU
 
 
 @dataclass(frozen=True)
@@ -60,23 +63,37 @@ class FeaturePipeline:
         self.batch = batch or (BATCH_ON_GPU if self.on_gpu else 1)
         self.to_cpu = to_cpu
         self.computing = 0.0  # seconds
-        self.elapsed = 0.0
+        self.began: float | None = None
+        self.ended: float | None = None
+        self.copies: Any = torch.cuda.Stream(detector.device) if self.on_gpu else None  # type: ignore[no-untyped-call]
 
     @property
     def busy(self) -> float:
-        """The share of the time so far that the network computed, conv layers and what `also_computed` told of."""
-        return self.computing / self.elapsed if self.elapsed else 0.0
+        """The share of the time so far that the network computed: conv layers, and what ran in `also_computing`."""
+        if self.began is None:
+            return 0.0
+        return self.computing / max((self.ended or time.perf_counter()) - self.began, 1e-9)
 
-    def also_computed(self, seconds: float) -> None:
-        """Counts what else of the network ran while images were asked for (the head)."""
-        self.computing += seconds
+    @contextmanager
+    def also_computing(self) -> Iterator[None]:
+        """Around what else of the network runs while images are asked for (the head)."""
+        if self.on_gpu:
+            with torch.cuda.device(self.detector.device):
+                clock = _Clock()
+                yield
+                clock.stop()
+            self.computing += clock.seconds()
+        else:
+            began = time.perf_counter()
+            yield
+            self.computing += time.perf_counter() - began
 
     def run(self, images: Iterable[tuple[ImageRef, Image | FrcnnError]]) -> Iterator[Mapped | Failed]:
         """
         Args:
             images: read, or what is wrong with them; this iterator is asked for the next ones ahead of time.
         """
-        began = time.perf_counter()
+        self.began = time.perf_counter()
         pending: _Batch | None = None
         for group in _of_one_shape(prefetch(self._prepare, images, threads=1, ahead=2 * self.batch), self.batch):
             # A GPU begins with this one before the one before is waited for.
@@ -86,10 +103,9 @@ class FeaturePipeline:
             if isinstance(group, Failed):
                 yield group
             pending = started
-            self.elapsed = time.perf_counter() - began
         if pending is not None:
             yield from pending.results()
-        self.elapsed = time.perf_counter() - began
+        self.ended = time.perf_counter()
 
     def _prepare(self, item: tuple[ImageRef, Image | FrcnnError]) -> _Ready | Failed:
         ref, image = item
@@ -101,9 +117,13 @@ class FeaturePipeline:
 
 def _of_one_shape(items: Iterable[_Ready | Failed], most: int) -> Iterator[list[_Ready] | Failed]:
     """Neighbours whose pixels have the same shape, together."""
+
+    def full(group: Sequence[_Ready]) -> bool:
+        return len(group) == most or (len(group) + 1) * group[0].pixels[0].numel() > most * _PIXELS
+
     group: list[_Ready] = []
     for item in items:
-        if group and (isinstance(item, Failed) or len(group) == most or item.pixels.shape != group[0].pixels.shape):
+        if group and (isinstance(item, Failed) or item.pixels.shape != group[0].pixels.shape or full(group)):
             yield group
             group = []
         if isinstance(item, Failed):
@@ -121,30 +141,56 @@ class _Batch:
     def __init__(self, pipeline: FeaturePipeline, group: Sequence[_Ready]) -> None:
         self.pipeline = pipeline
         self.group = group
-        detector = pipeline.detector
         if pipeline.on_gpu:
-            self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
-            pixels = torch.cat([one.pixels[None].to(detector.device, non_blocking=True) for one in group])
-            self.events[0].record()
-            maps, self.fine = detector.conv_maps(pixels, pipeline.dtype)
-            self.events[1].record()
-            if pipeline.to_cpu:
-                there = torch.empty_like(maps, device="cpu", pin_memory=True)
-                maps = there.copy_(maps, non_blocking=True)
-            self.done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self.done.record()
+            with torch.cuda.device(pipeline.detector.device):
+                self._start_on_gpu()
         else:
             began = time.perf_counter()
-            maps, self.fine = detector.conv_maps(torch.stack([one.pixels for one in group]), pipeline.dtype)
+            pixels = torch.cat([one.pixels[None] for one in group])
+            self.maps, self.fine = pipeline.detector.conv_maps(pixels, pipeline.dtype)
             pipeline.computing += time.perf_counter() - began
-        self.maps = maps
+
+    def _start_on_gpu(self) -> None:
+        device, copies = self.pipeline.detector.device, self.pipeline.copies
+        pixels = torch.cat([one.pixels[None].to(device, non_blocking=True) for one in self.group])
+        self.clock = _Clock()
+        maps, fine = self.pipeline.detector.conv_maps(pixels, self.pipeline.dtype)
+        self.clock.stop()
+        # Copies back go on a stream of their own, beside the next batch's conv layers.
+        copies.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(copies):
+            self.fine = _to_pinned(fine)
+            self.maps = _to_pinned(maps) if self.pipeline.to_cpu else maps
+        for tensor in (fine, maps):
+            tensor.record_stream(copies)
+        self.done = copies.record_event()
 
     def results(self) -> Iterator[Mapped | Failed]:
         if self.pipeline.on_gpu:
             self.done.synchronize()
-            self.pipeline.computing += self.events[0].elapsed_time(self.events[1]) / 1000
+            self.pipeline.computing += self.clock.seconds()
         for i, (one, fine) in enumerate(zip(self.group, self.fine.tolist(), strict=True)):
             if fine:
                 yield Mapped(one.ref, one.image, self.maps[i : i + 1], one.scale)
             else:
                 yield Failed(one.ref, self.pipeline.detector.overflow(one.ref.key, self.pipeline.dtype))
+
+
+class _Clock:
+    """Times what is queued on the GPU between its making and `stop`."""
+
+    def __init__(self) -> None:
+        self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
+        self.events[0].record()
+
+    def stop(self) -> None:
+        self.events[1].record()
+
+    def seconds(self) -> float:
+        self.events[1].synchronize()
+        return float(self.events[0].elapsed_time(self.events[1])) / 1000
+
+
+def _to_pinned(tensor: Tensor) -> Tensor:
+    there = torch.empty_like(tensor, device="cpu", pin_memory=True)
+    return there.copy_(tensor, non_blocking=True)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.compression import Compressor, Scene, made_up_scene, measure
+from frcnn_cli.compression import Compressor, Scene, made_up_scene, mean_ap, milliseconds
 from frcnn_cli.errors import UsageError
 from frcnn_cli.model import Detector
 from tests.test_model import detector, picture
@@ -52,10 +52,10 @@ def test_the_search_ends_at_the_smallest_multiple_that_is_good_enough():
     needed = {"fc6": 100, "fc7": 17}
     tried = []
 
-    def mean_ap(made):
+    def reached(made):
         return float(all(rank >= needed[name] for name, rank in made.config.ranks.items()))
 
-    found = compressor.smallest_ranks(mean_ap, 1.0, lambda trial, reached: tried.append((trial, reached)))
+    found = compressor.smallest_ranks(reached, 1.0, lambda trial, reached: tried.append((trial, reached)))
     assert found == {"fc6": 112, "fc7": 32}
     assert len(tried) < 16
     assert compressor.smallest_ranks(lambda made: 0.0, 1.0, lambda *_: None) == {}
@@ -63,11 +63,9 @@ def test_the_search_ends_at_the_smallest_multiple_that_is_good_enough():
 
 def test_measuring():
     made = detector()
-    scene = made_up_scene(made, 20)
-    assert measure(made, [scene]).mean_ap is None
     features, scale = made.feature_map(picture())
     boxes = np.array([[5, 5, 40, 40]], np.float32)
     truth = GroundTruth(np.array([[0, 0, 64, 48]], np.float32), np.array([0]))
-    found = measure(made, [Scene(features, boxes, scale, 48, 64, truth)])
-    assert 0 <= found.mean_ap <= 1
-    assert found.milliseconds > 0
+    scene = Scene(features, boxes, scale, 48, 64, truth)
+    assert 0 <= mean_ap(made, [scene]) <= 1
+    assert all(taken > 0 for taken in milliseconds((made, made), [scene, made_up_scene(made, 20)]))

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from frcnn_cli.errors import FileFormatError, FrcnnError, SourceError
+from frcnn_cli.compression import Compressor
+from frcnn_cli.errors import FileFormatError, FrcnnError, SourceError, UsageError
 from frcnn_cli.features.backbones import build
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image
@@ -75,7 +76,7 @@ def saved(tmp_path, change=None, description=None):
     path = tmp_path / "model.safetensors"
     detector().save(path)
     tensors = load_file(path)
-    described = {"version": 1, "config": detector().config.to_json()}
+    described = {"version": 2, "config": detector().config.to_json()}
     if change:
         change(tensors)
     if description:
@@ -102,6 +103,9 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, change, words):
     ("description", "words"),
     [
         (lambda d: d.update(version=3), "newer frcnn"),
+        (lambda d: d.update(version=0), "version 0"),
+        (lambda d: (d.update(version=1), d["config"].update(ranks={"fc6": 4})), "version 1"),
+        (lambda d: d["config"].update(ranks={"fc6": float("inf")}), "damaged description"),
         (lambda d: d["config"].update(backbone="resnet9000"), "unknown backbone"),
         (lambda d: d["config"].pop("classes"), "damaged description"),
         (lambda d: d.update(version="abc"), "damaged description"),
@@ -178,5 +182,9 @@ def test_lower_precision_is_near_and_has_the_same_identity(tmp_path):
     np.testing.assert_allclose(results[1].probabilities, results[0].probabilities, atol=0.01)
     np.testing.assert_allclose(results[1].boxes, results[0].boxes, atol=0.5)
     assert not np.array_equal(results[1].probabilities, results[0].probabilities)
+    with pytest.raises(FrcnnError, match="rounded to bfloat16"):
+        low.save(tmp_path / "low.safetensors")
+    with pytest.raises(UsageError, match="rounded to bfloat16"):
+        Compressor(low)
     with pytest.raises(FrcnnError, match="float16 is for GPUs"):
         Detector.load(tmp_path, precision="float16")

@@ -11,6 +11,9 @@ from frcnn_cli.cli.display import Display
 from frcnn_cli.errors import FrcnnError, explain_os_error
 from frcnn_cli.memory import keep_freed_memory
 
+# What follows "interrupted"; training saves when it is interrupted, so this is said only before it has begun.
+_GO_ON = {"train": " before training began; nothing is lost", "demo": ""}
+
 
 class SomeFailed(FrcnnError):
     """Some images failed, and were named; the rest is done. Ends the command with 1, without another line."""
@@ -36,8 +39,8 @@ class Command(click.Command):
             raise
         except (Exception, KeyboardInterrupt) as error:
             message, code = _told(error)
-            if isinstance(error, KeyboardInterrupt) and ctx.command.name not in ("train", "demo"):
-                message += "; run the same command again to go on from here"
+            if isinstance(error, KeyboardInterrupt):
+                message += _GO_ON.get(ctx.info_name or "", "; run the same command again to go on from here")
             if debug:
                 traceback.print_exception(error)
             if message:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from frcnn_cli.cli import options
 from frcnn_cli.cli.command import NetworkCommand
@@ -51,9 +52,10 @@ if TYPE_CHECKING:
 @options.device
 @options.force
 @options.as_json
-@click.pass_obj
+@click.pass_context
 def command(
-    display: Display,
+    ctx: click.Context,
+    /,
     model: Path,
     output: Path,
     ranks: tuple[str, ...],
@@ -68,7 +70,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Make detection faster: hidden layers of MODEL are replaced by truncated SVD.
+    """Make MODEL faster by truncated SVD of its hidden layers.
 
     Each layer of size IN x OUT becomes two, IN x R and R x OUT. The result is a model like any other. With --data and
     --props mAP is measured before and after; milliseconds are of an image, from its conv map to its boxes.
@@ -78,42 +80,51 @@ def command(
     frcnn compress runs/my -o fast.safetensors --energy 0.9
     frcnn compress runs/my -o fast.safetensors --max-drop 0.3 --data voc:my-data --props props.h5
     """
-    from frcnn_cli.compression import Compressor, made_up_scene, measure
+    from frcnn_cli.compression import Compressor, made_up_scene, mean_ap, milliseconds
     from frcnn_cli.errors import FrcnnError, OutputExistsError
     from frcnn_cli.model import Detector
 
-    if sum(bool(way) or way == 0 for way in (ranks or None, energy, max_drop)) != 1:
+    display: Display = ctx.obj
+    if sum(given is not None for given in (ranks or None, energy, max_drop)) != 1:
         raise click.UsageError("Give one of --rank, --energy and --max-drop.")
     if (data is None) != (props is None) or (max_drop is not None and data is None):
         raise click.UsageError("mAP needs both --data and --props.")
+    for name in ("split", "images") if data is None else ():
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} goes with --data and --props.")
     wanted = _parsed(ranks)
+    if output.is_dir() or output.suffix == ".h5":
+        raise click.UsageError(f"-o {output}: name a model file to write, for example fast.safetensors.")
     options.must_differ(output, model / "model.safetensors" if model.is_dir() else model)
     if output.exists() and not force:
         raise OutputExistsError(output)
     detector = Detector.load(model, device)
     compressor = Compressor(detector)
     scenes = _scenes(display, detector, data, props, split, images, bad_boxes) if data and props else []
-    timed = scenes or [made_up_scene(detector)] * 3
 
-    def measured(of: Detector, what: str):  # type: ignore[no-untyped-def]
-        with display.progress(what, len(timed)) as bar:
-            return measure(of, timed, bar.advance)
+    def reached(of: Detector, what: str) -> float:
+        with display.progress(what, len(scenes)) as bar:
+            return mean_ap(of, scenes, bar.advance)
 
-    before = measured(detector, "before")
+    before = reached(detector, "before") if scenes else None
     if energy is not None:
         wanted = compressor.ranks_for(energy)
-    elif max_drop is not None:
+    elif max_drop is not None and before is not None:
+        full = before
 
-        def tell(trial: Mapping[str, int], mean_ap: float) -> None:
-            display.note(f"{_told(trial)}: mAP {mean_ap:.4f} ({100 * (mean_ap - before.mean_ap):+.2f})")
+        def tell(trial: Mapping[str, int], found: float) -> None:
+            display.note(f"{_told(trial)}: mAP {found:.4f} ({100 * (found - full):+.2f} points)")
 
-        wanted = compressor.smallest_ranks(
-            lambda made: measured(made, "trying").mean_ap, before.mean_ap - max_drop / 100, tell
-        )
+        wanted = compressor.smallest_ranks(lambda made: reached(made, "trying"), full - max_drop / 100, tell)
     if not wanted:
-        raise FrcnnError("no layer can be made smaller within these bounds", "Allow less energy, or a larger drop")
+        bound = "--energy" if energy is not None else "--max-drop"
+        fix = "lower" if energy is not None else "larger"
+        raise FrcnnError(
+            f"no layer can be made smaller within this {bound}", f"Write a {fix} {bound}, or name a --rank"
+        )
     made = compressor.compressed(wanted)
-    after = measured(made, "after")
+    after = reached(made, "after") if scenes else None
+    slow, fast = milliseconds((detector, made), scenes[:20] or [made_up_scene(detector)] * 5)
     made.save(output)
     sizes = {name: (one.in_features, one.out_features) for name in wanted for one in [compressor.layer(name)]}
     if as_json:
@@ -121,19 +132,20 @@ def command(
             {
                 "output": str(output),
                 "ranks": wanted,
-                "before": {"milliseconds": round(before.milliseconds, 2), "map": before.mean_ap},
-                "after": {"milliseconds": round(after.milliseconds, 2), "map": after.mean_ap},
+                "before": {"milliseconds": round(slow, 2), "map": before},
+                "after": {"milliseconds": round(fast, 2), "map": after},
                 "images": len(scenes),
             }
         )
         return
     rows = [
-        (f"{name} {i} x {o}, million multiplications", f"{i * o / 1e6:.1f}", f"{wanted[name] * (i + o) / 1e6:.1f}")
+        (f"{name} {i} x {o}, million multiplications", f"{i * o / 1e6:.2f}", f"{wanted[name] * (i + o) / 1e6:.2f}")
         for name, (i, o) in sizes.items()
     ]
-    rows.append(("milliseconds, conv map to boxes", f"{before.milliseconds:.0f}", f"{after.milliseconds:.0f}"))
-    if scenes:
-        rows.append((f"mAP, {len(scenes)} images", f"{before.mean_ap:.4f}", f"{after.mean_ap:.4f}"))
+    on = "an image" if scenes else "2,000 random RoIs"
+    rows.append((f"milliseconds, conv map to scores, {on}", f"{slow:.1f}", f"{fast:.1f}"))
+    if before is not None and after is not None:
+        rows.append((f"mAP, {len(scenes)} images", f"{before:.4f}", f"{after:.4f}"))
     display.table(("", "before", "after"), rows, title=f"{output}: {_told(wanted)}")
 
 
@@ -142,11 +154,13 @@ def _told(ranks: Mapping[str, int]) -> str:
 
 
 def _parsed(pairs: tuple[str, ...]) -> dict[str, int]:
-    ranks = {}
+    ranks: dict[str, int] = {}
     for pair in pairs:
         name, _, rank = pair.partition("=")
         if not rank.isdigit():
             raise click.UsageError(f"--rank {pair}: write LAYER=R, for example fc6=1024.")
+        if name in ranks:
+            raise click.UsageError(f"--rank {name} is given twice.")
         ranks[name] = int(rank)
     return ranks
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -134,9 +133,10 @@ def command(
             if isinstance(done, Failed):
                 failures.add(done.ref.key, done.error)
             else:
-                image, began = done.image, time.perf_counter()
-                scores = detector.score(done.features, boxes.pop(done.ref.key), done.scale, image.height, image.width)
-                pipeline.also_computed(time.perf_counter() - began)
+                image = done.image
+                with pipeline.also_computing():
+                    candidates = boxes.pop(done.ref.key)
+                    scores = detector.score(done.features, candidates, done.scale, image.height, image.width)
                 detections = detections_from_scores(*scores, thresholds)
                 found[done.ref.key] = detections
                 if out is not None:

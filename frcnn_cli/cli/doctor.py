@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -29,21 +29,22 @@ Facts = Iterator[tuple[str, str]]
 @options.as_json
 @click.pass_obj
 def command(display: Display, as_json: bool) -> None:
-    """Tell what this machine and installation have: versions, devices, threads, kernels, memory, disk.
+    """Tell what this installation has, for a bug report.
 
-    Fit to be pasted into a bug report; a kernel that is not the fastest says why.
+    Versions, devices, threads, memory and disk, plugins, and which kernels run; one that is not the fastest says why.
 
     \b
     frcnn doctor
     frcnn doctor --json
     """
-    sections = {
-        "versions": dict(_versions()),
-        "machine": dict(_machine()),
-        "devices": dict(_devices()),
-        "kernels": dict(_kernels()),
-        "plugins": dict(_plugins()),
+    parts = {
+        "versions": _versions,
+        "machine": _machine,
+        "devices": _devices,
+        "kernels": _kernels,
+        "plugins": _plugins,
     }
+    sections = {title: dict(_told(facts())) for title, facts in parts.items()}
     if as_json:
         display.json(sections)
         return
@@ -52,6 +53,32 @@ def command(display: Display, as_json: bool) -> None:
         display.result(f"{title}")
         for name, value in facts.items():
             display.result(f"  {name:{width}}  {value}")
+
+
+def _told(facts: Facts) -> Facts:
+    """All facts that can be told: a probe that fails is what a report is for."""
+    try:
+        yield from facts
+    except Exception as error:
+        yield "not known", " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _disk(folder: Callable[[], object]) -> str:
+    try:
+        usage = shutil.disk_usage(str(folder()))
+    except OSError as error:
+        return f"not known ({error})"
+    return f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.1f}"
+
+
+def _gpu_memory(device: int) -> str:
+    import torch
+
+    try:
+        free, total = torch.cuda.mem_get_info(device)
+    except RuntimeError as error:
+        return f"memory not known ({' '.join(str(error).split())})"
+    return f"{free / 1e9:.1f} GB free of {total / 1e9:.1f}"
 
 
 def _versions() -> Facts:
@@ -73,11 +100,10 @@ def _machine() -> Facts:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield "cores", f"{usable} usable of {os.cpu_count()}"
     memory = dict(_memory())
-    if memory:
+    if len(memory) == 2:
         yield "memory", f"{memory['MemAvailable'] / 1e9:.1f} GB free of {memory['MemTotal'] / 1e9:.1f}"
-    for what, folder in (("disk here", Path.cwd()), ("disk for temporary files", Path(tempfile.gettempdir()))):
-        usage = shutil.disk_usage(folder)
-        yield what, f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.1f}"
+    yield "disk here", _disk(Path.cwd)
+    yield "disk for temporary files", _disk(tempfile.gettempdir)
     yield "display", "yes" if has_display() else "none: --show saves pictures instead"
 
 
@@ -110,7 +136,7 @@ def _memory() -> Iterator[tuple[str, int]]:
 def _devices() -> Facts:
     import torch
 
-    yield "threads", f"{torch.get_num_threads()} for PyTorch's operators and our kernels (OMP_NUM_THREADS)"
+    yield "threads", f"{torch.get_num_threads()} for PyTorch's operators and our kernels"
     if not torch.cuda.is_available():
         build = torch.version.cuda
         why = (
@@ -123,9 +149,7 @@ def _devices() -> Facts:
     yield "CUDA", f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"  # type: ignore[no-untyped-call]
     for i in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(i)
-        free, total = torch.cuda.mem_get_info(i)
-        memory = f"{free / 1e9:.1f} GB free of {total / 1e9:.1f}"
-        yield f"cuda:{i}", f"{about.name}, compute capability {about.major}.{about.minor}, {memory}"
+        yield f"cuda:{i}", f"{about.name}, compute capability {about.major}.{about.minor}, {_gpu_memory(i)}"
 
 
 def _kernels() -> Facts:

@@ -94,6 +94,7 @@ def command(
         "backbone": detector.config.backbone,
         "dtype": dtype,
     }
+    provenance |= {"short_side": detector.config.transform.short_side, "long_side": detector.config.transform.long_side}
     if precision != "float32":
         provenance["precision"] = precision
     if mirrored:

@@ -215,13 +215,16 @@ def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) 
             for sample, row in zip(dataset.samples, rows, strict=True)
         ]
         proposals = file.provenance
-    digest = images_digest(images, [image.digest for image in identified])
     transform = ImageTransform(recorded["short_side"], recorded["long_side"])
     inputs: Inputs = DecodedImages(read_ref, transform)
     if recorded["features"] is not None:
-        maps = StageFile(recorded["features"], FEATURES)
+        maps = click.get_current_context().with_resource(StageFile(recorded["features"], FEATURES))
         rows = join(identified, maps.images, f"{recorded['data']} {recorded['split']}", str(recorded["features"]))
         inputs = CachedMaps(maps, {image.ref.key: row for image, row in zip(images, rows, strict=True)})
+        settings = {name: recorded[name] for name in ("backbone", "short_side", "long_side")}
+        inputs.check_settings(settings, training.flip)
+    learnt_from = inputs.file.provenance if isinstance(inputs, CachedMaps) else None
+    digest = images_digest(images, [image.digest for image in identified], learnt_from)
     if resume:
         return Trainer.resume(folder, images, digest, inputs, chosen)
     try:

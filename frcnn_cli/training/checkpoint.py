@@ -80,7 +80,7 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
             data=dict(values["data"]),
             images_digest=str(values["images_digest"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise FileFormatError(
             f"{path} has a damaged description ({error})", "Start the run anew with --force"
         ) from None

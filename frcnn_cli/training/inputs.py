@@ -52,17 +52,31 @@ class CachedMaps:
     file: StageFile
     rows: Mapping[str, int]  # image of the training set, by key -> image of the file
 
-    def check(self, features_id: str, flip: bool) -> None:
-        """Raises MismatchError where the maps are those of other conv layers, or mirrored ones are missing."""
-        if self.file.provenance["features_id"] != features_id:
-            raise MismatchError(
-                f"the maps of {self.file.path} were computed with other weights, or of images of another size",
-                "Give the same --backbone, --weights, --short-side and --long-side to frcnn features and frcnn train",
-            )
+    def check_settings(self, settings: Mapping[str, object], flip: bool) -> None:
+        """Raises MismatchError where the maps were made with other settings, or mirrored ones are missing.
+
+        Args:
+            settings: names and values as `frcnn features` records them.
+        """
+        for name, value in settings.items():
+            made_with = self.file.provenance.get(name, value)
+            if made_with != value:
+                raise MismatchError(
+                    f"the maps of {self.file.path} were made with {name.replace('_', ' ')} {made_with}, not {value}",
+                    f"Write --{name.replace('_', '-')} {made_with}, or make the maps anew",
+                )
         if flip and "mirrored" not in self.file.column_shapes:
             raise MismatchError(
                 f"{self.file.path} holds no maps of mirrored images",
                 "Make it with frcnn features --mirrored, or train with --no-flip",
+            )
+
+    def check_weights(self, features_id: str) -> None:
+        """Raises MismatchError where the maps are those of other conv layers."""
+        if self.file.provenance["features_id"] != features_id:
+            raise MismatchError(
+                f"the maps of {self.file.path} were computed with other weights",
+                "Give the same --weights to frcnn features and frcnn train",
             )
 
     def __call__(self, ref: ImageRef, flip: bool) -> Input:

@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Trainer:
         )
         frozen = backbone.frozen
         if isinstance(inputs, CachedMaps):
-            inputs.check(detector.features_id, training.flip)
+            inputs.check_weights(detector.features_id)
             frozen = len(detector.conv)
         state = RunState(0, model, training, frozen, data, images_digest)
         try:
@@ -136,7 +136,8 @@ class Trainer:
         state, tensors = read_state(folder)
         if state.images_digest != images_digest:
             raise MismatchError(
-                "the images, annotations or proposals have changed since this run began", "Start anew with --force"
+                "the images, annotations, proposals or conv maps have changed since this run began",
+                "Start anew with --force",
             )
         detector = Detector(state.model, build(state.model.backbone, "none"))
         if isinstance(inputs, CachedMaps) != (state.frozen == len(detector.conv)):
@@ -147,6 +148,8 @@ class Trainer:
             if not (name.startswith("conv.") and int(name.split(".")[1]) < state.frozen)
         }
         momentum, normalisation = restore(tensors, detector, trained if state.iteration else set(), folder / STATE_FILE)
+        if isinstance(inputs, CachedMaps):
+            inputs.check_weights(detector.features_id)
         trainer = cls(folder, images, detector, normalisation, state, inputs, device)
         for name, parameter in trainer.detector.named_parameters():
             if name in momentum:
@@ -272,9 +275,15 @@ class Trainer:
         path.write_text("".join(line for line in whole if json.loads(line)["iteration"] <= self.state.iteration))
 
 
-def images_digest(images: Sequence[TrainingImage], digests: Sequence[str]) -> str:
-    """Which images, objects and proposals a run learns from, as one hash; `digests` are the images' content hashes."""
-    total = hashlib.blake2b(digest_size=16)
+def images_digest(
+    images: Sequence[TrainingImage], digests: Sequence[str], maps: Mapping[str, Any] | None = None
+) -> str:
+    """Which images, objects, proposals and conv maps a run learns from, as one hash.
+
+    Args:
+        digests: the images' content hashes. maps: the provenance of the features file, if one is learnt from.
+    """
+    total = hashlib.blake2b(json.dumps(maps, sort_keys=True).encode() if maps else b"", digest_size=16)
     for image, digest in zip(images, digests, strict=True):
         total.update(f"{image.ref.key} {digest} {len(image.truth)} {len(image.proposals)}\n".encode())
         for array in (image.truth.boxes, image.truth.labels, image.truth.difficult, image.proposals):

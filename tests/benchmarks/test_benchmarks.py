@@ -33,3 +33,10 @@ def test_large_images(shared_data):
     rows = [line.split("|") for line in printed.splitlines() if line.startswith("| 500")]
     assert [row[2].strip() for row in rows] == ["1000000", "0"]
     assert rows[0][5] == rows[1][5], "below a megapixel nothing is scaled"
+
+
+def test_run(shared_data):
+    printed = run("run.py", shared_data, "--quick", "--only", "start,training,files")
+    rows = [line.split("|") for line in printed.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 2 + 1 + 1
+    assert all(float(row[2].split()[0]) > 0 and float(row[3]) > 0 and row[4].strip().endswith("x") for row in rows)

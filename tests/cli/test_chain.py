@@ -8,6 +8,7 @@ import pytest
 from PIL import Image as Pillow
 
 from frcnn_cli.store.reader import StageFile
+from tests.cli.test_docs import assert_not_imported
 from tests.conftest import assert_one_line_error, run_frcnn, run_process, same_datasets
 
 TRAINING = (
@@ -210,10 +211,18 @@ def test_compress(work, voc, tmp_path):
     searched = run_frcnn("compress", work / "run", "-o", out, "--force", "--max-drop", "100", *data)
     assert searched.json["ranks"] == {"fc6": 16, "fc7": 16}
     table = run_frcnn("compress", work / "run", "-o", out, "--force", "--energy", "0.5")
-    assert "milliseconds, conv map to boxes" in table.out
+    assert "milliseconds, conv map to scores, 2,000 random RoIs" in table.out
     assert "fc6 3136 x 256" in table.out
     assert run_frcnn("compress", work / "run", "-o", out).code == 2
-    assert run_frcnn("compress", work / "run", "-o", out, "--force", "--max-drop", "1").code == 2
+    for wrong in (
+        ("--max-drop", "1"),
+        ("--rank", "fc6=8", "--rank", "fc6=9"),
+        ("--rank", "fc6=8", "--split", "test"),
+        ("--rank", "fc6=8", "-o", "x.h5"),
+        ("--rank", "fc6=8", "-o", work / "run"),
+    ):
+        assert run_frcnn("compress", work / "run", "-o", out, "--force", *wrong).code == 2
+    assert_one_line_error(run_frcnn("compress", work / "run", "-o", out, "--force", "--energy", "1"), "lower --energy")
 
 
 def test_precision_is_recorded(work, voc, tmp_path):
@@ -238,8 +247,14 @@ def test_training_the_head_alone_from_cached_maps(work, voc, tmp_path):
     assert ran.code == 0, ran.err
     detected = run_frcnn("detect", voc / "JPEGImages", "--model", tmp_path / "run", "--json")
     assert detected.code == 0, detected.err
+    rounded = tmp_path / "rounded.h5"
+    assert run_frcnn("features", data, *backbone, "--mirrored", "-o", rounded, "--dtype", "float32").code == 0
+    changed = run_frcnn("train", "--resume", "-o", tmp_path / "run", "--features", rounded)
+    assert_one_line_error(changed, "conv maps have changed")
     other = run_frcnn(*line, "--long-side", "500", "-o", tmp_path / "other")
-    assert_one_line_error(other, "other weights", "--short-side")
+    assert_one_line_error(other, "long side 1000, not 500", "--long-side 1000")
+    forgotten = run_frcnn("train", "--data", data, "--props", props, "--features", feats, "-o", tmp_path / "other")
+    assert_one_line_error(forgotten, "backbone small, not vgg16")
     plain = tmp_path / "plain.h5"
     assert run_frcnn("features", data, *backbone, "-o", plain).code == 0
     line = [plain if word == feats else word for word in line]
@@ -253,3 +268,14 @@ def test_features_of_a_model_or_of_a_backbone(work, voc, tmp_path):
     side = run_frcnn("features", voc, "--model", work / "run", "--short-side", "100", "-o", tmp_path / "f.h5")
     assert side.code == 2
     assert "--short-side goes with --backbone" in side.err
+
+
+def test_commands_without_a_network_do_not_import_torch(work, voc):
+    for line in (
+        ("nms", work / "scores.h5", "-o", work / "light.h5"),
+        ("eval", work / "dets.h5", "--data", f"voc:{voc}"),
+        ("recall", work / "props-test.h5", "--data", f"voc:{voc}", "--split", "test"),
+        ("inspect", work / "feats.h5"),
+        ("export", work / "props-test.h5", "--format", "csv", "-o", work / "props.csv"),
+    ):
+        assert_not_imported(line, {"torch", "torchvision"})

@@ -45,6 +45,18 @@ def test_max_pool(channels, deterministic, dtype):
     assert torch.equal(spread.cpu(), maps.grad)
 
 
+@pytest.mark.parametrize("deterministic", [False, True], indirect=True)
+def test_a_last_bin_that_reaches_one_cell_beyond_its_roi(deterministic):
+    """In float32 7 x (57 / 7) is more than 57."""
+    maps = torch.arange(59.0).reshape(1, 1, 59, 1)
+    rois = torch.tensor([[0.0, 0, 0, 0, 56]])
+    pooled, winners = max_pool_gpu.forward(maps.to(DEVICE), rois.to(DEVICE), 7, 1.0, winners=True)
+    assert torch.equal(pooled.cpu(), roi_max_pool(maps, rois, 7, 1.0))
+    assert pooled.max() == 57
+    spread = max_pool_gpu.backward(torch.ones_like(pooled), rois.to(DEVICE), winners, 1.0, [1, 1, 59, 1])
+    assert spread.sum() == 49
+
+
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("sampling", [-1, 2])
 def test_align(sampling, aligned):

@@ -1,5 +1,8 @@
 """The CPU kernel of RoI max pooling against torchvision's operator, to the bit, and against nonsense."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -123,3 +126,13 @@ def test_compiled_it_is_one_graph():
     maps, rois = some_maps(np.random.default_rng(0), channels=4), some_rois(np.random.default_rng(1), 5)
     compiled = torch.compile(lambda m, r: roi_max_pool(m * 2, r, 3, 1 / 16) + 1, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(maps, rois), roi_max_pool(maps * 2, rois, 3, 1 / 16) + 1)
+
+
+def test_a_fork_has_threads_of_its_own():
+    code = (
+        "import os, torch\nfrom frcnn_cli.roi.pooling import roi_max_pool\ntorch.set_num_threads(2)\n"
+        "pool = lambda: roi_max_pool(torch.rand(1, 4, 9, 9), torch.rand(200, 5), 3, 1.0)\npool()\n"
+        "child = os.fork()\npool()\nif child == 0: os._exit(7)\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

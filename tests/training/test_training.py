@@ -162,6 +162,15 @@ def test_numbers_that_make_no_sense(bad):
         TrainConfig(**bad)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small networks are faster so; other tests go on with what they had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def images(voc):
     data = read_voc(voc, "trainval")
@@ -220,7 +229,6 @@ class TestBatches:
 
 
 def trainer(folder, images, epochs=2.0, lr=0.01):
-    torch.set_num_threads(1)
     config = TrainConfig(epochs=epochs, learning_rate=lr, sampling=SamplingConfig(32, background_iou=(0.0, 0.5)))
     model = ModelConfig("small", CLASSES, ImageTransform(short_side=0), PROPOSALS)
     inputs = DecodedImages(read_ref, model.transform)

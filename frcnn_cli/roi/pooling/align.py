@@ -9,8 +9,8 @@ import torchvision
 from torch import Tensor
 
 from frcnn_cli.roi.pooling import align_cpu
-from frcnn_cli.roi.pooling.arrays import as_array, last
-from frcnn_cli.roi.pooling.gpu import triton_runs_on
+from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, last
+from frcnn_cli.roi.pooling.gpu import triton_takes
 
 
 def roi_align(
@@ -38,8 +38,9 @@ def roi_align(
         `features`. On a GPU that gradient is summed in any order, unless `torch.use_deterministic_algorithms(True)`.
     """
     arguments = (output_size, spatial_scale, sampling_ratio, aligned)
-    if features.device.type != "cpu" and not triton_runs_on(features.device):
-        pooled: Tensor = torchvision.ops.roi_align(features, rois.to(features), *arguments)
+    if features.device.type != "cpu" and not triton_takes(features):
+        wide = at_least_float32(features)
+        pooled: Tensor = torchvision.ops.roi_align(wide, rois.to(wide), *arguments).to(features.dtype)
         return pooled
     aligned_rois: Tensor = torch.ops.frcnn.roi_align(features, rois, *arguments)
     return aligned_rois
@@ -49,9 +50,9 @@ def roi_align(
 def _forward(
     features: Tensor, rois: Tensor, output_size: int, spatial_scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    maps = as_array(last(_wide(features)))
+    maps = as_array(last(at_least_float32(features)))
     sampled = align_cpu.forward(
-        maps, as_array(rois).astype(maps.dtype), output_size, spatial_scale, sampling_ratio, aligned
+        maps, as_array(rois.to(torch.float32)).astype(maps.dtype), output_size, spatial_scale, sampling_ratio, aligned
     )
     return torch.from_numpy(sampled).to(features.dtype).permute(0, 3, 1, 2)
 
@@ -61,10 +62,10 @@ def _backward(
     gradient: Tensor, rois: Tensor, scale: float, sampling_ratio: int, aligned: bool, shape: list[int]
 ) -> Tensor:
     images, channels, height, width = shape
-    slopes = as_array(last(_wide(gradient)))
+    slopes = as_array(last(at_least_float32(gradient)))
     spread = align_cpu.backward(
         slopes,
-        as_array(rois).astype(slopes.dtype),
+        as_array(rois.to(torch.float32)).astype(slopes.dtype),
         scale,
         sampling_ratio,
         aligned,
@@ -93,10 +94,6 @@ def _backward_on_gpu(
         spread: Tensor = torch.ops.frcnn.roi_align_backward(gradient.cpu(), rois.cpu(), *arguments)
         return spread.to(gradient.device)
     return align_gpu.backward(gradient, rois, scale, sampling_ratio, aligned, shape)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 @_forward.register_fake

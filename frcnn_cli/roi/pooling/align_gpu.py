@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from frcnn_cli.roi.pooling.arrays import last
-from frcnn_cli.roi.pooling.gpu import EXACT, block
+from frcnn_cli.roi.pooling.gpu import EXACT, block, current
 
 
 def forward(features: Tensor, rois: Tensor, size: int, scale: float, sampling: int, aligned: bool) -> Tensor:
@@ -18,10 +18,11 @@ def forward(features: Tensor, rois: Tensor, size: int, scale: float, sampling: i
     sampled = maps.new_empty((len(rois), size, size, channels))
     if sampled.numel():
         wide = block(channels)
-        _align[len(rois) * size * size, triton.cdiv(channels, wide)](
-            *(maps, rois, sampled, images, height, width, channels, float(scale)),
-            **{"SAMPLING": sampling, "ALIGNED": aligned, "BACKWARD": False, "SIZE": size, "BLOCK": wide, **EXACT},
-        )
+        with current(maps.device):
+            _align[len(rois) * size * size, triton.cdiv(channels, wide)](
+                *(maps, rois, sampled, images, height, width, channels, float(scale)),
+                **{"SAMPLING": sampling, "ALIGNED": aligned, "BACKWARD": False, "SIZE": size, "BLOCK": wide, **EXACT},
+            )
     return sampled.permute(0, 3, 1, 2)
 
 
@@ -32,10 +33,11 @@ def backward(gradient: Tensor, rois: Tensor, scale: float, sampling: int, aligne
     maps = torch.zeros((images, height, width, channels), dtype=torch.float32, device=gradient.device)
     if slopes.numel():
         wide, size = block(channels), slopes.shape[1]
-        _align[len(rois) * size * size, triton.cdiv(channels, wide)](
-            *(maps, rois, slopes, images, height, width, channels, float(scale)),
-            **{"SAMPLING": sampling, "ALIGNED": aligned, "BACKWARD": True, "SIZE": size, "BLOCK": wide, **EXACT},
-        )
+        with current(maps.device):
+            _align[len(rois) * size * size, triton.cdiv(channels, wide)](
+                *(maps, rois, slopes, images, height, width, channels, float(scale)),
+                **{"SAMPLING": sampling, "ALIGNED": aligned, "BACKWARD": True, "SIZE": size, "BLOCK": wide, **EXACT},
+            )
     return maps.to(gradient.dtype).permute(0, 3, 1, 2)
 
 

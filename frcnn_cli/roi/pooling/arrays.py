@@ -21,6 +21,11 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
     return array
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision as float32, which holds all its numbers."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def half_as_keys(maps: Tensor) -> tuple[NDArray[np.int16], np.int16]:
     """float16 or bfloat16 as int16 in the same order, and the key of the lowest finite number.
 

@@ -10,8 +10,8 @@ import torchvision
 from torch import Tensor
 
 from frcnn_cli.roi.pooling import max_pool_cpu
-from frcnn_cli.roi.pooling.arrays import as_array, half_as_keys, keys_as_half, last
-from frcnn_cli.roi.pooling.gpu import triton_runs_on
+from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, half_as_keys, keys_as_half, last
+from frcnn_cli.roi.pooling.gpu import triton_takes
 
 
 def roi_max_pool(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
@@ -19,8 +19,8 @@ def roi_max_pool(features: Tensor, rois: Tensor, output_size: int, spatial_scale
 
     Corners times `spatial_scale`, rounded half away from zero, end inclusive, at least one cell. Bin i of n covers
     floor(i h / n) to ceil((i + 1) h / n), clipped to the map; an empty bin is 0 and has no gradient. Of equal cells the
-    first has the gradient. The numbers are torchvision's (`roi_pool`) to the bit, RoIs being float32 whatever the maps
-    are.
+    first has the gradient. The numbers are torchvision's (`roi_pool`) to the bit, but for -0, which half precision
+    makes 0. RoIs are float32 whatever the maps are.
 
     Maps that lie channels last in memory are read where they lie; others are copied.
 
@@ -33,8 +33,9 @@ def roi_max_pool(features: Tensor, rois: Tensor, output_size: int, spatial_scale
         [R, C, output_size, output_size], of the dtype of `features`, channels last in memory, with gradient to
         `features`. On a GPU that gradient is summed in any order, unless `torch.use_deterministic_algorithms(True)`.
     """
-    if features.device.type != "cpu" and not triton_runs_on(features.device):
-        pooled: Tensor = torchvision.ops.roi_pool(features, rois.to(features), output_size, spatial_scale)
+    if features.device.type != "cpu" and not triton_takes(features):
+        wide = at_least_float32(features)
+        pooled: Tensor = torchvision.ops.roi_pool(wide, rois.to(wide), output_size, spatial_scale).to(features.dtype)
     elif features.requires_grad and torch.is_grad_enabled():
         pooled = torch.ops.frcnn.roi_max_pool(features, rois, output_size, spatial_scale)[0]
     else:
@@ -58,9 +59,12 @@ def _only(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float
 def _backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shape: list[int]) -> Tensor:
     """The gradient of the maps, which have that shape, from that of the pooled RoIs."""
     images, channels, height, width = shape
-    slopes = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
     spread = max_pool_cpu.backward(
-        as_array(last(slopes)), as_array(last(winners)), _rois(rois), scale, (images, height, width, channels)
+        as_array(last(at_least_float32(gradient))),
+        as_array(last(winners)),
+        _rois(rois),
+        scale,
+        (images, height, width, channels),
     )
     return torch.from_numpy(spread).to(gradient.dtype).permute(0, 3, 1, 2)
 

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from frcnn_cli.roi.pooling.arrays import last
-from frcnn_cli.roi.pooling.gpu import EXACT, block
+from frcnn_cli.roi.pooling.gpu import EXACT, block, current
 from frcnn_cli.roi.pooling.max_pool_cpu import fits_16_bits
 
 
@@ -26,10 +26,12 @@ def forward(features: Tensor, rois: Tensor, size: int, scale: float, winners: bo
     cells = maps.new_empty(shape if winners else (0, 0, 0, 0), dtype=number)
     if pooled.numel():
         wide = block(channels)
-        _pool[len(rois) * size * size, triton.cdiv(channels, wide)](
-            *(maps, rois, pooled, cells, images, height, width, channels, float(scale), torch.finfo(maps.dtype).min),
-            **{"SIZE": size, "WINNERS": winners, "BLOCK": wide, **EXACT},
-        )
+        with current(maps.device):
+            _pool[len(rois) * size * size, triton.cdiv(channels, wide)](
+                *(maps, rois, pooled, cells, images, height, width, channels, float(scale)),
+                torch.finfo(maps.dtype).min,
+                **{"SIZE": size, "WINNERS": winners, "BLOCK": wide, **EXACT},
+            )
     return pooled.permute(0, 3, 1, 2), cells.permute(0, 3, 1, 2)
 
 
@@ -42,12 +44,16 @@ def backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shap
     count, size = slopes.shape[:2]
     wide = block(channels)
     blocks, options = triton.cdiv(channels, wide), {"SIZE": size, "BLOCK": wide, **EXACT}
-    if slopes.numel() and torch.are_deterministic_algorithms_enabled():
-        _gather[images * height * width, blocks](
-            *(slopes, cells, rois, maps, count, images, height, width, channels, float(scale)), **options
-        )
-    elif slopes.numel():
-        _scatter[count * size * size, blocks](*(slopes, cells, rois, maps, images, height * width, channels), **options)
+    if slopes.numel():
+        with current(maps.device):
+            if torch.are_deterministic_algorithms_enabled():
+                _gather[images * height * width, blocks](
+                    *(slopes, cells, rois, maps, count, images, height, width, channels, float(scale)), **options
+                )
+            else:
+                _scatter[count * size * size, blocks](
+                    *(slopes, cells, rois, maps, images, height * width, channels), **options
+                )
     return maps.to(gradient.dtype).permute(0, 3, 1, 2)
 
 
@@ -165,7 +171,8 @@ def _gather(
         x0, wide = _span(roi + 1, roi + 3, scale)
         y0, high = _span(roi + 2, roi + 4, scale)
         mine = _image(roi, images) == number // (height * width)
-        if mine & (row >= y0) & (row < y0 + high) & (column >= x0) & (column < x0 + wide):
+        # One row or column more than the RoI has: in float32 the last bin may reach that far (7 bins of 57 cells do).
+        if mine & (row >= y0) & (row <= y0 + high) & (column >= x0) & (column <= x0 + wide):
             for i in range(SIZE):
                 top, bottom = _bin(i, y0, high, height, SIZE)
                 if (row >= top) & (row < bottom):

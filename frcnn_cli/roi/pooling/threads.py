@@ -40,3 +40,6 @@ def equal_work(work: NDArray[np.int64]) -> list[int]:
 @cache
 def _executor() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="roi")
+
+
+os.register_at_fork(after_in_child=_executor.cache_clear)  # a fork has none of its parent's threads
