@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frcnn_cli.roi.linear import linear
 from frcnn_cli.roi.pooling import roi_max_pool
 from frcnn_cli.roi.svd import low_rank
 
@@ -70,8 +71,8 @@ class RoIHead(nn.Module):
             features = features.to(next(self.fc6.parameters()).dtype)
         x = roi_max_pool(features, rois, self.grid, 1.0 / self.stride)  # [R, C, S, S], channels last in memory
         x = x.permute(0, 2, 3, 1).flatten(1)  # [R, S*S*C], without a copy
-        x = F.dropout(F.relu(self.fc6(x)), self.dropout, self.training)  # [R, fc6]
-        x = F.dropout(F.relu(self.fc7(x)), self.dropout, self.training)  # [R, fc7]
+        x = F.dropout(F.relu(linear(self.fc6, x)), self.dropout, self.training)  # [R, fc6]
+        x = F.dropout(F.relu(linear(self.fc7, x)), self.dropout, self.training)  # [R, fc7]
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             return self.cls_score(x), self.bbox_pred(x).unflatten(1, (-1, 4))

@@ -1,0 +1,33 @@
+"""Fully connected layers at the speed of the processor."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """`layer(x)` for a Linear, or for several in a row (truncated SVD). x: [R, in] -> [R, out].
+
+    In float32 on a CPU PyTorch hands matrix products to MKL, which leaves AVX-512 aside on processors that are not
+    Intel's: 102 to 111 billion multiplications a second for fc6 on two cores of an AMD EPYC, where oneDNN, which
+    PyTorch has for its conv layers, does 217 to 244. So detection goes to oneDNN; training, which needs gradients, is
+    PyTorch's own.
+    """
+    for one in layer if isinstance(layer, nn.Sequential) else (layer,):
+        assert isinstance(one, nn.Linear)
+        fast = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled() and _has_onednn()
+        if fast and len(x):
+            x = torch.ops.mkldnn._linear_pointwise(x, one.weight, one.bias, "none", [], "")
+        else:
+            x = F.linear(x, one.weight, one.bias)
+    return x
+
+
+@cache
+def _has_onednn() -> bool:
+    """Whether this build of PyTorch has oneDNN, and the operator that its compiler uses to call it."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
