@@ -1,6 +1,6 @@
 """The whole path against torchvision's parts, in one run on the same input: pooling, detection, training, files.
 
-    python benchmarks/run.py DATA [--only pooling,detection,rcnn,training,cached,files,start] [--quick]
+    python benchmarks/run.py DATA [--only pooling,detection,rcnn,training,cached,memory,files,start] [--quick]
 
 DATA holds bccd/, proposals/000004.jpg and weights/squeezenet1_0_tv.pth. Both sides take turns; figures are medians.
 "Limit" is what the machine could do at best: bytes moved at the bandwidth of a plain copy, or multiplications at the
@@ -36,7 +36,7 @@ from torchvision.ops import roi_align as tv_align
 from torchvision.ops import roi_pool as tv_pool
 
 from frcnn_cli import __version__, read_image
-from frcnn_cli.compression import Compressor
+from frcnn_cli.compression import Compressor, made_up_scene
 from frcnn_cli.data.decode import read_ref
 from frcnn_cli.data.spec import load_dataset
 from frcnn_cli.detections.nms import detect
@@ -463,6 +463,27 @@ def files(data: Path, machine: Machine) -> Iterator[Row]:
                 print(f"compression {what}: {size:.0%} of the size, {whole / taken / 1e6:.0f} MB/s", file=sys.stderr)
 
 
+def memory(data: Path, machine: Machine) -> Iterator[Row]:
+    """How far chunks of RoIs bound the memory, in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        taken, resident = pool.apply(many_rois, (20_000,))
+    yield Row("20,000 RoIs through VGG16's head, conv map given", 1000 * taken)
+    yield Row("the most memory that this process had", resident / 1e9, unit="GB")
+
+
+def many_rois(count: int) -> tuple[float, float]:
+    """Seconds, and bytes resident at most."""
+    import resource
+
+    keep_freed_memory()
+    detector = our_detector("vgg16", 20)
+    scene = made_up_scene(detector, count)
+    began = time.perf_counter()
+    detector.score(scene.features, scene.boxes, scene.scale, scene.height, scene.width)
+    taken = time.perf_counter() - began
+    return taken, 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def start(data: Path, machine: Machine) -> Iterator[Row]:
     """The command line's own time."""
     for word in ("--help", "--version"):
@@ -475,7 +496,7 @@ def start(data: Path, machine: Machine) -> Iterator[Row]:
         yield Row(f"frcnn {word}; peer: python -c pass", 1000 * ours, 1000 * theirs)
 
 
-PARTS = {part.__name__: part for part in (pooling, detection, rcnn, training, cached, files, start)}
+PARTS = {part.__name__: part for part in (pooling, detection, rcnn, training, cached, memory, files, start)}
 
 
 def main() -> None:

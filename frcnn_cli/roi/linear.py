@@ -30,4 +30,5 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
 @cache
 def _has_onednn() -> bool:
     """Whether this build of PyTorch has oneDNN, and the operator that its compiler uses to call it."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
