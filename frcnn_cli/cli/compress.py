@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--images", default=200, show_default=True, type=click.IntRange(1), help="Measure on at most so many of its images."
 )
+@options.classes
 @options.bad_boxes
 @options.device
 @options.force
@@ -65,6 +66,7 @@ def command(
     props: Path | None,
     split: str,
     images: int,
+    classes: str | None,
     bad_boxes: str,
     device: str,
     force: bool,
@@ -73,7 +75,7 @@ def command(
     """Make MODEL faster by truncated SVD of its hidden layers.
 
     Each layer of size IN x OUT becomes two, IN x R and R x OUT. The result is a model like any other. With --data and
-    --props mAP is measured before and after; milliseconds are of an image, from its conv map to its boxes.
+    --props mAP is measured before and after; milliseconds are of an image, from its conv map to its scores.
 
     \b
     frcnn compress runs/my -o fast.safetensors --rank fc6=1024 --rank fc7=256
@@ -89,7 +91,7 @@ def command(
         raise click.UsageError("Give one of --rank, --energy and --max-drop.")
     if (data is None) != (props is None) or (max_drop is not None and data is None):
         raise click.UsageError("mAP needs both --data and --props.")
-    for name in ("split", "images") if data is None else ():
+    for name in ("split", "images", "classes") if data is None else ():
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name} goes with --data and --props.")
     wanted = _parsed(ranks)
@@ -100,7 +102,7 @@ def command(
         raise OutputExistsError(output)
     detector = Detector.load(model, device)
     compressor = Compressor(detector)
-    scenes = _scenes(display, detector, data, props, split, images, bad_boxes) if data and props else []
+    scenes = _scenes(display, detector, data, props, split, classes, images, bad_boxes) if data and props else []
 
     def reached(of: Detector, what: str) -> float:
         with display.progress(what, len(scenes)) as bar:
@@ -166,28 +168,25 @@ def _parsed(pairs: tuple[str, ...]) -> dict[str, int]:
 
 
 def _scenes(
-    display: Display, detector: Detector, data: str, props: Path, split: str, most: int, bad_boxes: str
+    display: Display,
+    detector: Detector,
+    data: str,
+    props: Path,
+    split: str,
+    classes: str | None,
+    most: int,
+    bad_boxes: str,
 ) -> list[Scene]:
     """Conv maps, proposals and objects of at most `most` images, evenly spread over the split."""
     import numpy as np
 
     from frcnn_cli.compression import Scene
-    from frcnn_cli.data.decode import digest_file, read_image
-    from frcnn_cli.data.identify import records
-    from frcnn_cli.errors import MismatchError
-    from frcnn_cli.store.join import join
+    from frcnn_cli.data.decode import read_image
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import PROPOSALS
 
-    dataset = options.resolve_dataset(data, split, bad_boxes, None)
-    unknown = [name for name in dataset.classes if name not in detector.config.classes]
-    if unknown:
-        raise MismatchError(
-            f"{data} has objects of class {unknown[0]!r}, which the model does not know", "Leave it out"
-        )
     with StageFile(props, PROPOSALS) as file:
-        rows = join(records(dataset.refs, digest_file), file.images, f"{data} {split}", str(props))
-        truth = dataset.relabelled(detector.config.classes).within([file.images[row] for row in rows], bad_boxes)
+        truth, rows = options.resolve_truth(data, split, bad_boxes, classes, detector.config.classes, file)
         chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
         scenes = []
         with display.progress("conv maps", len(chosen)) as bar:

@@ -115,6 +115,7 @@ def command(
         pending = set(out.missing(refs, digest_file)) if out is not None else set(refs)
         behind = stack.enter_context(Behind())
         bar = stack.enter_context(display.progress("detect", len(refs)))
+        boxes: dict[str, Boxes] = {}
 
         def proposed(item: tuple[ImageRef, Image | ImageError]) -> tuple[ImageRef, Image | FrcnnError]:
             """The image with its proposals beside it, made on a thread while the network is at another."""
@@ -126,7 +127,6 @@ def command(
                 return ref, error
             return item
 
-        boxes: dict[str, Boxes] = {}
         read = read_ahead([ref for ref in refs if ref in pending])
         pipeline = FeaturePipeline(detector, dtype, batch, to_cpu=False)
         for done in pipeline.run(prefetch(proposed, read, threads=1)):

@@ -48,27 +48,14 @@ def command(
     frcnn eval dets.h5 --data voc:VOCdevkit/VOC2007 --split test
     frcnn eval dets.h5 --data voc:VOCdevkit/VOC2007 --split test --metric voc07 --json
     """
-    from frcnn_cli.data.decode import digest_file
-    from frcnn_cli.data.identify import records
     from frcnn_cli.detections.columns import from_columns
-    from frcnn_cli.errors import MismatchError
     from frcnn_cli.evaluation.voc import evaluate
-    from frcnn_cli.store.join import join
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import DETECTIONS
 
-    dataset = options.resolve_dataset(data, split, bad_boxes, classes)
     with StageFile(dets, DETECTIONS) as file:
         names = file.classes
-        unknown = [name for name in dataset.classes if name not in names]
-        if unknown:
-            raise MismatchError(
-                f"{data} has objects of class {unknown[0]!r}, which the model of {dets} does not know",
-                f"Name the classes to evaluate: --classes {','.join(n for n in dataset.classes if n in names)}",
-            )
-        truth = dataset.relabelled(names)
-        rows = join(records(dataset.refs, digest_file), file.images, f"{data} {split}", str(dets))
-        truth = truth.within([file.images[row] for row in rows], bad_boxes)
+        truth, rows = options.resolve_truth(data, split, bad_boxes, classes, names, file)
         keys = [sample.ref.key for sample in truth.samples]
         found = {key: from_columns(file[row]) for key, row in zip(keys, rows, strict=True)}
     wanted = {sample.ref.key: sample.truth for sample in truth.samples}

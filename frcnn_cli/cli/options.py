@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from frcnn_cli.data.dataset import Dataset
     from frcnn_cli.image import ImageRef
     from frcnn_cli.proposals.source import ProposalSource
+    from frcnn_cli.store.reader import StageFile
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
@@ -182,6 +183,30 @@ def resolve_dataset(spec: str, split_name: str, bad: Any, class_names: str | Non
     if class_names:
         dataset = dataset.with_classes(name.strip() for name in class_names.split(","))
     return dataset
+
+
+def resolve_truth(
+    spec: str, split_name: str, bad: Any, class_names: str | None, names: tuple[str, ...], file: StageFile
+) -> tuple[Dataset, list[int]]:
+    """The objects of a data set, labelled as a model's `names` count, and which image of `file` each sample is.
+
+    Raises:
+        MismatchError: objects of a class that the model does not know, or images that `file` lacks.
+    """
+    from frcnn_cli.data.decode import digest_file
+    from frcnn_cli.data.identify import records
+    from frcnn_cli.errors import MismatchError
+    from frcnn_cli.store.join import join
+
+    dataset = resolve_dataset(spec, split_name, bad, class_names)
+    unknown = [name for name in dataset.classes if name not in names]
+    if unknown:
+        raise MismatchError(
+            f"{spec} has objects of class {unknown[0]!r}, which the model does not know",
+            f"Name the classes to evaluate: --classes {','.join(n for n in dataset.classes if n in names)}",
+        )
+    rows = join(records(dataset.refs, digest_file), file.images, f"{spec} {split_name}", str(file.path))
+    return dataset.relabelled(names).within([file.images[row] for row in rows], bad), rows
 
 
 def resolve_model(path: Path | None) -> Path:

@@ -23,20 +23,8 @@ if TYPE_CHECKING:
 
 # What a run is made of: recorded in its checkpoint, and not to be changed on --resume.
 _RECORDED = (
-    *(
-        "data",
-        "split",
-        "props",
-        "features",
-        "backbone",
-        "weights",
-        "classes",
-        "bad_boxes",
-        "epochs",
-        "lr",
-        "schedule",
-        "warmup",
-    ),
+    *("data", "split", "props", "features", "backbone", "weights", "classes", "bad_boxes"),
+    *("epochs", "lr", "schedule", "warmup"),
     *("batch_images", "rois", "background_iou", "short_side", "long_side", "flip", "difficult", "seed"),
 )
 _MAY_MOVE = ("data", "props", "features", "weights")  # paths: what they hold is compared instead

@@ -48,11 +48,9 @@ class RoIHead(nn.Module):
         self.dropout = dropout
         outputs = fc7.out_features
         fc6.weight = nn.Parameter(to_channels_last(fc6.weight.detach(), grid))
-        hidden: dict[str, nn.Module] = {"fc6": fc6, "fc7": fc7}
-        for name, rank in (ranks or {}).items():
-            hidden[name] = low_rank(fc6 if name == "fc6" else fc7, rank)
-        self.fc6 = hidden["fc6"]
-        self.fc7 = hidden["fc7"]
+        ranks = ranks or {}
+        self.fc6 = low_rank(fc6, ranks["fc6"]) if "fc6" in ranks else fc6
+        self.fc7 = low_rank(fc7, ranks["fc7"]) if "fc7" in ranks else fc7
         self.cls_score = nn.Linear(outputs, num_classes + 1)
         self.bbox_pred = nn.Linear(outputs, 4 * (num_classes + 1))
         for layer, spread in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):

@@ -26,7 +26,8 @@ class Spectrum(NamedTuple):
 
 @torch.no_grad()
 def spectrum(weight: Tensor) -> Spectrum:
-    """From the eigenvectors of W W^T, in float64: VGG16's fc6 takes half a minute, its SVD as such many."""
+    """From the eigenvectors of W W^T [out, out], which is much smaller than fc6's W; float64, as it squares W. VGG16's
+    two layers take 26 s on two cores."""
     wide = weight.double()
     energy, left = torch.linalg.eigh(wide @ wide.T)
     count = min(weight.shape)

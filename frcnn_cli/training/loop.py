@@ -140,6 +140,7 @@ class Trainer:
                 "Start anew with --force",
             )
         detector = Detector(state.model, build(state.model.backbone, "none"))
+        # All conv layers are frozen where maps are learnt from, and nowhere else.
         if isinstance(inputs, CachedMaps) != (state.frozen == len(detector.conv)):
             raise MismatchError("the run began with conv maps, or without", "Give --features as it was begun with")
         trained = {

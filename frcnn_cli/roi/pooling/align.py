@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor
 
 from frcnn_cli.roi.pooling import align_cpu
-from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, last
+from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, last, rois_as_array
 from frcnn_cli.roi.pooling.gpu import triton_takes
 
 
@@ -52,7 +52,7 @@ def _forward(
 ) -> Tensor:
     maps = as_array(last(at_least_float32(features)))
     sampled = align_cpu.forward(
-        maps, as_array(rois.to(torch.float32)).astype(maps.dtype), output_size, spatial_scale, sampling_ratio, aligned
+        maps, rois_as_array(rois).astype(maps.dtype), output_size, spatial_scale, sampling_ratio, aligned
     )
     return torch.from_numpy(sampled).to(features.dtype).permute(0, 3, 1, 2)
 
@@ -65,7 +65,7 @@ def _backward(
     slopes = as_array(last(at_least_float32(gradient)))
     spread = align_cpu.backward(
         slopes,
-        as_array(rois.to(torch.float32)).astype(slopes.dtype),
+        rois_as_array(rois).astype(slopes.dtype),
         scale,
         sampling_ratio,
         aligned,

@@ -21,6 +21,11 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
     return array
 
 
+def rois_as_array(rois: Tensor) -> NDArray[np.float32]:
+    """float32 [R, 5], whatever the maps are: half precision would move corners by pixels."""
+    return as_array(rois.to(torch.float32))
+
+
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Half precision as float32, which holds all its numbers."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

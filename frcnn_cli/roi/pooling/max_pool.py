@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor
 
 from frcnn_cli.roi.pooling import max_pool_cpu
-from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, half_as_keys, keys_as_half, last
+from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, half_as_keys, keys_as_half, last, rois_as_array
 from frcnn_cli.roi.pooling.gpu import triton_takes
 
 
@@ -62,7 +62,7 @@ def _backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, sha
     spread = max_pool_cpu.backward(
         as_array(last(at_least_float32(gradient))),
         as_array(last(winners)),
-        _rois(rois),
+        rois_as_array(rois),
         scale,
         (images, height, width, channels),
     )
@@ -96,17 +96,13 @@ def _on_cpu(features: Tensor, rois: Tensor, size: int, scale: float, winners: bo
     maps = last(features)
     if features.dtype.itemsize == 2:
         keys, lowest = half_as_keys(maps)
-        best, cells = max_pool_cpu.forward(keys, _rois(rois), size, scale, lowest, winners)
+        best, cells = max_pool_cpu.forward(keys, rois_as_array(rois), size, scale, lowest, winners)
         pooled = keys_as_half(best, features.dtype)
     else:
         array = as_array(maps)
-        best, cells = max_pool_cpu.forward(array, _rois(rois), size, scale, np.finfo(array.dtype).min, winners)
+        best, cells = max_pool_cpu.forward(array, rois_as_array(rois), size, scale, np.finfo(array.dtype).min, winners)
         pooled = torch.from_numpy(best)
     return pooled.permute(0, 3, 1, 2), torch.from_numpy(cells).permute(0, 3, 1, 2)
-
-
-def _rois(rois: Tensor) -> Any:
-    return as_array(rois.to(torch.float32))
 
 
 def _like_pooled(features: Tensor, rois: Tensor, size: int, dtype: torch.dtype) -> Tensor:
