@@ -3,7 +3,8 @@
 HDF5 cannot be trusted after its writer was killed, so a stage appends each finished image here, and the HDF5 file is
 assembled at the end in one go. Layout: `MAGIC`, then records, each `<length u64, crc32 u32>` and a payload of that
 length: one line of JSON, then the raw bytes of the arrays. The first record names the work (format and provenance).
-On opening, everything after the last whole record is cut off.
+On opening, everything after the last whole record is cut off. One wide column may lie in a file beside it, where it
+stays (see `rows`); the journal then keeps its place and checksum.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import fcntl
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +24,9 @@ from numpy.typing import NDArray
 
 from frcnn_cli.errors import FileFormatError, FrcnnError, explain_os_error
 from frcnn_cli.image import ImageRecord
+from frcnn_cli.store.rows import HEAD, Place, Rows
 
-MAGIC = b"frcnn-journal-1\n"
+MAGIC = b"frcnn-journal-2\n"
 _HEADER = struct.Struct("<QI")
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -34,16 +36,21 @@ Shapes = Mapping[str, tuple[str, tuple[int, ...]]]  # dtype and shape of each ar
 class Journal:
     """Finished images of one output file. Opened for one process at a time (an advisory lock holds others off)."""
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], discard_other: bool = False) -> None:
+    def __init__(
+        self, path: Path, identity: Mapping[str, Any], discard_other: bool = False, wide: str | None = None
+    ) -> None:
         """Opens or begins the journal of the work that `identity` describes.
 
         Args:
+            wide: the array whose rows lie in a file of their own, `PATH-rows`.
             discard_other: begin anew where a journal of other work lies (other options, another model).
 
         Raises:
             FrcnnError: the path cannot be written, another process is at it, or it holds other work.
         """
         self.path = path
+        self._wide = wide
+        self._rows: Rows | None = None
         self._where: dict[str, tuple[ImageRecord, int]] = {}  # key -> record, offset of its payload
         try:
             self._file: BinaryIO = open(path, "r+b" if path.exists() else "x+b")
@@ -53,10 +60,10 @@ class Journal:
             self._lock()
             self._open(json.loads(json.dumps(identity)), discard_other)
         except FrcnnError:
-            self._file.close()
+            self.close()
             raise
         except OSError as error:
-            self._file.close()
+            self.close()
             raise explain_os_error(error, path) from None
 
     def _lock(self) -> None:
@@ -72,6 +79,8 @@ class Journal:
         start = self._file.read(len(MAGIC))
         if not MAGIC.startswith(start):
             raise FrcnnError(f"{self.path} is in the way and not ours", "Move it, or choose another output path")
+        if self._wide is not None:
+            self._rows = Rows(self.path.with_name(self.path.name + "-rows"))
         records = list(scan(self._file))
         same = bool(records) and self._payload_json(records[0][0]) == identity
         if not same:
@@ -84,10 +93,17 @@ class Journal:
             self._file.truncate()
             self._file.write(MAGIC)
             self._append(json.dumps(identity).encode() + b"\n")
+            if self._rows:
+                self._rows.keep([])
             return
         for offset, _ in records[1:]:
-            image = ImageRecord(**self._payload_json(offset)["image"])
+            head = self._payload_json(offset)
+            if self._rows and not self._rows.holds(Place(**head["rows"])):
+                continue
+            image = ImageRecord(**head["image"])
             self._where[image.key] = (image, offset)
+        if self._rows:
+            self._rows.keep([self._place(key) for key in self._where])
         end = records[-1][0] + records[-1][1]
         self._file.truncate(end)
         self._file.seek(end)
@@ -107,43 +123,66 @@ class Journal:
 
     def write(self, image: ImageRecord, arrays: Arrays) -> None:
         """Appends one finished image. Raises FrcnnError where the disk is full; what was written before stays."""
-        described = [[name, str(array.dtype), list(array.shape)] for name, array in arrays.items()]
-        head = json.dumps({"image": asdict(image), "arrays": described}).encode() + b"\n"
-        raw = [np.ascontiguousarray(array).tobytes() for array in arrays.values()]
+        head = {"image": asdict(image), "arrays": {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()}}
+        raw = [np.ascontiguousarray(array).tobytes() for name, array in arrays.items() if name != self._wide]
         before = self._file.tell()
         try:
-            offset = self._append(head, *raw)
+            if self._rows and self._wide:
+                head["rows"] = asdict(self._rows.append(arrays[self._wide]))
+            offset = self._append(json.dumps(head).encode() + b"\n", *raw)
         except OSError as error:
             self._cut_back(before)
             raise explain_os_error(error, self.path) from None
         self._where[image.key] = (image, offset)
 
-    def read(self, key: str) -> dict[str, NDArray[Any]]:
-        """The arrays of a finished image."""
+    def read(self, key: str, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+        """The arrays of a finished image, or some of them."""
         offset = self._where[key][1]
         end = self._file.tell()
         self._file.seek(offset)
-        described = json.loads(self._file.readline())["arrays"]
+        head = json.loads(self._file.readline())
         arrays = {}
-        for name, dtype, shape in described:
-            count = int(np.prod(shape))
-            raw = self._file.read(count * np.dtype(dtype).itemsize)
-            arrays[name] = np.frombuffer(raw, dtype).reshape(shape)
+        for name, (dtype, shape) in head["arrays"].items():
+            wanted, size = only is None or name in only, int(np.prod(shape)) * np.dtype(dtype).itemsize
+            if name == self._wide:
+                raw = self._rows.read(Place(**head["rows"])) if self._rows and wanted else b""
+            else:
+                raw = self._file.read(size)
+            if wanted:
+                arrays[name] = np.frombuffer(raw, dtype).reshape(shape)
         self._file.seek(end)
         return arrays
 
     def shapes(self, key: str) -> Shapes:
         """dtype and shape of each array of a finished image, without reading them."""
         described = self._payload_json(self._where[key][1])["arrays"]
-        return {name: (dtype, tuple(shape)) for name, dtype, shape in described}
+        return {name: (dtype, tuple(shape)) for name, (dtype, shape) in described.items()}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that was written."""
+        return self.path.stat().st_size + (self._rows.size if self._rows else 0)
+
+    def rows_of(self, keys: list[str]) -> Rows | None:
+        """The file of the wide column's rows, if those of these images lie in it end to end from the start."""
+        end = HEAD
+        for place in map(self._place, keys) if self._rows else ():
+            if place.offset != end:
+                return None
+            end += place.bytes
+        return self._rows
 
     def close(self) -> None:
         self._file.close()
+        if self._rows:
+            self._rows.close()
 
     def remove(self) -> None:
         """Deletes the journal: its work is done."""
         self.path.unlink(missing_ok=True)
         self._file.close()
+        if self._rows:
+            self._rows.remove()
 
     def _append(self, *parts: bytes) -> int:
         crc = 0
@@ -162,6 +201,9 @@ class Journal:
             self._file.close()
         with open(self.path, "r+b") as file:
             file.truncate(end)
+
+    def _place(self, key: str) -> Place:
+        return Place(**self._payload_json(self._where[key][1])["rows"])
 
     def _payload_json(self, offset: int) -> dict[str, Any]:
         position = self._file.tell()

@@ -45,6 +45,7 @@ class Format:
     ragged: Mapping[str, Column]
     per_image: Mapping[str, Column]
     provenance: tuple[str, ...]
+    wide: str | None = None  # the ragged column that is most of the file, if there is one: written only once
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -70,6 +71,7 @@ FEATURES = Format(
         "scale": Column(("float64",)),  # resized pixels per original pixel
     },
     provenance=("features_id", "dtype"),
+    wide="maps",
 )
 SCORES = Format(
     "scores",
@@ -79,6 +81,7 @@ SCORES = Format(
     },
     per_image={},
     provenance=("classes",),
+    wide="boxes",
 )
 DETECTIONS = Format(
     "detections",

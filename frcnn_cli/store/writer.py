@@ -5,9 +5,10 @@
             out.add(record, {"boxes": boxes})
         out.finish()
 
-Finished images go to a journal beside the output (`props.h5.partial`). `finish` assembles the HDF5 file from it under
-another name and renames it into place. Killed before that, the output path holds what it held; the same work run again
-finds the journal and does only what is missing. The result is sorted by key, so it is the same however it came about.
+Finished images go to a journal beside the output (`props.h5.partial`), conv maps and refined boxes to where they will
+stay (`rows`). `finish` assembles the HDF5 file from them under another name and renames it into place. Killed before
+that, the output path holds what it held; the same work run again finds the journal and does only what is missing. The
+result is sorted by key, so it is the same however it came about.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from frcnn_cli.errors import FileFormatError, FrcnnError, ImageError, OutputExis
 from frcnn_cli.image import ImageRecord, ImageRef
 from frcnn_cli.store.journal import Arrays, Journal, Shapes
 from frcnn_cli.store.reader import StageFile
+from frcnn_cli.store.rows import Rows, lay_out, make_room
 from frcnn_cli.store.schema import FORMAT_VERSION, Format
 
 IMAGE_COLUMNS = {"height": "int32", "width": "int32", "orientation": "uint8"}
@@ -65,16 +67,16 @@ class StageWriter:
         except OSError as error:
             raise explain_os_error(error, path.parent) from None
         identity = {"format": fmt.name, "version": list(FORMAT_VERSION), "provenance": self.provenance}
-        self._journal = Journal(path.with_name(path.name + ".partial"), identity, discard_other=force)
+        self._journal = Journal(path.with_name(path.name + ".partial"), identity, force, fmt.wide)
         self._asked: set[str] = set()  # what this run wants in the file; more may lie in the journal
 
     def missing(self, refs: Iterable[ImageRef], digest: Callable[[Path], str]) -> list[ImageRef]:
-        """The images still to do: those not finished by an earlier run, or whose file has changed since.
+        """The images still to do, by key: those not finished by an earlier run, or whose file has changed since.
 
         Raises:
             OutputExistsError: with `extend`, a file that lacks none of them, or holds others, or was made otherwise.
         """
-        refs = list(refs)
+        refs = sorted(refs, key=lambda ref: ref.key)
         if self._extends:
             self._take_over({ref.key for ref in refs})
         todo = []
@@ -153,12 +155,18 @@ class StageWriter:
             raise FrcnnError(f"not one image could be done, so {self.path} was not written", "See the lines above")
         temporary = self.path.with_name(f".{self.path.name}.tmp")  # the journal's lock keeps others off
         try:
-            self._check_space(temporary)
-            with h5py.File(temporary, "w", libver="v110") as file:
-                self._write(file, images)
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(self.path)
+            rows = self._journal.rows_of([image.key for image in images])
+            self._check_space(temporary, rows)
+            with lay_out(temporary) as file:
+                in_place = self._write(file, images, rows)
+            if rows and in_place:
+                rows.put_around(temporary)
+                rows.path.replace(self.path)
+                temporary.unlink()
+            else:
+                with open(temporary, "rb") as written:
+                    os.fsync(written.fileno())
+                temporary.replace(self.path)
         except (OSError, RuntimeError) as error:  # HDF5 reports a failed write as either
             temporary.unlink(missing_ok=True)
             if not isinstance(error, OSError) or error.errno is None:
@@ -170,12 +178,12 @@ class StageWriter:
         self._journal.remove()
         return len(images)
 
-    def _check_space(self, temporary: Path) -> None:
+    def _check_space(self, temporary: Path, rows: Rows | None) -> None:
         """Makes sure of the room before HDF5 begins, which does not survive a write that fails.
 
         The space is really taken, so that quotas and limits count too, and given back at once.
         """
-        needed = self._journal.path.stat().st_size + _SPARE_BYTES
+        needed = self._journal.size - (rows.size if rows else 0) + _SPARE_BYTES
         try:
             with open(temporary, "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, needed)
@@ -188,29 +196,36 @@ class StageWriter:
                 "Free some disk space and run the same command again; all images are finished and kept",
             ) from None
 
-    def _write(self, file: h5py.File, images: list[ImageRecord]) -> None:
+    def _write(self, file: h5py.File, images: list[ImageRecord], rows: Rows | None) -> bool:
+        """Writes all, but for the wide column's rows if those are where they belong; whether they are."""
+        shapes = [self._journal.shapes(image.key) for image in images]
+        counts = [next(shape[name][1][0] for name in self.format.ragged if name in shape) for shape in shapes]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        datasets = {}
+        # The wide column first: that is what puts it at the place where its rows are.
+        for name in sorted(self._present(images, shapes, counts), key=lambda name: name != self.format.wide):
+            dtype, shape = next(shape[name] for shape in shapes if name in shape)
+            full = (int(offsets[-1]), *shape[1:]) if name in self.format.ragged else (len(images), *shape)
+            if rows and name == self.format.wide and make_room(file, name, full, dtype):
+                continue
+            datasets[name] = file.require_dataset(name, full, dtype)
+        file["offsets"] = offsets
         file.attrs["format"] = f"frcnn/{self.format.name}"
         file.attrs["format_version"] = ".".join(map(str, FORMAT_VERSION))
         file.attrs["tool_version"] = __version__
         file.attrs["provenance"] = json.dumps(self.provenance, sort_keys=True)
         _write_images(file, images)
-        shapes = [self._journal.shapes(image.key) for image in images]
-        counts = [next(shape[name][1][0] for name in self.format.ragged if name in shape) for shape in shapes]
-        present = self._present(images, shapes, counts)
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        file["offsets"] = offsets
-        datasets = {}
-        for name in present:
-            dtype, shape = next(shape[name] for shape in shapes if name in shape)
-            full = (int(offsets[-1]), *shape[1:]) if name in self.format.ragged else (len(images), *shape)
-            datasets[name] = file.create_dataset(name, full, dtype)
+        singles: dict[str, list[NDArray[Any]]] = {name: [] for name in datasets if name in self.format.per_image}
         for i, image in enumerate(images):
-            arrays = self._journal.read(image.key)
-            for name, dataset in datasets.items():
-                if name not in self.format.ragged:
-                    dataset[i] = arrays[name]
+            arrays = self._journal.read(image.key, list(datasets))
+            for name, array in arrays.items():
+                if name in singles:
+                    singles[name].append(array)
                 elif counts[i]:
-                    dataset[offsets[i] : offsets[i + 1]] = arrays[name]
+                    datasets[name][offsets[i] : offsets[i + 1]] = array
+        for name, values in singles.items():
+            datasets[name][:] = np.stack(values)
+        return self.format.wide is not None and self.format.wide not in datasets
 
     def _present(self, images: list[ImageRecord], shapes: list[Shapes], counts: list[int]) -> list[str]:
         """The columns to write: all that are not optional, and optional ones that every image with rows has."""

@@ -1,0 +1,155 @@
+"""The wide column is written once, where it stays; and however the run went, the file is the same."""
+
+from itertools import permutations
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frcnn_cli.image import ImageRecord, ImageRef
+from frcnn_cli.store.reader import StageFile
+from frcnn_cli.store.rows import HEAD, Rows, checksum
+from frcnn_cli.store.schema import FEATURES
+from frcnn_cli.store.writer import StageWriter
+from tests.conftest import same_datasets
+
+PROVENANCE = {"features_id": "x", "dtype": "float16"}
+IMAGES = [ImageRecord(f"{i}.jpg", 10, 20, f"{i:032x}", 1) for i in range(4)]
+REFS = [ImageRef(image.key, image.key) for image in IMAGES]
+DIGESTS = {image.key: image.digest for image in IMAGES}
+
+
+def columns(i):
+    """Maps of 3, 4, 5 and 6 x 40 cells: 7 kB each or more."""
+    maps = np.random.default_rng(i).standard_normal(((3 + i) * 40, 30)).astype(np.float16)
+    return {"maps": maps, "map_size": np.array([3 + i, 40], np.int32), "scale": np.array(1.0 + i)}
+
+
+def begin(path, order):
+    with StageWriter(path, FEATURES, PROVENANCE) as out:
+        for i in order:
+            out.add(IMAGES[i], columns(i))
+
+
+def go_on(path):
+    done = []
+    with StageWriter(path, FEATURES, PROVENANCE) as out:
+        for ref in out.missing(reversed(REFS), DIGESTS.get):
+            i = REFS.index(ref)
+            out.add(IMAGES[i], columns(i))
+            done.append(i)
+        out.finish()
+    return done
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "f.h5"
+    assert go_on(path) == [0, 1, 2, 3]
+    return path
+
+
+def test_rows_lie_where_they_were_written(whole):
+    with h5py.File(whole) as file:
+        assert file["maps"].id.get_offset() == HEAD
+    with StageFile(whole, FEATURES) as file:
+        for i, (image, arrays) in enumerate(file):
+            assert image == IMAGES[i]
+            for name, array in columns(i).items():
+                np.testing.assert_array_equal(arrays[name], array)
+    assert [path.name for path in whole.parent.iterdir()] == ["f.h5"]
+
+
+def test_nothing_is_written_twice(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(h5py.Dataset, "__setitem__", lambda dataset, *_: written.append(dataset.name))
+    go_on(tmp_path / "f.h5")
+    assert set(written) == {"/map_size", "/scale"}
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_any_order_ends_in_the_same_file(tmp_path, whole, order):
+    begin(tmp_path / "f.h5", order)
+    assert go_on(tmp_path / "f.h5") == []
+    assert same_datasets(tmp_path / "f.h5", whole)
+
+
+@pytest.mark.parametrize("lost", [1, 5_000, 9_000, 30_000, 60_000])
+def test_rows_that_are_torn_off_are_done_again(tmp_path, whole, lost):
+    path = tmp_path / "f.h5"
+    begin(path, range(4))
+    rows = tmp_path / "f.h5.partial-rows"
+    rows.write_bytes(rows.read_bytes()[:-lost])
+    done = go_on(path)
+    assert done == [0, 1, 2, 3][-len(done) :]
+    assert done
+    assert same_datasets(path, whole)
+
+
+@pytest.mark.parametrize("i", range(4))
+def test_pages_that_were_lost_are_noticed(tmp_path, whole, i):
+    path = tmp_path / "f.h5"
+    begin(path, range(4))
+    rows = tmp_path / "f.h5.partial-rows"
+    content = bytearray(rows.read_bytes())
+    at = HEAD + sum(columns(j)["maps"].nbytes for j in range(i))
+    content[at : at + 512] = bytes(512)
+    rows.write_bytes(content)
+    assert go_on(path) == [i]
+    assert same_datasets(path, whole)
+
+
+def test_rows_without_their_journal_and_a_journal_without_its_rows(tmp_path, whole):
+    begin(tmp_path / "a.h5", range(4))
+    (tmp_path / "a.h5.partial").unlink()
+    assert go_on(tmp_path / "a.h5") == [0, 1, 2, 3]
+    begin(tmp_path / "b.h5", range(4))
+    (tmp_path / "b.h5.partial-rows").unlink()
+    assert go_on(tmp_path / "b.h5") == [0, 1, 2, 3]
+    assert same_datasets(tmp_path / "a.h5", whole)
+    assert same_datasets(tmp_path / "b.h5", whole)
+
+
+def test_killed_while_the_file_is_completed(tmp_path, whole, monkeypatch):
+    """The head is there and half of the tail, then nothing: as a kill leaves it."""
+    path = tmp_path / "f.h5"
+    begin(path, range(4))
+    put = Rows._put
+
+    def killed(self, raw, offset):
+        if offset > HEAD:
+            put(self, raw[: len(raw) // 2], offset)
+            raise KeyboardInterrupt
+        put(self, raw, offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Rows, "_put", killed)
+        with pytest.raises(KeyboardInterrupt):
+            go_on(path)
+    assert not path.exists()
+    assert go_on(path) == []
+    assert same_datasets(path, whole)
+
+
+def test_few_rows_and_no_rows(tmp_path):
+    """Too small to be laid where they are: written once more."""
+    path = tmp_path / "f.h5"
+    small = {"maps": np.ones((2, 3), np.float16), "map_size": np.array([1, 2], np.int32), "scale": np.array(1.0)}
+    with StageWriter(path, FEATURES, PROVENANCE) as out:
+        out.add(IMAGES[0], small)
+        out.finish()
+    with StageFile(path, FEATURES) as file:
+        np.testing.assert_array_equal(file[0]["maps"], small["maps"])
+    assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
+
+
+@given(st.binary(max_size=40), st.data())
+def test_one_changed_byte_changes_the_checksum(raw, data):
+    assert checksum(memoryview(raw)) == checksum(raw)
+    if raw:
+        at = data.draw(st.integers(0, len(raw) - 1))
+        other = bytearray(raw)
+        other[at] ^= data.draw(st.integers(1, 255))
+        assert checksum(bytes(other)) != checksum(raw)
