@@ -47,6 +47,7 @@ from frcnn_cli.memory import keep_freed_memory
 from frcnn_cli.model import Detector, ModelConfig
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
+from frcnn_cli.recipes.recipe import Network, Recipe, Sampling, Solver
 from frcnn_cli.roi.pooling import roi_align, roi_max_pool
 from frcnn_cli.roi.rois import to_rois
 
@@ -244,7 +245,7 @@ def peer_detection(name: str, classes: int, image: Image, boxes: np.ndarray) -> 
 
 def our_detector(name: str, classes: int) -> Detector:
     torch.manual_seed(0)
-    config = ModelConfig(name, tuple(f"class {i}" for i in range(classes)), ImageTransform(), NOBODY)
+    config = ModelConfig(Network(name), tuple(f"class {i}" for i in range(classes)), ImageTransform(), NOBODY)
     made = Detector(config, BACKBONES[name](None)).eval()
     return made.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -368,7 +369,6 @@ def trainer(data: Path, name: str, images: int, rois: int, maps: Path | None = N
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import FEATURES
     from frcnn_cli.training.batches import TrainingImage
-    from frcnn_cli.training.config import SamplingConfig, TrainConfig
     from frcnn_cli.training.inputs import CachedMaps, DecodedImages
     from frcnn_cli.training.loop import Trainer
 
@@ -378,8 +378,12 @@ def trainer(data: Path, name: str, images: int, rois: int, maps: Path | None = N
         TrainingImage(sample.ref, sample.truth, propose(read_image(sample.ref.path), SelectiveSearch()).boxes)
         for sample in samples
     ]
-    config = TrainConfig(1000.0, images, SamplingConfig(rois, background_iou=(0.0, 0.5)), learning_rate=1e-4)
-    model = ModelConfig(name, dataset.classes, ImageTransform(), NOBODY)
+    recipe = Recipe(
+        Network(name),
+        sampling=Sampling(images, rois, background_iou=(0.0, 0.5)),
+        solver=Solver(epochs=1000.0, learning_rate=1e-4),
+    )
+    model = ModelConfig(recipe.network, dataset.classes, ImageTransform(), NOBODY)
     inputs: Any = DecodedImages(read_ref, model.transform)
     if maps is not None:
         file = StageFile(maps, FEATURES)
@@ -387,7 +391,7 @@ def trainer(data: Path, name: str, images: int, rois: int, maps: Path | None = N
     temporary = tempfile.TemporaryDirectory(prefix="frcnn-benchmark-")
     atexit.register(temporary.cleanup)
     folder = Path(temporary.name)
-    run = Trainer.begin(folder, found, model, config, weights_of(data, name), {}, "", inputs, DEVICE)
+    run = Trainer.begin(folder, found, model, recipe, weights_of(data, name), {}, "", inputs, DEVICE)
     if maps is None:  # also where the weights are random, which are trained from the first layer on otherwise
         frozen = BACKBONES[name](None).frozen
         run.state = replace(run.state, frozen=frozen)

@@ -23,18 +23,19 @@ from frcnn_cli.annotations import Detections
 from frcnn_cli.boxes import Boxes, as_boxes
 from frcnn_cli.detections.nms import Thresholds
 from frcnn_cli.detections.nms import detect as detections_from_scores
-from frcnn_cli.errors import FeatureError, FileFormatError, FrcnnError, explain_os_error
+from frcnn_cli.errors import FeatureError, FileFormatError, FrcnnError, UsageError, explain_os_error
 from frcnn_cli.features.backbones import BACKBONES, Backbone, build
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image
 from frcnn_cli.proposals.propose import Limits, propose
 from frcnn_cli.proposals.registry import load_registry
 from frcnn_cli.proposals.source import ProposalSource
+from frcnn_cli.recipes.recipe import Network, Recipe
 from frcnn_cli.roi.head import HIDDEN, RoIHead, to_channels_last
 from frcnn_cli.roi.score import Scores, score
 
 MODEL_FILE = "model.safetensors"
-MODEL_VERSION = 2  # 1: fc6 read pooled RoIs as [C, S, S]
+MODEL_VERSION = 3  # 1: fc6 read pooled RoIs as [C, S, S]; 2: knew only the name of the network
 _METADATA_KEY = "frcnn_model"
 
 FEATURE_DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -47,20 +48,22 @@ class ModelConfig:
 
     `proposals` describes the boxes that the model was trained with: the source (name, version, options), `max_boxes`
     and `min_size`, as `frcnn proposals` records them. `ranks` names hidden layers that truncated SVD made two of.
+    `recipe` is what the model was trained with, for the record and for `detection`.
 
     Raises:
         ValueError: an unknown backbone, no classes, proposals that are not described so, or ranks of other layers.
     """
 
-    backbone: str
+    network: Network
     classes: tuple[str, ...]
     transform: ImageTransform
     proposals: dict[str, Any]
     ranks: dict[str, int] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"unknown backbone {self.backbone!r}")
+        if self.network.backbone not in BACKBONES:
+            raise ValueError(f"unknown backbone {self.network.backbone!r}")
         if not self.classes:
             raise ValueError("no classes")
         if not {"source", "max_boxes", "min_size"} <= set(self.proposals):
@@ -85,7 +88,10 @@ class ModelConfig:
         proposals = dict(values["proposals"])
         proposals |= {"max_boxes": int(proposals["max_boxes"]), "min_size": float(proposals["min_size"])}
         ranks = {str(name): int(rank) for name, rank in dict(values.get("ranks", {})).items()}
-        return cls(str(values["backbone"]), classes, ImageTransform(**transform), proposals, ranks)
+        network = values.get("network") or {"backbone": values["backbone"]}
+        recipe = Recipe.from_dict({"network": network, **(values.get("recipe") or {})})
+        described = recipe.to_dict() if values.get("recipe") else {}
+        return cls(recipe.network, classes, ImageTransform(**transform), proposals, ranks, described)
 
 
 class Detector(nn.Module):
@@ -102,6 +108,9 @@ class Detector(nn.Module):
         self.head = RoIHead(
             *(backbone.fc6, backbone.fc7, len(config.classes), backbone.grid, backbone.stride, backbone.dropout),
             ranks=config.ranks,
+            pooling=config.network.pooling,
+            shift=backbone.shift,
+            class_agnostic=config.network.class_agnostic,
         )
         self._full_ids: tuple[str, str] | None = None
 
@@ -131,7 +140,7 @@ class Detector(nn.Module):
         """A hash of all weights, classes and the image transform: which model this is, at any precision."""
         if self._full_ids is not None:
             return self._full_ids[0]
-        return self._hash_of(self, repr((self.config.backbone, self.config.transform, self.config.classes)))
+        return self._hash_of(self, repr((self.config.network, self.config.transform, self.config.classes)))
 
     @property
     def features_id(self) -> str:
@@ -139,7 +148,9 @@ class Detector(nn.Module):
         cached maps."""
         if self._full_ids is not None:
             return self._full_ids[1]
-        return self._hash_of(self.conv, repr((self.config.backbone, self.config.transform)))
+        return self._hash_of(
+            self.conv, repr((self.config.network.backbone, self.config.network.stride, self.config.transform))
+        )
 
     @staticmethod
     def _hash_of(module: nn.Module, described: str) -> str:
@@ -182,14 +193,31 @@ class Detector(nn.Module):
         return FeatureError(f"the conv map of {key} holds NaN", "Train anew with a lower learning rate")
 
     def score(self, features: Tensor, boxes: Boxes, scale: float, height: int, width: int) -> Scores:
-        """Class probabilities [N, K+1] and refined boxes [N, K, 4] for each proposal, from `feature_map`'s map."""
-        return score(self.head, features.to(self.device), as_boxes(boxes), scale, height, width)
+        """Class probabilities [N, K+1] and boxes [N, K, 4] for each proposal, from `feature_map`'s map; boxes are
+        refined, unless the recipe has `detection.refine` off."""
+        refine = self.recipe.detection.refine
+        return score(self.head, features.to(self.device), as_boxes(boxes), scale, height, width, refine)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the model was trained with, as far as it is known."""
+        return Recipe.from_dict(self.config.recipe or {"network": dataclasses.asdict(self.config.network)})
+
+    def set_refine(self, refine: bool) -> None:
+        """Boxes as the network moves them from now on, or as they were proposed."""
+        recipe = self.recipe.changed({"detection.refine": refine})
+        self.config = dataclasses.replace(self.config, recipe=recipe.to_dict())
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What the recipe has become a detection, of one image by itself."""
+        return Thresholds.of_one_image(self.recipe.detection)
 
     def detect(
         self,
         image: Image | np.ndarray[Any, np.dtype[np.uint8]],
         boxes: Boxes | None = None,
-        thresholds: Thresholds = Thresholds(),
+        thresholds: Thresholds | None = None,
         dtype: str = "float16",
     ) -> Detections:
         """Everything in one go: proposals (unless given), features, scores, suppression.
@@ -197,13 +225,14 @@ class Detector(nn.Module):
         Args:
             image: an `Image`, or uint8 [H, W, 3] RGB.
             boxes: float32 [N, 4] proposals; by default those of the source that the model was trained with.
+            thresholds: by default the recipe's.
         """
         image = image if isinstance(image, Image) else Image.from_array(image)
         if boxes is None:
             boxes = propose(image, self.source(), self.limits).boxes
         features, scale = self.feature_map(image, dtype)
         probabilities, refined = self.score(features, boxes, scale, image.height, image.width)
-        return detections_from_scores(probabilities, refined, thresholds)
+        return detections_from_scores(probabilities, refined, thresholds or self.thresholds)
 
     @property
     def limits(self) -> Limits:
@@ -219,7 +248,9 @@ class Detector(nn.Module):
         return load_registry().restored(self.config.proposals["source"])
 
     @classmethod
-    def untrained(cls, backbone: str, weights: str, transform: ImageTransform, device: str = "cpu") -> Self:
+    def untrained(
+        cls, backbone: str, weights: str, transform: ImageTransform, device: str = "cpu", stride: int = 0
+    ) -> Self:
         """Conv layers as a classification network has them, for their maps alone; the head is of no use.
 
         Args:
@@ -229,7 +260,9 @@ class Detector(nn.Module):
         nobody = {"source": {"name": "none", "version": "0", "options": {}}, "max_boxes": 0, "min_size": 0.0}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            made = cls(ModelConfig(backbone, ("none",), transform, nobody), build(backbone, weights))
+            made = cls(
+                ModelConfig(Network(backbone, stride), ("none",), transform, nobody), build(backbone, weights, stride)
+            )
         return made.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
     def save(self, path: Path) -> None:
@@ -265,10 +298,10 @@ class Detector(nn.Module):
             config = ModelConfig.from_json(metadata["config"])
             if version < 1 or (version == 1 and config.ranks):
                 raise ValueError(f"version {version}")
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
             raise FileFormatError(f"{path} has a damaged description ({error})", "Train it again") from None
         with torch.device("meta"):  # no memory is taken before the shapes are checked
-            model = cls(config, BACKBONES[config.backbone](None))
+            model = cls(config, build(config.network.backbone, "none", config.network.stride))
         check_tensors(model.state_dict(), tensors, path)
         if version == 1:
             tensors["head.fc6.weight"] = to_channels_last(tensors["head.fc6.weight"], model.head.grid)

@@ -13,6 +13,7 @@ from frcnn_cli.features.backbones import build
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image
 from frcnn_cli.model import Detector, ModelConfig, choose_device
+from frcnn_cli.recipes.recipe import Network
 
 PROPOSALS = {
     "source": {"name": "opencv-selective-search", "version": "1", "options": {"mode": "fast"}},
@@ -23,7 +24,7 @@ PROPOSALS = {
 
 def detector(classes=("a", "b"), proposals=PROPOSALS):
     torch.manual_seed(0)
-    return Detector(ModelConfig("small", classes, ImageTransform(64, 96), proposals), build("small")).eval()
+    return Detector(ModelConfig(Network("small"), classes, ImageTransform(64, 96), proposals), build("small")).eval()
 
 
 def picture(seed=0):
@@ -102,11 +103,11 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, change, words):
 @pytest.mark.parametrize(
     ("description", "words"),
     [
-        (lambda d: d.update(version=3), "newer frcnn"),
+        (lambda d: d.update(version=4), "newer frcnn"),
         (lambda d: d.update(version=0), "version 0"),
         (lambda d: (d.update(version=1), d["config"].update(ranks={"fc6": 4})), "version 1"),
         (lambda d: d["config"].update(ranks={"fc6": float("inf")}), "damaged description"),
-        (lambda d: d["config"].update(backbone="resnet9000"), "unknown backbone"),
+        (lambda d: d["config"]["network"].update(backbone="resnet9000"), "unknown backbone"),
         (lambda d: d["config"].pop("classes"), "damaged description"),
         (lambda d: d.update(version="abc"), "damaged description"),
         (lambda d: d["config"].update(proposals={}), "damaged description"),

@@ -24,6 +24,7 @@ COMMANDS = (
     "eval",
     "compress",
     "inspect",
+    "recipes",
     "plugins",
     "doctor",
 )

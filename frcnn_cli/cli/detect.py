@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 )
 @options.nms_iou
 @options.min_score
+@options.per_class
 @options.max_per_image
+@options.refine
 @options.device
 @options.precision
 @options.dtype
@@ -49,9 +51,11 @@ def command(
     settings: tuple[str, ...],
     show: bool,
     output: Path | None,
-    iou: float,
-    min_score: float,
-    max_per_image: int,
+    iou: float | None,
+    min_score: float | None,
+    per_class: int | None,
+    max_per_image: int | None,
+    refine: bool | None,
     device: str,
     precision: str,
     dtype: str,
@@ -63,7 +67,8 @@ def command(
     """Detect objects in images: all stages in one go, in memory.
 
     Proposals are those of the source that the model was trained with, unless --source names another. The detections
-    are the same as those of the commands proposals, features, score and nms.
+    are the same as those of the commands proposals, features, score and nms, unless the recipe has a rule over a whole
+    set of images (the paper's has); each image is then by itself, with the thresholds of the authors' later code.
 
     \b
     frcnn detect img.jpg --show
@@ -75,7 +80,6 @@ def command(
     from frcnn_cli.data.decode import digest_file, read_ref
     from frcnn_cli.data.prefetch import prefetch
     from frcnn_cli.detections.columns import from_columns, to_columns
-    from frcnn_cli.detections.nms import Thresholds
     from frcnn_cli.detections.nms import detect as detections_from_scores
     from frcnn_cli.errors import FrcnnError, ImageError
     from frcnn_cli.model import Detector
@@ -96,7 +100,11 @@ def command(
     detector = Detector.load(options.resolve_model(model), device, precision)
     proposer = options.resolve_source(sources, settings) if sources else detector.source()
     options.prepare(proposer)
-    thresholds = Thresholds(iou, min_score, max_per_image)
+    if refine is not None:
+        detector.set_refine(refine)
+    thresholds = options.thresholds(
+        detector.thresholds, iou=iou, min_score=min_score, max_per_image=max_per_image, per_class=per_class
+    )
     classes = detector.config.classes
     failures = Failures(display)
     found: dict[str, Detections] = {}
@@ -108,6 +116,7 @@ def command(
                 "thresholds": thresholds._asdict(),
                 "model": detector.model_id,
                 "dtype": dtype,
+                "recipe": detector.recipe.to_dict(),
                 **({"precision": precision} if precision != "float32" else {}),
                 "proposals": {"source": proposer.described(), **detector.limits._asdict()},
             }

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @options.model
 @click.option("--backbone", type=options.BACKBONE, help="Instead of a model: conv layers that are not trained further.")
 @options.weights
+@click.option(
+    "--stride", type=click.IntRange(0), default=0, help="As the recipe's network.stride: half the backbone's own."
+)
 @options.short_side
 @options.long_side
 @click.option("--mirrored", is_flag=True, help="Also the maps of mirrored images, which frcnn train --features wants.")
@@ -45,6 +48,7 @@ def command(
     model: Path | None,
     backbone: str | None,
     weights: str,
+    stride: int,
     short_side: int,
     long_side: int,
     mirrored: bool,
@@ -60,7 +64,8 @@ def command(
     """Compute conv maps: one pass an image.
 
     Images are resized and normalised as the model says, and decoded on threads while the network computes. Stopped at
-    any moment, the same command goes on where it was. --weights, --short-side and --long-side go with --backbone.
+    any moment, the same command goes on where it was. --weights, --stride, --short-side and --long-side go with
+    --backbone.
 
     \b
     frcnn features images/ --model runs/my -o feats.h5
@@ -80,7 +85,7 @@ def command(
     display: Display = ctx.obj
     refs = options.resolve_images(images, split)
     if backbone is None:
-        for name in ("weights", "short_side", "long_side"):
+        for name in ("weights", "stride", "short_side", "long_side"):
             if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name.replace('_', '-')} goes with --backbone; a model has its own.")
         detector = Detector.load(options.resolve_model(model), device, precision)
@@ -88,10 +93,11 @@ def command(
         raise click.UsageError("Give --model or --backbone, not both.")
     else:
         transform = ImageTransform(short_side, long_side)
-        detector = Detector.untrained(backbone, weights, transform, device).to_precision(precision)
+        detector = Detector.untrained(backbone, weights, transform, device, stride).to_precision(precision)
     provenance: dict[str, Any] = {
         "features_id": detector.features_id,
-        "backbone": detector.config.backbone,
+        "backbone": detector.config.network.backbone,
+        "stride": detector.config.network.stride,
         "dtype": dtype,
     }
     provenance |= {"short_side": detector.config.transform.short_side, "long_side": detector.config.transform.long_side}

@@ -111,7 +111,7 @@ def _model(path: Path) -> dict[str, Any]:
     return {
         "file": str(path),
         "format": "model",
-        "backbone": config.backbone,
+        "backbone": config.network.backbone,
         "parameters": sum(p.numel() for p in detector.parameters()),
         "classes": list(config.classes),
         "image size": side,
@@ -132,4 +132,4 @@ def _training(path: Path) -> dict[str, Any]:
     if not (log.is_file() and config.is_file()):
         return {}
     began = json.loads(config.read_text())
-    return {"trained": _log(log)["last"], "training": began["training"], "data": began["data"]}
+    return {"trained": _log(log)["last"], "recipe": began["recipe"], "data": began["data"]}

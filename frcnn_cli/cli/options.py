@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from frcnn_cli.annotations import GroundTruth
     from frcnn_cli.data.dataset import Dataset
+    from frcnn_cli.detections.nms import Thresholds
     from frcnn_cli.image import ImageRef
     from frcnn_cli.proposals.source import ProposalSource
     from frcnn_cli.store.reader import StageFile
@@ -38,6 +39,23 @@ def output(example: str) -> Option[Any]:
     return click.option(
         "-o", "--output", type=PATH, required=True, metavar="FILE", help=f"HDF5 file to write, e.g. {example}."
     )
+
+
+def recipe_value(name: str, key: str, kind: Any, **more: Any) -> Option[Any]:
+    """An option that stands for one value of a recipe, with the recipe's own explanation."""
+    from frcnn_cli.recipes.recipe import explanation
+
+    return click.option(name, _PREFIX + key.replace(".", "__"), type=kind, default=None, help=explanation(key), **more)
+
+
+_PREFIX = "recipe__"
+
+
+def recipe_changes(given: dict[str, Any]) -> dict[str, Any]:
+    """The values, by `section.name`, that were typed; takes them out of `given`."""
+    names = [name for name in given if name.startswith(_PREFIX)]
+    values = {name.removeprefix(_PREFIX).replace("__", "."): given.pop(name) for name in names}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 images = click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
@@ -89,19 +107,37 @@ batch = click.option(
     default=None,
     help="Images of one shape through the conv layers at once. Default: 8 on a GPU, 1 on a CPU.",
 )
+_FROM_RECIPE = " Default: as the model's recipe has it."
 nms_iou = click.option(
     "--iou",
-    default=0.3,
-    show_default=True,
+    default=None,
     type=Number(0, 1),
-    help="A box that overlaps a better one of its class this much is suppressed.",
+    help="A box that overlaps a better one of its class this much is suppressed." + _FROM_RECIPE,
 )
 min_score = click.option(
-    "--min-score", default=0.05, show_default=True, type=Number(0, 1), help="Least probability to be kept."
+    "--min-score", default=None, type=Number(0, 1), help="Least probability to be kept." + _FROM_RECIPE
+)
+per_class = click.option(
+    "--per-class",
+    default=None,
+    type=click.IntRange(0),
+    help="Best boxes of a class and image that suppression looks at; 0: all." + _FROM_RECIPE,
 )
 max_per_image = click.option(
-    "--max-per-image", default=100, show_default=True, type=click.IntRange(1), help="Detections kept an image."
+    "--max-per-image", default=None, type=click.IntRange(0), help="Detections kept an image; 0: all." + _FROM_RECIPE
 )
+refine = click.option(
+    "--refine/--no-refine",
+    default=None,
+    help="Boxes as the network moves them, or as they were proposed." + _FROM_RECIPE,
+)
+
+
+def thresholds(base: Thresholds, **typed: Any) -> Thresholds:
+    """`base`, with what was typed."""
+    return base._replace(**{name: value for name, value in typed.items() if value is not None})
+
+
 data = click.option(
     "--data",
     required=True,

@@ -19,6 +19,7 @@ from frcnn_cli.cli.display import Display
 @options.output("scores.h5")
 @options.device
 @options.precision
+@options.refine
 @options.force
 @options.as_json
 @click.pass_obj
@@ -30,6 +31,7 @@ def command(
     output: Path,
     device: str,
     precision: str,
+    refine: bool | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -53,6 +55,8 @@ def command(
         rows = join(maps.images, proposals.images, str(feats), str(props))
         model = options.resolve_model(model)
         detector = Detector.load(model, device, precision)
+        if refine is not None:
+            detector.set_refine(refine)
         if maps.provenance.get("features_id") != detector.features_id:
             raise MismatchError(
                 f"the maps of {feats} were computed with other conv layers than those of {model}",
@@ -61,6 +65,7 @@ def command(
         provenance = {
             "classes": list(detector.config.classes),
             "model": detector.model_id,
+            "recipe": detector.recipe.to_dict(),
             "features": maps.provenance,
             "proposals": {**proposals.provenance, "boxes": proposals.rows_digest("boxes")},
         }

@@ -19,14 +19,11 @@ from frcnn_cli.cli.display import Display
 from frcnn_cli.errors import FileFormatError, FrcnnError
 
 if TYPE_CHECKING:
+    from frcnn_cli.recipes.recipe import Recipe
     from frcnn_cli.training.loop import Trainer
 
-# What a run is made of: recorded in its checkpoint, and not to be changed on --resume.
-_RECORDED = (
-    *("data", "split", "props", "features", "backbone", "weights", "classes", "bad_boxes"),
-    *("epochs", "lr", "schedule", "warmup"),
-    *("batch_images", "rois", "background_iou", "short_side", "long_side", "flip", "difficult", "seed"),
-)
+# What a run is made of besides its recipe: recorded in its checkpoint, and not to be changed on --resume.
+_RECORDED = ("data", "split", "props", "features", "weights", "classes", "bad_boxes")
 _MAY_MOVE = ("data", "props", "features", "weights")  # paths: what they hold is compared instead
 
 
@@ -43,54 +40,30 @@ _MAY_MOVE = ("data", "props", "features", "weights")  # paths: what they hold is
 @click.option(
     "-o", "--output", type=options.PATH, metavar="DIR", help="Folder of the run. Default: runs/DATA-BACKBONE."
 )
-@click.option(
-    "--backbone",
-    type=options.BACKBONE,
-    default="vgg16",
-    show_default=True,
-    help="Conv layers; small is for training from scratch.",
-)
 @options.weights
 @click.option(
-    "--epochs",
-    default=16.0,
-    show_default=True,
-    type=options.Number(0, min_open=True),
-    help="Looks at each image; every second one mirrored.",
+    "--recipe",
+    default=None,
+    metavar="R",
+    help="paper, modern, or a TOML file: what the options below and all else begin with.  [default: paper]",
 )
 @click.option(
-    "--lr",
-    default=0.001,
-    show_default=True,
-    type=options.Number(0, min_open=True),
-    help="Learning rate; biases learn at twice that.",
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A value of the recipe, e.g. solver.epochs=8; repeat."
 )
-@click.option(
-    "--schedule",
-    type=click.Choice(["step", "cosine"]),
-    default="step",
-    show_default=True,
-    help="Rate: a tenth for the last quarter, or half a cosine to 0.",
-)
-@click.option("--warmup", default=0, show_default=True, type=click.IntRange(0), help="Iterations of rising rate.")
-@click.option("--batch-images", default=2, show_default=True, type=click.IntRange(1), help="Images a batch.")
-@click.option("--rois", default=128, show_default=True, type=click.IntRange(1), help="RoIs a batch, over its images.")
-@click.option(
-    "--background-iou",
-    nargs=2,
-    default=(0.1, 0.5),
-    show_default=True,
-    type=options.Number(0, 1),
-    metavar="LOW HIGH",
-    help="A RoI is background if its best IoU is in [LOW, HIGH).",
-)
-@options.short_side
-@options.long_side
-@click.option("--flip/--no-flip", default=True, show_default=True, help="Also train on mirrored images.")
-@click.option(
-    "--difficult/--no-difficult", default=True, show_default=True, help="Also train on objects marked difficult."
-)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of every random draw.")
+@click.option("--show-config", is_flag=True, help="Print the recipe as it would be used, and do nothing.")
+@options.recipe_value("--backbone", "network.backbone", options.BACKBONE)
+@options.recipe_value("--epochs", "solver.epochs", options.Number(0, min_open=True))
+@options.recipe_value("--lr", "solver.learning_rate", options.Number(0, min_open=True))
+@options.recipe_value("--schedule", "solver.schedule", click.Choice(["step", "cosine"]))
+@options.recipe_value("--warmup", "solver.warmup", click.IntRange(0))
+@options.recipe_value("--batch-images", "sampling.images", click.IntRange(1))
+@options.recipe_value("--rois", "sampling.rois", click.IntRange(1))
+@options.recipe_value("--background-iou", "sampling.background_iou", options.Number(0, 1), nargs=2, metavar="LOW HIGH")
+@options.recipe_value("--short-side", "images.short_side", click.IntRange(0))
+@options.recipe_value("--long-side", "images.long_side", click.IntRange(1))
+@options.recipe_value("--flip/--no-flip", "images.flip", bool)
+@options.recipe_value("--difficult/--no-difficult", "sampling.difficult", bool)
+@options.recipe_value("--seed", "solver.seed", click.IntRange(0))
 @click.option(
     "--checkpoint-every",
     default=1.0,
@@ -114,16 +87,22 @@ def command(
     device: str,
     force: bool,
     as_json: bool,
-    **recorded: Any,
+    recipe: str | None,
+    settings: tuple[str, ...],
+    show_config: bool,
+    **given: Any,
 ) -> None:
     """Train a detector, end to end, with the multi-task loss.
 
-    The defaults are the paper's for VGG16. Losses are shown and written to DIR/log.jsonl; DIR/model.safetensors is the
-    model. Ctrl-C saves; --resume goes on, and ends in the same weights as a run that was never stopped.
+    Every number comes from a recipe: the paper's for VGG16 unless --recipe names another. Losses are shown and written
+    to DIR/log.jsonl; DIR/model.safetensors is the model. Ctrl-C saves; --resume goes on, and ends in the same weights
+    as a run that was never stopped.
 
     \b
     frcnn train --data voc --props props.h5
     frcnn train --data voc:my-images --props props.h5 -o runs/my --backbone squeezenet1_0 --short-side 480
+    frcnn train --data voc:my-images --props props.h5 --recipe modern --set solver.average=0.999
+    frcnn train --recipe modern --show-config > my.toml
     frcnn train --resume -o runs/my
 
     \b
@@ -135,21 +114,29 @@ def command(
     from frcnn_cli.training.checkpoint import STATE_FILE, read_state
 
     display: Display = ctx.obj
+    recorded = {name: given.pop(name) for name in _RECORDED}
+    changes = options.recipe_changes(given)
+    if show_config:
+        display.result(_resolved(recipe, settings, changes, recorded).to_toml())
+        return
     if recorded["weights"] not in ("imagenet", "none"):
         recorded["weights"] = str(Path(recorded["weights"]))
     if resume:
         folder = output or _newest_run()
-        recorded = _recorded_by(read_state(folder)[0].data, ctx, recorded)
+        state = read_state(folder)[0]
+        recorded = _recorded_by(state.data, ctx, recorded)
+        chosen = _same_recipe(state.recipe, recipe, settings, changes, recorded)
     else:
         for name in ("data", "props"):
             if recorded[name] is None:
                 raise click.UsageError(f"Missing option '--{name}' (or --resume, to go on with a run).")
-        folder = output or _free_folder(recorded)
+        chosen = _resolved(recipe, settings, changes, recorded)
+        folder = output or _free_folder(recorded["data"], chosen.network.backbone)
         if not force and any((folder / name).exists() for name in (STATE_FILE, "model.safetensors")):
             error = OutputExistsError(folder)
             error.fix = "Add --resume to go on with that run, --force to begin anew, or choose another -o"
             raise error
-    trainer = _trainer(folder, recorded, resume, device)
+    trainer = _trainer(folder, recorded, chosen, resume, device)
     started = time.perf_counter()
     if trainer.state.iteration >= trainer.total:
         display.note(f"{folder} is finished: {trainer.total} iterations; train longer with a new run")
@@ -167,7 +154,7 @@ def command(
         display.note(f"{folder}/model.safetensors: {took}")
 
 
-def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) -> Trainer:
+def _trainer(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: bool, device: str) -> Trainer:
     """Data, proposals and network put together."""
     from frcnn_cli.data.decode import digest_file, read_ref
     from frcnn_cli.data.identify import records
@@ -177,21 +164,9 @@ def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) 
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import FEATURES, PROPOSALS
     from frcnn_cli.training.batches import TrainingImage
-    from frcnn_cli.training.config import SamplingConfig, TrainConfig
     from frcnn_cli.training.inputs import CachedMaps, DecodedImages, Inputs
     from frcnn_cli.training.loop import Trainer, images_digest
 
-    training = TrainConfig(
-        epochs=recorded["epochs"],
-        images_per_batch=recorded["batch_images"],
-        sampling=SamplingConfig(rois_per_batch=recorded["rois"], background_iou=tuple(recorded["background_iou"])),
-        learning_rate=recorded["lr"],
-        schedule=recorded["schedule"],
-        warmup=recorded["warmup"],
-        flip=recorded["flip"],
-        train_on_difficult=recorded["difficult"],
-        seed=recorded["seed"],
-    )
     chosen = choose_device(device)
     dataset = options.resolve_dataset(recorded["data"], recorded["split"], recorded["bad_boxes"], recorded["classes"])
     identified = records(dataset.refs, digest_file)
@@ -203,37 +178,42 @@ def _trainer(folder: Path, recorded: dict[str, Any], resume: bool, device: str) 
             for sample, row in zip(dataset.samples, rows, strict=True)
         ]
         proposals = file.provenance
-    transform = ImageTransform(recorded["short_side"], recorded["long_side"])
+    transform = ImageTransform(recipe.images.short_side, recipe.images.long_side)
     inputs: Inputs = DecodedImages(read_ref, transform)
     if recorded["features"] is not None:
         maps = click.get_current_context().with_resource(StageFile(recorded["features"], FEATURES))
         rows = join(identified, maps.images, f"{recorded['data']} {recorded['split']}", str(recorded["features"]))
         inputs = CachedMaps(maps, {image.ref.key: row for image, row in zip(images, rows, strict=True)})
-        settings = {name: recorded[name] for name in ("backbone", "short_side", "long_side")}
-        inputs.check_settings(settings, training.flip)
+        settings = {
+            "backbone": recipe.network.backbone,
+            "stride": recipe.network.stride,
+            "short_side": recipe.images.short_side,
+            "long_side": recipe.images.long_side,
+        }
+        inputs.check_settings(settings, recipe.images.flip)
     learnt_from = inputs.file.provenance if isinstance(inputs, CachedMaps) else None
     digest = images_digest(images, [image.digest for image in identified], learnt_from)
     if resume:
         return Trainer.resume(folder, images, digest, inputs, chosen)
     try:
-        model = ModelConfig(recorded["backbone"], dataset.classes, transform, proposals)
+        model = ModelConfig(recipe.network, dataset.classes, transform, proposals, recipe=recipe.to_dict())
     except (ValueError, TypeError) as error:
         raise FileFormatError(f"{recorded['props']} does not tell how it was made ({error})", "Make it anew") from None
     kept = {name: str(value) if isinstance(value, Path) else value for name, value in recorded.items()}
-    return Trainer.begin(folder, images, model, training, recorded["weights"], kept, digest, inputs, chosen)
+    return Trainer.begin(folder, images, model, recipe, recorded["weights"], kept, digest, inputs, chosen)
 
 
 def _run(trainer: Trainer, display: Display, checkpoint_every: float) -> float | None:
     """Trains; returns the loss at the end (a running mean), None if it was stopped before. Saves now and then, at the
     end, and when stopped."""
     images = len(trainer.batches.images)
-    every = max(1, round(checkpoint_every * images / trainer.config.images_per_batch))
+    every = max(1, round(checkpoint_every * images / trainer.recipe.sampling.images))
     left = trainer.total - trainer.state.iteration
     loss = 0.0
     with _stop_on_signal(trainer.folder) as stopped, display.progress("train", left, "it") as bar:
         rate = 0.0
         for step in trainer.run():
-            now = trainer.config.images_per_batch / step.seconds
+            now = trainer.recipe.sampling.images / step.seconds
             rate = now if rate == 0 else 0.9 * rate + 0.1 * now
             loss = step.loss if loss == 0 else 0.9 * loss + 0.1 * step.loss
             bar.say(
@@ -280,6 +260,30 @@ def _stop_on_signal(folder: Path) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def _resolved(name: str | None, settings: tuple[str, ...], changes: dict[str, Any], recorded: dict[str, Any]) -> Recipe:
+    """The recipe with what was typed. From cached maps, images are seen in one size and in their own colours."""
+    from frcnn_cli.recipes.recipe import load
+
+    recipe = load(name or "paper").changed(changes).set(settings)
+    if recorded["features"] is not None:
+        recipe = recipe.changed({"images.train_short_sides": [], "images.colour_jitter": 0.0})
+    return recipe
+
+
+def _same_recipe(
+    run: Recipe, name: str | None, settings: tuple[str, ...], changes: dict[str, Any], recorded: dict[str, Any]
+) -> Recipe:
+    """The recipe of a run to go on with; what is typed again must agree with it."""
+    from frcnn_cli.recipes.recipe import differences
+
+    typed = run.changed(changes).set(settings) if name is None else _resolved(name, settings, changes, recorded)
+    for key, (own, other) in differences(run, typed).items():
+        raise click.UsageError(
+            f"{key} {other} differs from the run's own {own}. Leave it out to resume, or begin anew."
+        )
+    return run
+
+
 def _recorded_by(run: dict[str, Any], ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run to go on with; those typed again must agree (paths may have moved)."""
     settings = {name: run.get(name) for name in _RECORDED}
@@ -305,10 +309,10 @@ def _newest_run() -> Path:
     return max(states, key=lambda path: path.stat().st_mtime).parent
 
 
-def _free_folder(recorded: dict[str, Any]) -> Path:
+def _free_folder(spec: str, backbone: str) -> Path:
     """runs/DATA-BACKBONE, or with -2, -3, ... if that is taken."""
-    data = Path(recorded["data"].partition(":")[2] or "voc").resolve().name if ":" in recorded["data"] else "voc"
-    stem = re.sub(r"[^\w.-]+", "-", f"{data}-{recorded['backbone']}".lower())
+    data = Path(spec.partition(":")[2] or "voc").resolve().name if ":" in spec else "voc"
+    stem = re.sub(r"[^\w.-]+", "-", f"{data}-{backbone}".lower())
     number = 1
     while True:
         folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.annotations import Detections
 from frcnn_cli.boxes import iou
+from frcnn_cli.recipes.recipe import Detection
 
 
 class Thresholds(NamedTuple):
-    """What becomes a detection: scores above `min_score`, not suppressed, the best `max_per_image` of all classes."""
+    """What becomes a detection: scores above `min_score`; of those the best `per_class` of each class (0: all); what is
+    not suppressed; the best `max_per_image` of all classes (0: all)."""
 
     iou: float = 0.3
     min_score: float = 0.05
     max_per_image: int = 100
+    per_class: int = 0
+
+    @classmethod
+    def of_one_image(cls, recipe: Detection) -> Self:
+        """As a recipe has it. Where it rules over a whole set of images, what the authors' later code has for one."""
+        if recipe.per_set:
+            return cls(iou=recipe.iou)
+        return cls(recipe.iou, recipe.min_score, recipe.max_per_image, recipe.per_class)
 
 
 def nms(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[np.int64]:
@@ -37,16 +48,25 @@ def nms(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[
     return np.array(kept, np.int64)
 
 
-def detect(probabilities: NDArray[Any], boxes: NDArray[Any], thresholds: Thresholds = Thresholds()) -> Detections:
+def detect(
+    probabilities: NDArray[Any],
+    boxes: NDArray[Any],
+    thresholds: Thresholds = Thresholds(),
+    above: Sequence[float] | None = None,
+) -> Detections:
     """The detections of one image, by falling score.
 
     Args:
         probabilities: [N, K+1], background first. boxes: [N, K, 4], refined for each class.
+        above: a score for each class that detections must exceed, besides the threshold of all classes.
     """
     found_boxes, found_scores, found_labels = [], [], []
     for label in range(boxes.shape[1]):
         scores = probabilities[:, label + 1]
-        candidates = np.flatnonzero(scores > thresholds.min_score)
+        least = thresholds.min_score if above is None else max(thresholds.min_score, above[label])
+        candidates = np.flatnonzero(scores > least)
+        if thresholds.per_class:
+            candidates = candidates[np.argsort(-scores[candidates], kind="stable")[: thresholds.per_class]]
         kept = candidates[nms(boxes[candidates, label], scores[candidates], thresholds.iou)]
         found_boxes.append(boxes[kept, label])
         found_scores.append(scores[kept])
@@ -54,5 +74,31 @@ def detect(probabilities: NDArray[Any], boxes: NDArray[Any], thresholds: Thresho
     if not found_boxes:
         return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
     scores = np.concatenate(found_scores)
-    best = np.argsort(-scores, kind="stable")[: thresholds.max_per_image]
+    best = np.argsort(-scores, kind="stable")[: thresholds.max_per_image or None]
     return Detections(np.concatenate(found_boxes)[best], scores[best], np.concatenate(found_labels)[best])
+
+
+def scores_to_exceed(
+    probabilities: Iterable[NDArray[Any]], num_classes: int, thresholds: Thresholds, per_set: int
+) -> list[float]:
+    """For each class the score above which fewer than `per_set` times the number of images are left, over a whole set.
+
+    The authors raise it image by image to the lowest of the best so many, and at the end sort out what does not exceed
+    it; this is where they end up, whatever the order of the images. Counted are the best `per_class` of each image,
+    before suppression.
+
+    Args:
+        probabilities: [N, K+1] of each image.
+    """
+    best: list[list[NDArray[Any]]] = [[] for _ in range(num_classes)]
+    images = 0
+    for rows in probabilities:
+        images += 1
+        for label, scores in enumerate(rows[:, 1:].T):
+            scores = scores[scores > thresholds.min_score]
+            best[label].append(np.sort(scores)[::-1][: thresholds.per_class or None])
+    found = []
+    for parts in best:
+        scores = np.sort(np.concatenate([*parts, np.zeros(0)]))[::-1]
+        found.append(float(scores[per_set * images - 1]) if len(scores) > per_set * images else 0.0)
+    return found

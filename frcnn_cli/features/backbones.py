@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models.squeezenet import Fire
 
 from frcnn_cli.errors import FileFormatError, FrcnnError, UsageError, explain_os_error
 
@@ -24,6 +25,7 @@ class Backbone:
     conv: float32 [B, 3, h, w] -> [B, channels, h / stride, w / stride]
     fc6, fc7: `channels * grid * grid` -> hidden -> hidden; fc6 reads a pooled RoI flattened from [channels, grid, grid]
     frozen: how many leading modules of `conv` stay as ImageNet left them (section 4.5)
+    layers: where in `conv` each named layer begins
     dropout: share of hidden units dropped in training
     """
 
@@ -34,28 +36,67 @@ class Backbone:
     stride: int
     grid: int
     frozen: int
+    layers: dict[str, int]
     dropout: float = 0.5
+
+    def frozen_before(self, layer: str) -> int:
+        """How many leading modules of `conv` do not learn where training begins with `layer`.
+
+        Args:
+            layer: a name in `layers`, "fc6" for no conv layer at all, or "" for the backbone's own choice.
+
+        Raises:
+            UsageError: no such layer.
+        """
+        if layer in ("", "fc6"):
+            return len(self.conv) if layer else self.frozen
+        if layer not in self.layers:
+            known = ", ".join(self.layers)
+            raise UsageError(f"network.train_from is {layer!r}, which is no layer", f"Name one of {known}, or fc6")
+        return self.layers[layer]
+
+    @property
+    def shift(self) -> float:
+        """Resized pixels by which the centres of cells lie further right and below than those of squares of `stride`
+        pixels from the corner on: convs and poolings without full padding move them."""
+        centre, jump = 0.5, 1
+        for layer in self.conv.modules():
+            if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+                size, padding, step = (v[0] if isinstance(v, tuple) else v for v in _window(layer))
+                centre += jump * ((size - 1) / 2 - padding)
+                jump *= step
+        return centre - self.stride / 2
+
+    def halve_stride(self) -> None:
+        """Takes out the last pooling of `conv`: cells of half the size, for small objects; the layers after it see
+        half as much of the image as they were trained on."""
+        last = max(i for i, module in enumerate(self.conv) if isinstance(module, nn.MaxPool2d))
+        self.conv[last] = nn.Identity()
+        self.stride //= 2
 
 
 def vgg16(weights: Any = None) -> Backbone:
     """VGG16 ("L"): 13 conv layers, 512 channels, 7x7 grid, fc 4096; conv1 and conv2 frozen."""
     net = models.vgg16(weights=weights)
     fc6, fc7 = net.classifier[0], net.classifier[3]
-    return Backbone(net.features[:-1], fc6, fc7, channels=512, stride=16, grid=7, frozen=10)
+    conv = net.features[:-1]
+    return Backbone(conv, fc6, fc7, channels=512, stride=16, grid=7, frozen=10, layers=_numbered_by_block(conv))
 
 
 def alexnet(weights: Any = None) -> Backbone:
     """AlexNet (near the paper's "S", CaffeNet): 5 conv layers, 256 channels, 6x6 grid, fc 4096; conv1 frozen."""
     net = models.alexnet(weights=weights)
     fc6, fc7 = net.classifier[1], net.classifier[4]
-    return Backbone(net.features[:-1], fc6, fc7, channels=256, stride=16, grid=6, frozen=3)
+    conv = net.features[:-1]
+    return Backbone(conv, fc6, fc7, channels=256, stride=16, grid=6, frozen=3, layers=_numbered(conv))
 
 
 def squeezenet1_0(weights: Any = None) -> Backbone:
     """SqueezeNet 1.0: conv1 to fire9, 512 channels, 7x7 grid; its classifier is a conv, so fc 1024 are new."""
     net = models.squeezenet1_0(weights=weights)
     fc6, fc7 = _new_layers(512 * 7 * 7, 1024)
-    return Backbone(net.features, fc6, fc7, channels=512, stride=16, grid=7, frozen=3)
+    layers = {"conv1": 0, **{f"fire{i}": at for i, at in enumerate(_found(net.features, Fire), 2)}}
+    return Backbone(net.features, fc6, fc7, channels=512, stride=16, grid=7, frozen=3, layers=layers)
 
 
 def small(weights: Any = None) -> Backbone:
@@ -73,7 +114,7 @@ def small(weights: Any = None) -> Backbone:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(cast(Tensor, layer.bias))
-    return Backbone(conv, fc6, fc7, channels=64, stride=4, grid=7, frozen=0, dropout=0.2)
+    return Backbone(conv, fc6, fc7, channels=64, stride=4, grid=7, frozen=0, layers=_numbered(conv), dropout=0.2)
 
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
@@ -84,16 +125,52 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
 }
 
 
-def build(name: str, weights: str | Path = "none") -> Backbone:
+def _window(layer: nn.Conv2d | nn.MaxPool2d) -> tuple[Any, Any, Any]:
+    return layer.kernel_size, layer.padding, layer.stride
+
+
+def _found(conv: nn.Sequential, kind: type[nn.Module]) -> list[int]:
+    return [i for i, module in enumerate(conv) if isinstance(module, kind)]
+
+
+def _numbered(conv: nn.Sequential) -> dict[str, int]:
+    """conv1, conv2, ..."""
+    return {f"conv{number}": at for number, at in enumerate(_found(conv, nn.Conv2d), 1)}
+
+
+def _numbered_by_block(conv: nn.Sequential) -> dict[str, int]:
+    """conv1_1, conv1_2, conv2_1, ...: a block ends with its pooling."""
+    layers, block, number = {}, 1, 0
+    for at, module in enumerate(conv):
+        if isinstance(module, nn.Conv2d):
+            number += 1
+            layers[f"conv{block}_{number}"] = at
+        elif isinstance(module, nn.MaxPool2d):
+            block, number = block + 1, 0
+    return layers
+
+
+def build(name: str, weights: str | Path = "none", stride: int = 0) -> Backbone:
     """A backbone with its weights.
 
     Args:
+        stride: 0, or half of the backbone's own (see `Backbone.halve_stride`).
         weights: "imagenet" (torchvision's own download), "none" (random, nothing frozen), or the path of a state dict
             of torchvision's model of that name (`.pth`, read with `weights_only`, or `.safetensors`).
 
     Raises:
-        FrcnnError: the download failed, or the file is not the state dict of this network.
+        FrcnnError: the download failed, or the file is not the state dict of this network. UsageError: another stride.
     """
+    backbone = _with_weights(name, weights)
+    if stride not in (0, backbone.stride, backbone.stride // 2):
+        have = f"{backbone.stride} or {backbone.stride // 2}"
+        raise UsageError(f"network.stride is {stride}, which {name} cannot have", f"Write {have}, or 0")
+    if stride == backbone.stride // 2:
+        backbone.halve_stride()
+    return backbone
+
+
+def _with_weights(name: str, weights: str | Path) -> Backbone:
     if weights == "none":
         backbone = BACKBONES[name](None)
         backbone.frozen = 0

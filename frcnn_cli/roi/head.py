@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frcnn_cli.roi.linear import linear
-from frcnn_cli.roi.pooling import roi_max_pool
+from frcnn_cli.roi.pooling import roi_align, roi_max_pool
+from frcnn_cli.roi.rois import Pooling
 from frcnn_cli.roi.svd import low_rank
 
 HIDDEN = ("fc6", "fc7")
@@ -36,9 +37,15 @@ class RoIHead(nn.Module):
         stride: int,
         dropout: float = 0.5,
         ranks: Mapping[str, int] | None = None,
+        pooling: Pooling = "max",
+        shift: float = 0.0,
+        class_agnostic: bool = False,
     ) -> None:
         """
         Args:
+            pooling: RoI max pooling, or RoI align (aligned, 2 x 2 samples a bin).
+            shift: resized pixels by which the cells of the map lie off; RoI align makes up for it.
+            class_agnostic: one box for all classes.
             fc6, fc7: layers of a classification network; fc6 reads [C, S, S] and is turned to read [S, S, C].
             ranks: hidden layers, by name, that stand as two of that rank (truncated SVD); their weights are not set.
         """
@@ -46,13 +53,15 @@ class RoIHead(nn.Module):
         self.grid = grid
         self.stride = stride
         self.dropout = dropout
+        self.pooling: Pooling = pooling
+        self.shift = shift
         outputs = fc7.out_features
         fc6.weight = nn.Parameter(to_channels_last(fc6.weight.detach(), grid))
         ranks = ranks or {}
         self.fc6 = low_rank(fc6, ranks["fc6"]) if "fc6" in ranks else fc6
         self.fc7 = low_rank(fc7, ranks["fc7"]) if "fc7" in ranks else fc7
         self.cls_score = nn.Linear(outputs, num_classes + 1)
-        self.bbox_pred = nn.Linear(outputs, 4 * (num_classes + 1))
+        self.bbox_pred = nn.Linear(outputs, 4 * (1 if class_agnostic else num_classes + 1))
         for layer, spread in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
             nn.init.normal_(layer.weight, std=spread)
             nn.init.zeros_(layer.bias)
@@ -67,18 +76,27 @@ class RoIHead(nn.Module):
         """float [B, C, h, w] and [R, 5] -> float32 logits [R, K+1], deltas [R, K+1, 4]."""
         if not torch.is_autocast_enabled(features.device.type):
             features = features.to(next(self.fc6.parameters()).dtype)
-        x = roi_max_pool(features, rois, self.grid, 1.0 / self.stride)  # [R, C, S, S], channels last in memory
+        x = self._pool(features, rois)  # [R, C, S, S], channels last in memory
         x = x.permute(0, 2, 3, 1).flatten(1)  # [R, S*S*C], without a copy
         x = F.dropout(F.relu(linear(self.fc6, x)), self.dropout, self.training)  # [R, fc6]
         x = F.dropout(F.relu(linear(self.fc7, x)), self.dropout, self.training)  # [R, fc7]
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
-            return self.cls_score(x), self.bbox_pred(x).unflatten(1, (-1, 4))
+            logits: Tensor = self.cls_score(x)
+            return logits, self.bbox_pred(x).unflatten(1, (-1, 4)).expand(-1, logits.shape[1], -1)
+
+    def _pool(self, features: Tensor, rois: Tensor) -> Tensor:
+        if self.pooling == "max":
+            return roi_max_pool(features, rois, self.grid, 1.0 / self.stride)
+        shifted = rois - torch.tensor([0, *[self.shift] * 4], device=rois.device)
+        return roi_align(features, shifted, self.grid, 1.0 / self.stride, sampling_ratio=2, aligned=True)
 
     @torch.no_grad()
     def fold_normalisation(self, mean: Tensor, std: Tensor) -> None:
         """Makes the box layer give plain deltas: it was trained to give (t - mean) / std. mean, std: [K+1, 4]."""
         weight, bias = self.bbox_pred.weight, self.bbox_pred.bias
+        if len(bias) == 4:  # class-agnostic: every class has the same
+            mean, std = mean[1], std[1]
         weight.mul_(std.reshape(-1, 1).to(weight))
         bias.mul_(std.reshape(-1).to(bias)).add_(mean.reshape(-1).to(bias))
 

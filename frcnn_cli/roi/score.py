@@ -12,7 +12,7 @@ from torch import Tensor
 from frcnn_cli.boxes import Boxes, clip
 from frcnn_cli.roi.coder import decode
 from frcnn_cli.roi.head import RoIHead
-from frcnn_cli.roi.rois import equal_to_pooling, to_rois
+from frcnn_cli.roi.rois import equal, equal_to_pooling, to_rois
 
 ROIS_AT_ONCE = 1000  # pooled, 1,000 RoIs of VGG16 take 100 MB
 
@@ -25,19 +25,23 @@ class Scores(NamedTuple):
 
 
 @torch.inference_mode()
-def score(head: RoIHead, feature_map: Tensor, boxes: Boxes, scale: float, height: int, width: int) -> Scores:
+def score(
+    head: RoIHead, feature_map: Tensor, boxes: Boxes, scale: float, height: int, width: int, refine: bool = True
+) -> Scores:
     """Scores of all proposals of one image. Those that pooling cannot tell apart go through the head once, as in the
     authors' code.
 
     Args:
         feature_map: float [1, C, h, w], on the head's device. boxes: float32 [N, 4] in original pixels.
         scale: resized pixels per original pixel. height, width: of the original image.
+        refine: boxes as the network moves them; otherwise as they are.
     """
-    rois = to_rois(boxes, scale)
-    first, group = equal_to_pooling(rois, 1.0 / head.stride)
+    rois = to_rois(boxes, scale, pooling=head.pooling)
+    first, group = equal_to_pooling(rois, 1.0 / head.stride) if head.pooling == "max" else equal(rois)
     rois = rois[first].to(feature_map.device)
     parts = [head(feature_map, rois[i : i + ROIS_AT_ONCE]) for i in range(0, max(1, len(rois)), ROIS_AT_ONCE)]
     logits, offsets = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
     probabilities = logits.softmax(dim=1).cpu().numpy()[group]
-    refined = decode(boxes, offsets[:, 1:].cpu().numpy()[group])
+    deltas = offsets[:, 1:].cpu().numpy()[group]
+    refined = decode(boxes, deltas) if refine else np.repeat(boxes[:, None], deltas.shape[1], axis=1)
     return Scores(probabilities, clip(refined, height, width))

@@ -19,10 +19,11 @@ from frcnn_cli.annotations import GroundTruth
 from frcnn_cli.boxes import Boxes, flip_horizontally
 from frcnn_cli.data.prefetch import prefetch
 from frcnn_cli.image import ImageRef
+from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.roi.coder import encode
 from frcnn_cli.roi.rois import to_rois
-from frcnn_cli.training.config import TrainConfig
-from frcnn_cli.training.inputs import Inputs
+from frcnn_cli.training.colours import Colours
+from frcnn_cli.training.inputs import Inputs, Look
 from frcnn_cli.training.normalisation import Normalisation
 from frcnn_cli.training.sampling import sample_rois
 
@@ -36,9 +37,9 @@ class TrainingImage:
     proposals: Boxes
 
 
-def trained_on(images: Sequence[TrainingImage], config: TrainConfig) -> list[TrainingImage]:
+def trained_on(images: Sequence[TrainingImage], recipe: Recipe) -> list[TrainingImage]:
     """The images with the objects that training learns from: all, or those that are not marked difficult."""
-    if config.train_on_difficult:
+    if recipe.sampling.difficult:
         return list(images)
     kept = [(image, ~image.truth.difficult) for image in images]
     return [replace(i, truth=GroundTruth(i.truth.boxes[easy], i.truth.labels[easy])) for i, easy in kept]
@@ -61,12 +62,12 @@ class Batches:
     def __init__(
         self,
         images: Sequence[TrainingImage],
-        config: TrainConfig,
+        recipe: Recipe,
         normalisation: Normalisation,
         inputs: Inputs,
     ) -> None:
         self.images = images
-        self.config = config
+        self.recipe = recipe
         self.normalisation = normalisation
         self.inputs = inputs
         self._order = cache(self._order_of_pass)
@@ -76,8 +77,8 @@ class Batches:
         return prefetch(self.batch, range(start, stop))
 
     def batch(self, iteration: int) -> Batch:
-        rng = np.random.default_rng([self.config.seed, 1, iteration])
-        size = self.config.images_per_batch
+        rng = np.random.default_rng([self.recipe.solver.seed, 1, iteration])
+        size = self.recipe.sampling.images
         looks = [self._look(position) for position in range(iteration * size, (iteration + 1) * size)]
         parts = [self._image_part(image, flip, index, rng) for index, (image, flip) in enumerate(looks)]
         pixels, rois, labels, targets = zip(*parts, strict=True)
@@ -92,22 +93,34 @@ class Batches:
 
     @property
     def _looks_a_pass(self) -> int:
-        return len(self.images) * (2 if self.config.flip else 1)
+        return len(self.images) * (2 if self.recipe.images.flip else 1)
 
     def _order_of_pass(self, number: int) -> NDArray[np.int64]:
-        return np.random.default_rng([self.config.seed, 0, number]).permutation(self._looks_a_pass)
+        return np.random.default_rng([self.recipe.solver.seed, 0, number]).permutation(self._looks_a_pass)
 
     def _image_part(
         self, image: TrainingImage, flip: bool, index: int, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        count = self.config.sampling.rois_per_batch // self.config.images_per_batch
-        boxes, labels, matched = sample_rois(image.proposals, image.truth, count, self.config.sampling, rng)
-        shown, scale, width = self.inputs(image.ref, flip)
+        count = self.recipe.sampling.rois // self.recipe.sampling.images
+        boxes, labels, matched = sample_rois(image.proposals, image.truth, count, self.recipe.sampling, rng)
+        shown, scale, width = self.inputs(image.ref, self._drawn(flip, rng))
         if flip:
             boxes, matched = (flip_horizontally(b, width) for b in (boxes, matched))
         mean, std = self.normalisation
         targets = (encode(boxes, matched) - mean[labels]) / std[labels]
-        return shown, to_rois(boxes, scale, index), torch.from_numpy(labels), torch.from_numpy(targets)
+        return (
+            shown,
+            to_rois(boxes, scale, index, self.recipe.network.pooling),
+            torch.from_numpy(labels),
+            torch.from_numpy(targets),
+        )
+
+    def _drawn(self, flip: bool, rng: np.random.Generator) -> Look:
+        """How the image is looked at this time. What a recipe leaves alone draws nothing."""
+        images = self.recipe.images
+        side = int(rng.choice(images.train_short_sides)) if images.train_short_sides else None
+        colours = Colours.drawn(images.colour_jitter, rng) if images.colour_jitter else None
+        return Look(flip, side, colours)
 
 
 def _stacked(images: Sequence[Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from frcnn_cli.features.columns import from_columns
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image, ImageRef
 from frcnn_cli.store.reader import StageFile
+from frcnn_cli.training.colours import Colours
 
 
 class Input(NamedTuple):
@@ -25,10 +26,18 @@ class Input(NamedTuple):
     width: int
 
 
+class Look(NamedTuple):
+    """One look at an image: mirrored or not, how large (None: as in detection), in which colours."""
+
+    flip: bool
+    short_side: int | None = None
+    colours: Colours | None = None
+
+
 class Inputs(Protocol):
     """Called from several threads."""
 
-    def __call__(self, ref: ImageRef, flip: bool) -> Input: ...
+    def __call__(self, ref: ImageRef, look: Look) -> Input: ...
 
 
 @dataclass(frozen=True)
@@ -38,10 +47,13 @@ class DecodedImages:
     read: Callable[[ImageRef], Image]
     transform: ImageTransform
 
-    def __call__(self, ref: ImageRef, flip: bool) -> Input:
+    def __call__(self, ref: ImageRef, look: Look) -> Input:
         image = self.read(ref)
-        pixels = np.ascontiguousarray(image.pixels[:, ::-1]) if flip else image.pixels
-        resized, scale = self.transform(pixels)
+        pixels = np.ascontiguousarray(image.pixels[:, ::-1]) if look.flip else image.pixels
+        if look.colours is not None:
+            pixels = look.colours(pixels)
+        transform = self.transform if look.short_side is None else replace(self.transform, short_side=look.short_side)
+        resized, scale = transform(pixels)
         return Input(resized, scale, image.width)
 
 
@@ -79,10 +91,10 @@ class CachedMaps:
                 "Give the same --weights to frcnn features and frcnn train",
             )
 
-    def __call__(self, ref: ImageRef, flip: bool) -> Input:
+    def __call__(self, ref: ImageRef, look: Look) -> Input:
         row = self.rows[ref.key]
-        columns = self.file.read(row, ("mirrored" if flip else "maps", "map_size", "scale"))
-        columns["maps"] = columns.pop("mirrored" if flip else "maps")
+        columns = self.file.read(row, ("mirrored" if look.flip else "maps", "map_size", "scale"))
+        columns["maps"] = columns.pop("mirrored" if look.flip else "maps")
         try:
             features, scale = from_columns(columns)
         except ValueError as error:

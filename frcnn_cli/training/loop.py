@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from torch.optim import SGD
 from frcnn_cli.errors import FrcnnError, MismatchError, explain_os_error
 from frcnn_cli.features.backbones import build
 from frcnn_cli.model import MODEL_FILE, Detector, ModelConfig
+from frcnn_cli.recipes.recipe import Recipe, Solver
+from frcnn_cli.training.average import Average
 from frcnn_cli.training.batches import Batch, Batches, TrainingImage, trained_on
-from frcnn_cli.training.checkpoint import STATE_FILE, RunState, read_state, restore, save_state
-from frcnn_cli.training.config import TrainConfig
+from frcnn_cli.training.checkpoint import STATE_FILE, Kept, RunState, read_state, restore, save_state
 from frcnn_cli.training.inputs import CachedMaps, Inputs
 from frcnn_cli.training.loss import multi_task_loss
-from frcnn_cli.training.normalisation import Normalisation, target_statistics
+from frcnn_cli.training.normalisation import Normalisation, normalisation
 from frcnn_cli.training.schedule import rate_at
 
 LOG_FILE = "log.jsonl"
@@ -68,17 +69,16 @@ class Trainer:
     ) -> None:
         self.folder = folder
         self.state = state
-        self.config = state.training
+        self.recipe = state.recipe
         self.normalisation = normalisation
         self.device = device
-        self.total = self.config.iterations(len(images))
-        images = trained_on(images, self.config)
-        self.batches = Batches(images, self.config, normalisation, inputs)
-        self.from_maps = isinstance(inputs, CachedMaps)
+        self.total = self.recipe.iterations(len(images))
+        self.batches = Batches(trained_on(images, self.recipe), self.recipe, normalisation, inputs)
         self.detector = detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in list(detector.conv)[: state.frozen]:
             module.requires_grad_(False)
-        self.optimiser = _optimiser(detector, self.config)
+        self.optimiser = _optimiser(detector, self.recipe.solver)
+        self.average = Average(detector, self.recipe.solver.average) if self.recipe.solver.average else None
         self._pending: list[Step] = []
         self._saved = state.iteration > 0
 
@@ -88,7 +88,7 @@ class Trainer:
         folder: Path,
         images: Sequence[TrainingImage],
         model: ModelConfig,
-        training: TrainConfig,
+        recipe: Recipe,
         weights: str | Path,
         data: dict[str, Any],
         images_digest: str,
@@ -96,28 +96,26 @@ class Trainer:
         device: torch.device,
     ) -> Trainer:
         """A new run: weights loaded or drawn, target statistics measured, the folder made."""
-        torch.manual_seed(training.seed)
-        backbone = build(model.backbone, weights)
+        torch.manual_seed(recipe.solver.seed)
+        backbone = build(model.network.backbone, weights, model.network.stride)
+        frozen = backbone.frozen_before(recipe.network.train_from)
         detector = Detector(model, backbone)
-        normalisation = target_statistics(
-            ((image.proposals, image.truth) for image in trained_on(images, training)),
-            len(model.classes),
-            training.sampling.foreground_iou,
-            training.flip,
+        targets = normalisation(
+            ((image.proposals, image.truth) for image in trained_on(images, recipe)), len(model.classes), recipe
         )
-        frozen = backbone.frozen
+        from_maps = isinstance(inputs, CachedMaps)
         if isinstance(inputs, CachedMaps):
             inputs.check_weights(detector.features_id)
             frozen = len(detector.conv)
-        state = RunState(0, model, training, frozen, data, images_digest)
+        state = RunState(0, model, recipe, frozen, from_maps, data, images_digest)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # A model and a checkpoint that lie there stay until the first ones of this run replace them.
             (folder / LOG_FILE).unlink(missing_ok=True)
-            (folder / CONFIG_FILE).write_text(json.dumps(asdict(state), indent=2) + "\n")
+            (folder / CONFIG_FILE).write_text(json.dumps(state.to_json(), indent=2) + "\n")
         except OSError as error:
             raise explain_os_error(error, folder) from None
-        return cls(folder, images, detector, normalisation, state, inputs, device)
+        return cls(folder, images, detector, targets, state, inputs, device)
 
     @classmethod
     def resume(
@@ -139,24 +137,25 @@ class Trainer:
                 "the images, annotations, proposals or conv maps have changed since this run began",
                 "Start anew with --force",
             )
-        detector = Detector(state.model, build(state.model.backbone, "none"))
-        # All conv layers are frozen where maps are learnt from, and nowhere else.
-        if isinstance(inputs, CachedMaps) != (state.frozen == len(detector.conv)):
+        if isinstance(inputs, CachedMaps) != state.from_maps:
             raise MismatchError("the run began with conv maps, or without", "Give --features as it was begun with")
+        detector = Detector(state.model, build(state.model.network.backbone, "none", state.model.network.stride))
         trained = {
             name
             for name, _ in detector.named_parameters()
             if not (name.startswith("conv.") and int(name.split(".")[1]) < state.frozen)
         }
-        momentum, normalisation = restore(tensors, detector, trained if state.iteration else set(), folder / STATE_FILE)
+        kept = restore(tensors, detector, trained if state.iteration else set(), state.recipe, folder / STATE_FILE)
         if isinstance(inputs, CachedMaps):
             inputs.check_weights(detector.features_id)
-        trainer = cls(folder, images, detector, normalisation, state, inputs, device)
+        trainer = cls(folder, images, detector, kept.normalisation, state, inputs, device)
         for name, parameter in trainer.detector.named_parameters():
-            if name in momentum:
+            if name in kept.momentum:
                 # In the parameter's own memory order: the fused optimiser walks both side by side.
-                buffer = torch.empty_like(parameter).copy_(momentum[name])
+                buffer = torch.empty_like(parameter).copy_(kept.momentum[name])
                 trainer.optimiser.state[parameter]["momentum_buffer"] = buffer
+        if trainer.average is not None and state.iteration:
+            trainer.average.restore(kept.average)
         trainer._cut_log()
         return trainer
 
@@ -171,8 +170,8 @@ class Trainer:
         for batch in self.batches.from_iteration(self.state.iteration, self.total):
             iteration = self.state.iteration
             # Dropout too draws from (seed, iteration), so that a resumed run is the very same run.
-            torch.manual_seed(self.config.seed * 1_000_003 + iteration)
-            rate = rate_at(iteration, self.total, self.config)
+            torch.manual_seed(self.recipe.solver.seed * 1_000_003 + iteration)
+            rate = rate_at(iteration, self.total, self.recipe.solver)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["rate_factor"]
             classification, boxes, foreground = self._train_on(batch)
@@ -181,7 +180,7 @@ class Trainer:
             step = Step(
                 iteration + 1,
                 self.total,
-                (iteration + 1) * self.config.images_per_batch / len(self.batches.images),
+                (iteration + 1) * self.recipe.sampling.images / len(self.batches.images),
                 classification + boxes,
                 classification,
                 boxes,
@@ -198,20 +197,31 @@ class Trainer:
         device = self.device
         images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
         labels = batch.labels.to(device)
-        features = images if self.from_maps else self._conv(images)
-        logits, deltas = self.detector.head(features, batch.rois.to(device))
-        losses = multi_task_loss(logits, deltas, labels, batch.targets.to(device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._half):
+            features = images if self.state.from_maps else self._conv(images)
+            logits, deltas = self.detector.head(features, batch.rois.to(device))
+        losses = multi_task_loss(logits, deltas, labels, batch.targets.to(device), self.recipe.loss)
         classification, boxes = losses.classification.item(), losses.boxes.item()
         if not math.isfinite(classification + boxes):
             kept = self._last_checkpoint()
             raise FrcnnError(
                 f"the loss is {classification + boxes} at iteration {self.state.iteration + 1}; {kept}",
-                f"Train with a lower learning rate than --lr {self.config.learning_rate:g}",
+                f"Train with a lower learning rate than --lr {self.recipe.solver.learning_rate:g}",
             )
         self.optimiser.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.solver.clip_norm:
+            trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(trained, self.recipe.solver.clip_norm)
         self.optimiser.step()
+        if self.average is not None:
+            self.average.update(self.state.iteration)
         return classification, boxes, int((batch.labels > 0).sum())
+
+    @property
+    def _half(self) -> bool:
+        """Whether layers compute in half precision: bfloat16, whose range is float32's, so no loss scaling."""
+        return self.recipe.solver.precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
 
     def _conv(self, images: Tensor) -> Tensor:
         with torch.no_grad():
@@ -231,14 +241,17 @@ class Trainer:
                 raise FrcnnError(
                     f"the weights {name} hold NaN or infinity after iteration {self.state.iteration};"
                     f" {self._last_checkpoint()}",
-                    f"Train with a lower learning rate than --lr {self.config.learning_rate:g}",
+                    f"Train with a lower learning rate than --lr {self.recipe.solver.learning_rate:g}",
                 )
         self._write_log()
         finished = copy.deepcopy(self.detector)
+        if self.average is not None:
+            finished.load_state_dict(self.average.weights, strict=False)
         finished.head.fold_normalisation(*map(torch.from_numpy, self.normalisation))
         finished.save(self.folder / MODEL_FILE)
         del finished
-        save_state(self.folder, self.state, self.detector, self._momentum(), self.normalisation)
+        kept = Kept(self._momentum(), self.average.weights if self.average else {}, self.normalisation)
+        save_state(self.folder, self.state, self.detector, kept)
         self._saved = True
 
     def _momentum(self) -> dict[str, Tensor]:
@@ -259,7 +272,7 @@ class Trainer:
         if not self._pending:
             return
         steps, self._pending = self._pending, []
-        line = _averaged(steps, self.config.images_per_batch)
+        line = _averaged(steps, self.recipe.sampling.images)
         try:
             with open(self.folder / LOG_FILE, "a") as log:
                 log.write(json.dumps(line) + "\n")
@@ -310,14 +323,15 @@ def _averaged(steps: Sequence[Step], images_per_batch: int) -> dict[str, float]:
     }
 
 
-def _optimiser(detector: Detector, config: TrainConfig) -> SGD:
-    """SGD with the authors' groups: biases learn at twice the rate and are not decayed.
+def _optimiser(detector: Detector, solver: Solver) -> SGD:
+    """SGD with the authors' groups: biases learn at a rate of their own and are not decayed.
 
     Caffe keeps the rate inside the velocity and PyTorch outside: the two differ for some steps after the rate changes.
     """
     trained = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for name, p in trained if not name.endswith("bias")], "rate_factor": 1.0},
-        {"params": [p for name, p in trained if name.endswith("bias")], "rate_factor": 2.0, "weight_decay": 0.0},
+        {"params": [p for name, p in trained if name.endswith("bias")], "rate_factor": solver.bias_rate},
     ]
-    return SGD(groups, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
+    groups[1]["weight_decay"] = solver.weight_decay if solver.bias_decay else 0.0
+    return SGD(groups, lr=solver.learning_rate, momentum=solver.momentum, weight_decay=solver.weight_decay, fused=True)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from frcnn_cli.recipes.recipe import Loss as LossConfig
+
 
 class Losses(NamedTuple):
-    """Scalars with gradient."""
+    """Scalars with gradient; `boxes` is weighted already."""
 
     classification: Tensor
     boxes: Tensor
@@ -20,7 +22,9 @@ class Losses(NamedTuple):
         return self.classification + self.boxes
 
 
-def multi_task_loss(logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor) -> Losses:
+def multi_task_loss(
+    logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor, config: LossConfig = LossConfig()
+) -> Losses:
     """Softmax cross entropy, and smooth L1 summed over the four deltas of the true class of foreground RoIs; both
     divided by the number of all sampled RoIs. A batch without RoIs has loss 0.
 
@@ -32,5 +36,5 @@ def multi_task_loss(logits: Tensor, deltas: Tensor, labels: Tensor, targets: Ten
     classification = F.cross_entropy(logits, labels, reduction="sum") / count
     foreground = torch.nonzero(labels > 0).flatten()
     predicted = deltas[foreground, labels[foreground]]
-    boxes = F.smooth_l1_loss(predicted, targets[foreground], reduction="sum", beta=1.0) / count
-    return Losses(classification, boxes)
+    boxes = F.smooth_l1_loss(predicted, targets[foreground], reduction="sum", beta=config.beta) / count
+    return Losses(classification, config.box_weight * boxes)

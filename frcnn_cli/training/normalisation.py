@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from frcnn_cli.annotations import GroundTruth
 from frcnn_cli.boxes import Boxes
+from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.roi.coder import encode
 from frcnn_cli.training.sampling import candidates
 
@@ -21,6 +22,19 @@ class Normalisation(NamedTuple):
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
+
+
+def normalisation(images: Iterable[tuple[Boxes, GroundTruth]], num_classes: int, recipe: Recipe) -> Normalisation:
+    """As the recipe says: measured, or fixed and the same for every class."""
+    if recipe.targets.statistics == "fixed":
+        rows = (np.array([[0.0] * 4] + [recipe.targets.mean] * num_classes, np.float32), np.ones((num_classes + 1, 4)))
+        rows[1][1:] = recipe.targets.std
+        return Normalisation(rows[0], rows[1].astype(np.float32))
+    if recipe.network.class_agnostic:  # as if all objects were of one class
+        one = ((boxes, GroundTruth(truth.boxes, np.zeros(len(truth), np.int64))) for boxes, truth in images)
+        found = target_statistics(one, 1, recipe.sampling.foreground_iou, recipe.images.flip)
+        return Normalisation(*(rows[[0] + [1] * num_classes] for rows in found))
+    return target_statistics(images, num_classes, recipe.sampling.foreground_iou, recipe.images.flip)
 
 
 def target_statistics(

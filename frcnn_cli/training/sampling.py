@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from frcnn_cli.annotations import GroundTruth
 from frcnn_cli.boxes import Boxes, iou
-from frcnn_cli.training.config import SamplingConfig
+from frcnn_cli.recipes.recipe import Sampling
 
 
 class Candidates(NamedTuple):
@@ -42,7 +42,7 @@ def candidates(proposals: Boxes, truth: GroundTruth) -> Candidates:
 
 
 def sample_rois(
-    proposals: Boxes, truth: GroundTruth, count: int, config: SamplingConfig, rng: np.random.Generator
+    proposals: Boxes, truth: GroundTruth, count: int, config: Sampling, rng: np.random.Generator
 ) -> SampledRoIs:
     """Draws at most `count` RoIs of one image without replacement: first foreground, up to its share, then background.
 

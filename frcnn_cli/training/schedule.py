@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 
-from frcnn_cli.training.config import TrainConfig
-
-_STEP_AT = 0.75  # the authors' 30,000 of 40,000 iterations
-_STEP_FACTOR = 0.1
+from frcnn_cli.recipes.recipe import Solver
 
 
-def rate_at(iteration: int, total: int, config: TrainConfig) -> float:
+def rate_at(iteration: int, total: int, solver: Solver) -> float:
     """The learning rate of iteration 0 .. total - 1.
 
-    step: the base rate, a tenth of it for the last quarter. cosine: from the base rate to 0 along half a cosine. Either
-    rises linearly over the first `warmup` iterations.
+    step: the base rate, `step_factor` of it from `step_at` on. cosine: from the base rate to 0 along half a cosine.
+    Either rises linearly over the first `warmup` iterations.
     """
-    if config.schedule == "step":
-        factor = 1.0 if iteration < _STEP_AT * total else _STEP_FACTOR
+    if solver.schedule == "step":
+        factor = 1.0 if iteration < solver.step_at * total else solver.step_factor
     else:
         factor = 0.5 * (1 + math.cos(math.pi * iteration / total))
-    if iteration < config.warmup:
-        factor *= (iteration + 1) / (config.warmup + 1)
-    return config.learning_rate * factor
+    if iteration < solver.warmup:
+        factor *= (iteration + 1) / (solver.warmup + 1)
+    return solver.learning_rate * factor

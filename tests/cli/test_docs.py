@@ -71,7 +71,7 @@ def test_usage_errors_are_2():
 def test_the_choices_of_train_are_the_backbones_there_are():
     from frcnn_cli.features.backbones import BACKBONES
 
-    (option,) = [p for p in command("train").params if p.name == "backbone"]
+    (option,) = [p for p in command("train").params if "--backbone" in p.opts]
     assert list(option.type.choices) == list(BACKBONES)
 
 

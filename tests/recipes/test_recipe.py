@@ -1,0 +1,137 @@
+"""Recipes: complete, checked, and the same however they are written."""
+
+import tomllib
+from contextlib import suppress
+from importlib import resources
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frcnn_cli.errors import FrcnnError, UsageError
+from frcnn_cli.recipes.recipe import BUILT_IN, Recipe, differences, keys, load
+from tests.conftest import run_frcnn
+
+
+def test_paper_writes_out_every_value_as_the_defaults_are():
+    text = resources.files("frcnn_cli.recipes").joinpath("paper.toml").read_text()
+    written = {f"{section}.{name}" for section, values in tomllib.loads(text).items() for name in values}
+    assert written == set(keys())
+    assert load("paper") == Recipe()
+    assert text == Recipe().to_toml()
+
+
+def test_modern_starts_from_the_paper_and_repeats_nothing():
+    text = resources.files("frcnn_cli.recipes").joinpath("modern.toml").read_text()
+    values = tomllib.loads(text)
+    assert values.pop("base") == "paper"
+    written = {f"{section}.{name}" for section, values in values.items() for name in values}
+    assert written == set(differences(load("paper"), load("modern")))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_is_printed_is_read_as_the_same(tmp_path, name):
+    path = tmp_path / "r.toml"
+    path.write_text(load(name).to_toml())
+    assert load(str(path)) == load(name)
+    assert Recipe.from_dict(load(name).to_dict()) == load(name)
+
+
+def test_a_file_says_what_it_starts_from(tmp_path):
+    (tmp_path / "a.toml").write_text('base = "modern"\n[solver]\nepochs = 3\n')
+    (tmp_path / "b.toml").write_text(f'base = "{tmp_path / "a.toml"}"\n[loss]\nbeta = 0.5\n')
+    assert differences(load("modern"), load(str(tmp_path / "b.toml"))) == {
+        "solver.epochs": (load("modern").solver.epochs, 3.0),
+        "loss.beta": (load("modern").loss.beta, 0.5),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[solver]\nepoch = 3", "no 'solver.epoch'; did you mean solver.epochs"),
+        ("[solver]\nepochs = 'many'", "solver.epochs is 'many', not a number"),
+        ("[solver]\nepochs = nan", "not a number"),
+        ("[solver]\nepochs = 0", "solver.epochs must be above 0"),
+        ("[solver]\nlearning_rate = -1", "solver.learning_rate is -1"),
+        ("[solver]\nschedule = 'line'", "not step or cosine"),
+        ("[solver]\nwarmup = 1.5", "not a whole number"),
+        ("[images]\nflip = 1", "not true or false"),
+        ("[images]\ntrain_short_sides = [480, 'x']", "not a list of whole numbers"),
+        ("[sampling]\nbackground_iou = [0.5, 0.1]", "is empty"),
+        ("[sampling]\nbackground_iou = [0.5]", "not a list of 2 numbers"),
+        ("[sampling]\nrois = 1", "at least one RoI an image"),
+        ("[targets]\nstd = [0.1, 0.1, 0.2, 0.0]", "targets.std must be above 0"),
+        ("solver = 3", "no value 'solver' outside its sections"),
+        ("[solver", "is not TOML"),
+        ("base = 7", "base is 7"),
+        ("base = 'other.toml'", "no recipe 'other.toml'"),
+    ],
+)
+def test_recipes_that_make_no_sense_are_said(tmp_path, text, words):
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load(str(tmp_path / "r.toml"))
+    assert words in str(caught.value)
+
+
+def test_a_recipe_that_starts_from_itself(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(f'base = "{path}"')
+    with pytest.raises(UsageError, match="starts from itself"):
+        load(str(path))
+
+
+def test_recipes_that_cannot_be_read(tmp_path):
+    with pytest.raises(FrcnnError, match="did you mean paper"):
+        load("papr")
+    (tmp_path / "r.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FrcnnError, match="not UTF-8"):
+        load(str(tmp_path / "r.toml"))
+    (tmp_path / "r.toml").write_bytes(b" " * (2 << 20))
+    with pytest.raises(FrcnnError, match="larger than any recipe"):
+        load(str(tmp_path / "r.toml"))
+
+
+def test_values_as_typed():
+    recipe = Recipe().set(["solver.epochs=8", "network.pooling=align", "images.train_short_sides=[480, 600]"])
+    assert (recipe.solver.epochs, recipe.network.pooling) == (8.0, "align")
+    assert recipe.short_sides == (480, 600)
+    assert Recipe().short_sides == (600,)
+    with pytest.raises(UsageError, match="is not section.name=value"):
+        Recipe().set(["solver.epochs"])
+
+
+_VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.one_of(st.floats(), st.text()))
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(keys())), _VALUES, max_size=3))
+def test_any_value_is_taken_or_refused(values):
+    with suppress(UsageError):
+        recipe = Recipe().changed(values)
+        assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+class TestCommand:
+    def test_show(self):
+        assert tomllib.loads(run_frcnn("recipes", "show", "modern").out) == tomllib.loads(load("modern").to_toml())
+        assert run_frcnn("recipes", "show", "paper", "--json").json == load("paper").to_dict()
+
+    def test_diff(self):
+        shown = run_frcnn("recipes", "diff", "paper", "modern")
+        for key, pair in differences(load("paper"), load("modern")).items():
+            (line,) = [line for line in shown.out.splitlines() if f" {key} " in line]
+            assert all(str(part) in line for value in pair for part in (value if isinstance(value, tuple) else [value]))
+        found = run_frcnn("recipes", "diff", "paper", "modern", "--json").json
+        assert set(found) == set(differences(load("paper"), load("modern")))
+        assert "no value differs" in run_frcnn("recipes", "diff", "paper", "paper").out
+        assert run_frcnn("recipes", "diff", "paper").code == 2
+
+    def test_the_recipe_of_a_training_as_it_would_be(self):
+        words = ("train", "--recipe", "modern", "--lr", "0.5", "--set", "loss.beta=0.25", "--show-config")
+        wanted = load("modern").changed({"solver.learning_rate": 0.5, "loss.beta": 0.25})
+        assert run_frcnn(*words).out.strip() == wanted.to_toml().strip()
+        assert run_frcnn("train", "--recipe", "nope", "--show-config").code == 2
+        assert run_frcnn("train", "--set", "solver.lr=1", "--show-config").code == 2
