@@ -5,37 +5,53 @@ Labels are integers 0 .. K-1 into a tuple of K class names; the background has n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.boxes import Boxes, as_boxes
+from frcnn_cli.boxes import Boxes, area, as_boxes
+
+
+def _none() -> NDArray[Any]:
+    return np.zeros(0)
 
 
 @dataclass(frozen=True)
 class GroundTruth:
     """The objects of one image.
 
-    boxes: float32 [G, 4]; labels: int64 [G]; difficult: bool [G], VOC's mark for objects that evaluation ignores.
+    boxes: float32 [G, 4]; labels: int64 [G]; difficult: bool [G], VOC's mark for objects that evaluation ignores;
+    crowd: bool [G], COCO's mark for a box around many, which are difficult too; areas: float64 [G] in square pixels,
+    COCO's of the outline, or of the box. The last three may be left out.
     """
 
     boxes: Boxes
     labels: NDArray[np.int64]
-    difficult: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    difficult: NDArray[np.bool_] = field(default_factory=_none)
+    crowd: NDArray[np.bool_] = field(default_factory=_none)
+    areas: NDArray[np.float64] = field(default_factory=_none)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", as_boxes(self.boxes))
         object.__setattr__(self, "labels", np.asarray(self.labels, np.int64).reshape(-1))
-        difficult = np.asarray(self.difficult, bool).reshape(-1)
-        if difficult.size == 0:
-            difficult = np.zeros(len(self.boxes), bool)
-        object.__setattr__(self, "difficult", difficult)
-        if not len(self.boxes) == len(self.labels) == len(self.difficult):
-            raise ValueError(f"{len(self.boxes)} boxes, {len(self.labels)} labels, {len(self.difficult)} marks differ")
+        count = len(self.boxes)
+        for name, kind in (("difficult", bool), ("crowd", bool), ("areas", np.float64)):
+            values = np.asarray(getattr(self, name), kind).reshape(-1)
+            if values.size == 0:
+                values = area(self.boxes).astype(np.float64) if name == "areas" else np.zeros(count, kind)
+            object.__setattr__(self, name, values)
+        lengths = [len(getattr(self, name)) for name in ("labels", "difficult", "crowd", "areas")]
+        if set(lengths) != {count}:
+            raise ValueError(f"{count} boxes and {lengths} labels, marks, marks and areas differ")
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def where(self, kept: NDArray[np.bool_]) -> Self:
+        """Some of the objects: bool [G]."""
+        return replace(self, **{f.name: getattr(self, f.name)[kept] for f in fields(self)})
 
 
 @dataclass(frozen=True)

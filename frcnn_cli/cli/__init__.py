@@ -22,6 +22,7 @@ COMMANDS = (
     "score",
     "nms",
     "eval",
+    "compare",
     "compress",
     "inspect",
     "recipes",

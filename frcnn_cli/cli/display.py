@@ -7,6 +7,7 @@ first needed, so that `frcnn --help` is quick.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -136,3 +137,13 @@ class Display:
         )
         with Progress(*columns, console=console, expand=True) as progress:
             yield _RichBar(progress, progress.add_task(title, total=total, figures=""))
+
+
+def number(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return None if math.isnan(value) else value
+
+
+def share(value: float) -> str:
+    """Three digits; a dash for NaN."""
+    return "-" if math.isnan(value) else f"{value:.3f}"

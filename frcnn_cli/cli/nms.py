@@ -70,7 +70,7 @@ def command(
             above = scores_to_exceed(probabilities, len(file.classes), thresholds, per_set)
         provenance = {
             "classes": list(file.classes),
-            "thresholds": {**thresholds._asdict(), "per_set": per_set},
+            "thresholds": {**thresholds._asdict(), "per_set": per_set, **({"above": above} if above else {})},
             "scores": {name: value for name, value in file.provenance.items() if name != "classes"},
         }
         with StageWriter(output, DETECTIONS, provenance, force) as out:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from frcnn_cli.annotations import GroundTruth
+    from frcnn_cli.annotations import Detections, GroundTruth
     from frcnn_cli.data.dataset import Dataset
     from frcnn_cli.detections.nms import Thresholds
-    from frcnn_cli.image import ImageRef
+    from frcnn_cli.image import ImageRecord, ImageRef
     from frcnn_cli.proposals.source import ProposalSource
     from frcnn_cli.store.reader import StageFile
 
@@ -138,6 +138,13 @@ def thresholds(base: Thresholds, **typed: Any) -> Thresholds:
     return base._replace(**{name: value for name, value in typed.items() if value is not None})
 
 
+metric = click.option(
+    "--metric",
+    type=click.Choice(["area", "voc07"]),
+    default="area",
+    show_default=True,
+    help="Area under the precision-recall curve, or VOC 2007's mean over 11 points.",
+)
 data = click.option(
     "--data",
     required=True,
@@ -243,6 +250,34 @@ def resolve_truth(
         )
     rows = join(records(dataset.refs, digest_file), file.images, f"{spec} {split_name}", str(file.path))
     return dataset.relabelled(names).within([file.images[row] for row in rows], bad), rows
+
+
+def resolve_detections(
+    dets: Path, spec: str, split_name: str, bad: Any, class_names: str | None
+) -> tuple[Dataset, dict[str, Detections], dict[str, ImageRecord]]:
+    """Objects and detections by image of the data set, and what a detections file calls each image.
+
+    Args:
+        dets: a detections file, a folder of VOC's results, or a .json of COCO's.
+    """
+    from frcnn_cli.detections.columns import from_columns
+    from frcnn_cli.store.reader import StageFile
+    from frcnn_cli.store.schema import DETECTIONS
+
+    if not dets.is_dir() and dets.suffix.lower() != ".json":
+        with StageFile(dets, DETECTIONS) as file:
+            dataset, rows = resolve_truth(spec, split_name, bad, class_names, file.classes, file)
+            keys = [sample.ref.key for sample in dataset.samples]
+            found = {key: from_columns(file[row]) for key, row in zip(keys, rows, strict=True)}
+            return dataset, found, {key: file.images[row] for key, row in zip(keys, rows, strict=True)}
+    from frcnn_cli.evaluation.results import read_coco_results, read_voc_results
+
+    dataset = resolve_dataset(spec, split_name, bad, class_names)
+    if dets.is_dir():
+        found = read_voc_results(dets, dataset.classes, split_name)
+    else:
+        found = read_coco_results(dets, dataset.image_ids, dataset.category_ids)
+    return dataset, dataset.only_of(found, str(dets)), {}
 
 
 def resolve_model(path: Path | None) -> Path:

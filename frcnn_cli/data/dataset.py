@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from frcnn_cli.annotations import GroundTruth
 from frcnn_cli.boxes import area, clip
 from frcnn_cli.errors import DataError
 from frcnn_cli.image import ImageRecord, ImageRef
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Dataset:
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()  # what was mended on reading, to be shown to the user
+    image_ids: Mapping[int, str] = field(default_factory=dict)  # COCO's number of an image -> its key
+    categories: Mapping[int, str] = field(default_factory=dict)  # COCO's number of a class -> its name
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -37,6 +42,27 @@ class Dataset:
     @property
     def refs(self) -> list[ImageRef]:
         return [sample.ref for sample in self.samples]
+
+    @property
+    def category_ids(self) -> dict[int, int]:
+        """The label of each of COCO's numbers of a class; without COCO, of 1, 2, ..."""
+        named = self.categories or dict(enumerate(self.classes, 1))
+        return {number: self.classes.index(name) for number, name in named.items() if name in self.classes}
+
+    def only_of(self, found: Mapping[str, T], where: str) -> dict[str, T]:
+        """What was found in the images of this data set.
+
+        Raises:
+            DataError: an image that is not of it.
+        """
+        known = {sample.ref.key for sample in self.samples}
+        for key in found:
+            if key not in known:
+                raise DataError(
+                    f"{where} has detections in {key!r}, which is not an image of {self.name} {self.split}",
+                    "Name the split that it was made from with --split",
+                )
+        return dict(found)
 
     def within(self, pictures: Iterable[ImageRecord], bad_boxes: str) -> Dataset:
         """The same objects, held against the real sizes of their pictures, one record a sample.
@@ -59,7 +85,7 @@ class Dataset:
                     "Correct the annotation, or cut such boxes to the image with --bad-boxes fix",
                 )
             kept = area(fitting) > 0 if len(outside) else np.ones(len(truth), bool)
-            fitted = GroundTruth(fitting[kept], truth.labels[kept], truth.difficult[kept])
+            fitted = replace(truth, boxes=fitting).where(kept)
             samples.append(replace(sample, truth=fitted))
         return replace(self, samples=tuple(samples))
 
@@ -82,7 +108,7 @@ class Dataset:
         def relabel(truth: GroundTruth) -> GroundTruth:
             labels = new_label[truth.labels] if len(truth) else truth.labels
             kept = labels >= 0
-            return GroundTruth(truth.boxes[kept], labels[kept], truth.difficult[kept])
+            return replace(truth, labels=labels).where(kept)
 
         samples = tuple(replace(sample, truth=relabel(sample.truth)) for sample in self.samples)
         return replace(self, classes=names, samples=samples)

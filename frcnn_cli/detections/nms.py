@@ -48,6 +48,15 @@ def nms(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[
     return np.array(kept, np.int64)
 
 
+class Selection(NamedTuple):
+    """How far each refined box came, bool [N, K] each: among the best of their class by score, left by suppression,
+    among the best of the image (the detections)."""
+
+    ranked: NDArray[np.bool_]
+    kept: NDArray[np.bool_]
+    final: NDArray[np.bool_]
+
+
 def detect(
     probabilities: NDArray[Any],
     boxes: NDArray[Any],
@@ -60,22 +69,56 @@ def detect(
         probabilities: [N, K+1], background first. boxes: [N, K, 4], refined for each class.
         above: a score for each class that detections must exceed, besides the threshold of all classes.
     """
-    found_boxes, found_scores, found_labels = [], [], []
+    _, labels, rows = _best_of_image(_kept_of_classes(probabilities, boxes, thresholds, above)[1], thresholds)
+    return Detections(boxes[rows, labels], probabilities[rows, labels + 1], labels)
+
+
+def select(
+    probabilities: NDArray[Any],
+    boxes: NDArray[Any],
+    thresholds: Thresholds = Thresholds(),
+    above: Sequence[float] | None = None,
+) -> Selection:
+    """What `detect` does, told of every box."""
+    ranked, kept = _kept_of_classes(probabilities, boxes, thresholds, above)
+    found = Selection(*(np.zeros(boxes.shape[:2], bool) for _ in range(3)))
+    for label, (rows, best) in enumerate(zip(ranked, kept, strict=True)):
+        found.ranked[rows, label] = True
+        found.kept[best[1], label] = True
+    _, labels, rows = _best_of_image(kept, thresholds)
+    found.final[rows, labels] = True
+    return found
+
+
+_Kept = tuple[NDArray[Any], NDArray[np.int64]]  # scores and rows, by falling score
+
+
+def _kept_of_classes(
+    probabilities: NDArray[Any], boxes: NDArray[Any], thresholds: Thresholds, above: Sequence[float] | None
+) -> tuple[list[NDArray[np.int64]], list[_Kept]]:
+    """Of each class, the rows that suppression looks at, and what it leaves."""
+    ranked, kept = [], []
     for label in range(boxes.shape[1]):
         scores = probabilities[:, label + 1]
         least = thresholds.min_score if above is None else max(thresholds.min_score, above[label])
-        candidates = np.flatnonzero(scores > least)
+        rows = np.flatnonzero(scores > least)
         if thresholds.per_class:
-            candidates = candidates[np.argsort(-scores[candidates], kind="stable")[: thresholds.per_class]]
-        kept = candidates[nms(boxes[candidates, label], scores[candidates], thresholds.iou)]
-        found_boxes.append(boxes[kept, label])
-        found_scores.append(scores[kept])
-        found_labels.append(np.full(len(kept), label))
-    if not found_boxes:
-        return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-    scores = np.concatenate(found_scores)
+            rows = rows[np.argsort(-scores[rows], kind="stable")[: thresholds.per_class]]
+        ranked.append(rows)
+        rows = rows[nms(boxes[rows, label], scores[rows], thresholds.iou)]
+        kept.append((scores[rows], rows))
+    return ranked, kept
+
+
+def _best_of_image(
+    kept: Sequence[_Kept], thresholds: Thresholds
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """Scores, labels and rows of the detections."""
+    labels = np.concatenate([np.full(len(rows), label) for label, (_, rows) in enumerate(kept)] or [np.zeros(0, int)])
+    scores = np.concatenate([scores for scores, _ in kept] or [np.zeros(0)])
+    rows = np.concatenate([rows for _, rows in kept] or [np.zeros(0, np.int64)])
     best = np.argsort(-scores, kind="stable")[: thresholds.max_per_image or None]
-    return Detections(np.concatenate(found_boxes)[best], scores[best], np.concatenate(found_labels)[best])
+    return scores[best], labels[best].astype(np.int64), rows[best].astype(np.int64)
 
 
 def scores_to_exceed(

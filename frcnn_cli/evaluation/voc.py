@@ -1,23 +1,30 @@
 """Average precision as PASCAL VOC counts it (Everingham et al., IJCV 2010, section 4.2; devkit `VOCevaldet.m`).
 
-Every detection, by falling score, is held against the object of its class and image that it overlaps most. With IoU >=
-threshold it is correct the first time and a duplicate, hence wrong, after that; below it is wrong. An object marked
-difficult is not counted, and a detection that falls on it counts neither way.
+Glossary: D detections of one class by falling score, N images, w their weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.annotations import Detections, GroundTruth
-from frcnn_cli.boxes import iou
+from frcnn_cli.evaluation.matching import CORRECT, IGNORED, Matches, match
 
 Metric = Literal["area", "voc07"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """recall, precision: float64 [D] after each detection that counts; scores: float32 [D]."""
+
+    recall: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    scores: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class ClassResult:
     objects: int
     detections: int
     recall: float  # share of objects found by any detection
+    curve: Curve = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -38,11 +46,11 @@ class Result:
     classes: tuple[ClassResult, ...]
     metric: Metric
     iou_threshold: float
+    matches: Matches = field(repr=False, compare=False)
 
     @property
     def mean_ap(self) -> float:
-        values = [c.ap for c in self.classes if c.objects]
-        return float(np.mean(values)) if values else float("nan")
+        return mean([c.ap for c in self.classes])
 
 
 def evaluate(
@@ -63,68 +71,50 @@ def evaluate(
     Raises:
         KeyError: detections of an image that `ground_truth` lacks.
     """
-    for key in detections:
-        if key not in ground_truth:
-            raise KeyError(f"there is no ground truth for image {key!r}")
-    average = average_precision_area if metric == "area" else average_precision_voc07
+    matches = match(detections, ground_truth, len(classes), iou_threshold)
     results = []
     for label, name in enumerate(classes):
-        correct, objects = match_class(detections, ground_truth, label, iou_threshold)
-        recall, precision = precision_recall(correct, objects)
-        found = float(recall[-1]) if len(recall) else 0.0
-        ap = average(recall, precision) if objects else float("nan")
-        results.append(ClassResult(name, ap, objects, len(correct), found if objects else float("nan")))
-    return Result(tuple(results), metric, iou_threshold)
+        curve = precision_recall(matches, label)
+        objects = int(matches.to_find[label].sum())
+        ap = AVERAGES[metric](curve.recall, curve.precision) if objects else float("nan")
+        found = float(curve.recall[-1]) if len(curve.recall) else 0.0
+        results.append(ClassResult(name, ap, objects, len(curve.recall), found if objects else float("nan"), curve))
+    return Result(tuple(results), metric, iou_threshold, matches)
 
 
-def match_class(
-    detections: Mapping[str, Detections], ground_truth: Mapping[str, GroundTruth], label: int, iou_threshold: float
-) -> tuple[NDArray[np.bool_], int]:
-    """Whether each counted detection of one class is correct, over all images by falling score, and the number of
-    objects to find. Of equal scores the image with the smaller key comes first, and within an image the earlier.
+def precision_recall(matches: Matches, label: int, weights: NDArray[np.float64] | None = None) -> Curve:
+    """The curve of one class.
+
+    Args:
+        weights: float64 [N], how often each image counts; once by default.
     """
-    scores, outcomes = [], []
-    for key in sorted(detections):
-        found = detections[key]
-        mine = found.labels == label
-        order = np.argsort(-found.scores[mine], kind="stable")
-        boxes = found.boxes[mine][order]
-        scores.append(found.scores[mine][order])
-        outcomes.append(_match_image(boxes, ground_truth[key], label, iou_threshold))
-    objects = sum(int(((truth.labels == label) & ~truth.difficult).sum()) for truth in ground_truth.values())
-    if not scores:
-        return np.zeros(0, bool), objects
-    outcome = np.concatenate(outcomes)[np.argsort(-np.concatenate(scores), kind="stable")]
-    return outcome[outcome != _IGNORED] == _CORRECT, objects
+    mine = matches.of_class(label)
+    counted = matches.outcomes[mine] != IGNORED
+    correct = matches.outcomes[mine][counted] == CORRECT
+    scores = matches.scores[mine][counted]
+    if weights is None:
+        hits, total = np.cumsum(correct), np.arange(1, len(correct) + 1)
+        objects = matches.to_find[label].sum()
+    else:
+        weight = weights[matches.images[mine][counted]]
+        hits, total = np.cumsum(weight * correct), np.cumsum(weight)
+        objects = matches.to_find[label] @ weights
+    return Curve(hits / max(objects, 1), hits / np.maximum(total, 1), scores)
 
 
-_WRONG, _CORRECT, _IGNORED = 0, 1, 2
+def weighted_mean_ap(matches: Matches, metric: Metric, weights: NDArray[np.float64]) -> float:
+    """mAP where image i counts weights[i] times, a whole number."""
+    aps = []
+    for label in np.flatnonzero(matches.to_find @ weights > 0):
+        curve = precision_recall(matches, int(label), weights)
+        aps.append(AVERAGES[metric](curve.recall, curve.precision))
+    return mean(aps)
 
 
-def _match_image(boxes: NDArray[np.float32], truth: GroundTruth, label: int, threshold: float) -> NDArray[np.int8]:
-    """The outcome of each box, boxes by falling score."""
-    mine = truth.labels == label
-    difficult = truth.difficult[mine]
-    outcome = np.full(len(boxes), _WRONG, np.int8)
-    if not mine.any() or not len(boxes):
-        return outcome
-    overlaps = iou(boxes, truth.boxes[mine])
-    taken = np.zeros(len(difficult), bool)
-    for i, best in enumerate(overlaps.argmax(axis=1)):
-        if overlaps[i, best] < threshold:
-            continue
-        if difficult[best]:
-            outcome[i] = _IGNORED
-        elif not taken[best]:
-            taken[best] = True
-            outcome[i] = _CORRECT
-    return outcome
-
-
-def precision_recall(correct: NDArray[np.bool_], objects: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Recall [D] and precision [D] after each detection, detections by falling score."""
-    hits = np.cumsum(correct)
-    return hits / max(objects, 1), hits / np.arange(1, len(correct) + 1)
+def mean(values: Sequence[float]) -> float:
+    """Of those that are numbers; NaN where none is."""
+    known = [value for value in values if value == value]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def average_precision_area(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
@@ -142,3 +132,6 @@ def average_precision_voc07(recall: NDArray[np.float64], precision: NDArray[np.f
     """
     best = [precision[recall >= t].max(initial=0.0) for t in 0.1 * np.arange(11)]
     return float(np.mean(best))
+
+
+AVERAGES = {"area": average_precision_area, "voc07": average_precision_voc07}

@@ -38,11 +38,13 @@ class TrainingImage:
 
 
 def trained_on(images: Sequence[TrainingImage], recipe: Recipe) -> list[TrainingImage]:
-    """The images with the objects that training learns from: all, or those that are not marked difficult."""
-    if recipe.sampling.difficult:
-        return list(images)
-    kept = [(image, ~image.truth.difficult) for image in images]
-    return [replace(i, truth=GroundTruth(i.truth.boxes[easy], i.truth.labels[easy])) for i, easy in kept]
+    """The images with the objects that training learns from: all but crowds, and those marked difficult if the recipe
+    has them."""
+
+    def learnt(truth: GroundTruth) -> NDArray[np.bool_]:
+        return ~truth.crowd if recipe.sampling.difficult else ~(truth.crowd | truth.difficult)
+
+    return [replace(image, truth=image.truth.where(learnt(image.truth))) for image in images]
 
 
 @dataclass

@@ -1,0 +1,153 @@
+"""frcnn eval, compare and export on the files of a whole chain."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from frcnn_cli.evaluation.explain import FALSE, MISSED
+from frcnn_cli.store.reader import StageFile
+from tests.conftest import assert_one_line_error, run_frcnn
+
+TRAINING = [
+    "--backbone",
+    "small",
+    "--weights",
+    "none",
+    "--short-side",
+    "0",
+    "--epochs",
+    "4",
+    "--lr",
+    "0.02",
+    "--background-iou",
+    "0",
+    "0.5",
+]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory, voc):
+    folder = tmp_path_factory.mktemp("work")
+    props = ("proposals", f"voc:{voc}", "-o", folder / "props.h5", "--source", "sliding-window", "--workers", 0)
+    train = ("train", "--data", f"voc:{voc}", "--props", folder / "props.h5", "-o", folder / "run")
+    for line in (
+        props,
+        (*train, *TRAINING),
+        ("features", f"voc:{voc}", "--model", folder / "run", "-o", folder / "feats.h5"),
+        (
+            *("score", folder / "feats.h5", "--props", folder / "props.h5", "--model", folder / "run"),
+            *("-o", folder / "scores.h5"),
+        ),
+        ("nms", folder / "scores.h5", "-o", folder / "dets.h5"),
+        ("nms", folder / "scores.h5", "-o", folder / "strict.h5", "--min-score", "0.3", "--per-set", "0"),
+    ):
+        ran = run_frcnn(*line)
+        assert ran.code == 0, ran.err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(voc):
+    return ("--data", f"voc:{voc}", "--split", "trainval")
+
+
+@pytest.mark.parametrize("dets", ["dets.h5", "strict.h5"])
+def test_explained(work, data, dets):
+    line = ("eval", work / dets, *data, "--explain", "--scores", work / "scores.h5", "--props", work / "props.h5")
+    told = run_frcnn(*line, "--json").json
+    for name, kinds, total in (
+        ("missed", MISSED, lambda c: c["objects"] - round(c["recall"] * c["objects"])),
+        ("false", FALSE, lambda c: c["detections"] - round(c["recall"] * c["objects"])),
+    ):
+        assert tuple(told["explanation"][name]) == kinds
+        for label, figures in told["classes"].items():
+            assert sum(kind["count"][label] for kind in told["explanation"][name].values()) == total(figures)
+    shown = run_frcnn(*line)
+    assert "objects missed, by why" in shown.out
+    assert all(f" {kind} " in shown.out for kind in (*MISSED, *FALSE))
+
+
+def test_explained_wants_the_files_that_belong_together(work, data):
+    line = ("eval", work / "dets.h5", *data, "--explain")
+    assert run_frcnn(*line).code == 2
+    other = ("--scores", work / "scores.h5", "--props", work / "props.h5")
+    ran = run_frcnn("nms", work / "scores.h5", "-o", work / "few.h5", "--max-per-image", "1", "--force")
+    assert ran.code == 0
+    with StageFile(work / "few.h5") as few:
+        assert few.row_count == len(few)
+    (work / "fake.h5").write_bytes((work / "few.h5").read_bytes())
+    import h5py
+
+    with h5py.File(work / "fake.h5", "r+") as file:  # as if made by another rule
+        told = json.loads(file.attrs["provenance"])
+        told["thresholds"]["max_per_image"] = 2
+        file.attrs["provenance"] = json.dumps(told)
+    assert_one_line_error(run_frcnn("eval", work / "fake.h5", *data, "--explain", *other), "was not made from")
+
+
+def test_curves(work, data, tmp_path):
+    line = ("eval", work / "dets.h5", *data, "--curves")
+    assert run_frcnn(*line, tmp_path / "pr.csv").code == 0
+    with open(tmp_path / "pr.csv") as file:
+        rows = list(csv.DictReader(file))
+    told = run_frcnn("eval", work / "dets.h5", *data, "--json").json["classes"]
+    for name, figures in told.items():
+        mine = [row for row in rows if row["class"] == name]
+        assert len(mine) == figures["detections"]
+        assert float(mine[-1]["recall"]) == pytest.approx(figures["recall"], abs=1e-6)
+        assert (np.diff([float(row["score"]) for row in mine]) <= 0).all()
+    assert run_frcnn(*line, tmp_path / "pr.png").code == 0
+    assert (tmp_path / "pr.png").read_bytes().startswith(b"\x89PNG")
+    assert_one_line_error(run_frcnn(*line, tmp_path / "pr.png"), "exists already")
+    assert run_frcnn(*line, tmp_path / "pr.doc").code == 2
+
+
+def test_interval_and_coco(work, data):
+    told = run_frcnn("eval", work / "dets.h5", *data, "--ci", "--coco", "--json").json
+    assert told["interval"][0] <= told["map"] <= told["interval"][1]
+    assert 0 < told["coco"]["AP50"] <= 1
+    assert told["coco"]["AP50"] == pytest.approx(told["map"], abs=0.03)  # 101 points of the same curve
+    shown = run_frcnn("eval", work / "dets.h5", *data, "--ci", "--coco").out
+    assert "95% of draws" in shown
+    assert "AR100" in shown
+
+
+def test_compare(work, data):
+    told = run_frcnn("compare", work / "dets.h5", work / "dets.h5", *data, "--json").json
+    assert (told["difference"], told["better"], told["first_ahead"]) == (0, "neither", 0.5)
+    told = run_frcnn("compare", work / "dets.h5", work / "few.h5", *data, "--json").json
+    assert told["difference"] == pytest.approx(told["map"][0] - told["map"][1])
+    shown = run_frcnn("compare", work / "dets.h5", work / "few.h5", *data)
+    assert "of the draws" in shown.out
+
+
+def test_results_in_the_devkits_format(work, data, tmp_path):
+    line = ("export", work / "dets.h5", "--format", "voc", "--split", "trainval", "-o", tmp_path / "results")
+    assert run_frcnn(*line).code == 0
+    assert_one_line_error(run_frcnn(*line), "exists already")
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        f"comp4_det_trainval_{name}.txt" for name in ("disc", "square", "star", "triangle")
+    ]
+    ours, theirs = (run_frcnn("eval", path, *data, "--json").json for path in (work / "dets.h5", tmp_path / "results"))
+    assert theirs["map"] == pytest.approx(ours["map"], abs=0.01)  # corners are rounded to a tenth
+    assert run_frcnn("eval", tmp_path / "results", *data, "--explain", "--scores", "x", "--props", "y").code == 2
+    wrong = shutil.copytree(tmp_path / "results", tmp_path / "wrong")
+    (wrong / "comp4_det_trainval_disc.txt").write_text("nope 0.5 1 1 9 9\n")
+    assert_one_line_error(run_frcnn("eval", wrong, *data), "'nope', which is not an image")
+
+
+def test_results_in_cocos_format(work, tmp_path):
+    line = ("export", work / "dets.h5", "--format", "coco", "-o", tmp_path / "r.json")
+    assert run_frcnn(*line).code == 0
+    results = json.loads((tmp_path / "r.json").read_text())
+    with StageFile(work / "dets.h5") as file:
+        assert len(results) == file.row_count
+    assert set(results[0]) == {"image_id", "category_id", "bbox", "score"}
+    assert run_frcnn("export", work / "dets.h5", "--format", "csv", "-o", tmp_path / "r.csv").code == 2
+    assert run_frcnn("export", work / "props.h5", "--format", "voc", "-o", tmp_path / "r").code == 2
+    assert_one_line_error(
+        run_frcnn("export", work / "scores.h5", "--format", "csv", "-o", tmp_path / "r.csv"), "scores"
+    )
