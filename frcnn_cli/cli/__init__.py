@@ -23,6 +23,7 @@ COMMANDS = (
     "nms",
     "eval",
     "compare",
+    "data",
     "compress",
     "inspect",
     "recipes",

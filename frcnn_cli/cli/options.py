@@ -149,7 +149,7 @@ data = click.option(
     "--data",
     required=True,
     metavar="DATA",
-    help="Data set: voc:DIR (VOC layout), or voc (found in $FRCNN_DATA or ./data).",
+    help="Data set: voc:DIR, coco:JSON:DIR, or voc, voc2007, voc2012 (in $FRCNN_DATA or ./data); A+B for both.",
 )
 bad_boxes = click.option(
     "--bad-boxes",

@@ -28,7 +28,11 @@ _MAY_MOVE = ("data", "props", "features", "weights")  # paths: what they hold is
 
 
 @click.command(cls=NetworkCommand)
-@click.option("--data", metavar="DATA", help="Data set: voc:DIR (VOC layout), or voc (found in $FRCNN_DATA or ./data).")
+@click.option(
+    "--data",
+    metavar="DATA",
+    help="Data set: voc:DIR, coco:JSON:DIR, or voc, voc2007, voc2012 (in $FRCNN_DATA or ./data); A+B for both.",
+)
 @click.option("--props", type=options.PATH, metavar="FILE", help="Proposals of its images.")
 @click.option(
     "--features",

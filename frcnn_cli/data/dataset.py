@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -112,3 +112,26 @@ class Dataset:
 
         samples = tuple(replace(sample, truth=relabel(sample.truth)) for sample in self.samples)
         return replace(self, classes=names, samples=samples)
+
+
+def union(datasets: Sequence[Dataset]) -> Dataset:
+    """All images together; labels count in all classes, sorted by name if the data sets differ in them.
+
+    Raises:
+        DataError: an image that two of them have.
+    """
+    if len(datasets) == 1:
+        return datasets[0]
+    classes = datasets[0].classes
+    if any(dataset.classes != classes for dataset in datasets):
+        classes = tuple(sorted({name for dataset in datasets for name in dataset.classes}))
+    samples: dict[str, Sample] = {}
+    for dataset in datasets:
+        for sample in dataset.relabelled(classes).samples:
+            if sample.ref.key in samples:
+                both = f"{samples[sample.ref.key].ref.path} and {sample.ref.path}"
+                raise DataError(f"two data sets have an image {sample.ref.key!r} ({both})", "Name each once")
+            samples[sample.ref.key] = sample
+    ordered = tuple(samples[key] for key in sorted(samples))
+    name, split = ("+".join(dict.fromkeys(getattr(d, part) for d in datasets)) for part in ("name", "split"))
+    return Dataset(name, split, classes, ordered, tuple(note for d in datasets for note in d.notes))

@@ -8,61 +8,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from xml.etree.ElementTree import Element, ParseError
 
-import numpy as np
-
-from frcnn_cli import boxes as B
-from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.data.dataset import Dataset, Sample
+from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.data.find import IMAGE_ENDINGS
+from frcnn_cli.data.labels import BadBoxes, LabelledImage, LabelledObject, Labels
 from frcnn_cli.errors import DataError
 from frcnn_cli.image import ImageRef
 
 MAX_XML_BYTES = 16_000_000
 
-BadBoxes = Literal["error", "fix"]
-
-
-@dataclass(frozen=True)
-class _Object:
-    name: str
-    corners: tuple[float, float, float, float]  # xmin ymin xmax ymax as written
-    difficult: bool
-
-
-@dataclass(frozen=True)
-class _Annotation:
-    path: Path
-    size: tuple[float, float] | None  # width, height as written, if they are
-    objects: tuple[_Object, ...]
-
 
 def read_voc(folder: Path, split: str, bad_boxes: BadBoxes = "error") -> Dataset:
-    """Reads one split of a folder in VOC layout.
+    """Reads one split of a folder in VOC layout; see `read_voc_labels` and `Labels.dataset`."""
+    return read_voc_labels(folder, split).dataset(bad_boxes)
+
+
+def read_voc_labels(folder: Path, split: str, problems: list[DataError] | None = None) -> Labels:
+    """One split as it is annotated.
 
     Args:
-        bad_boxes: what to do with a box that has no area (xmax <= xmin) or reaches outside its image (xmin < 1):
-            "error" stops and names the first, "fix" leaves the former out and cuts the latter to the image; the data
-            set's `notes` say how many.
+        problems: takes what is wrong with one image, which is then left out; by default that is raised.
 
     Raises:
         DataError: no such folder or split, an image of the split without file or annotation, XML that cannot be read.
     """
-    refs = read_voc_images(folder, split)
-    annotations = _read_annotations(folder / "Annotations", [ref.key for ref in refs])
-    classes = tuple(sorted({obj.name for annotation in annotations.values() for obj in annotation.objects}))
+    refs = read_voc_images(folder, split, as_listed=True, problems=problems)
+    annotations = _read_annotations(folder / "Annotations", [ref.key for ref in refs], problems)
+    refs = [ref for ref in refs if ref.key in annotations]
+    classes = tuple(sorted({obj.name for _, objects in annotations.values() for obj in objects}))
     if not classes:
         raise DataError(f"no annotation in {folder / 'Annotations'} holds an object", "Label some objects first")
-    mender = _Mender(bad_boxes)
-    samples = tuple(Sample(ref, mender.ground_truth(annotations[ref.key], classes)) for ref in refs)
-    return Dataset(folder.name, split, classes, samples, tuple(mender.notes()))
+    images = tuple(
+        LabelledImage(ref, folder / "Annotations" / f"{ref.key}.xml", *annotations[ref.key], least=1.0) for ref in refs
+    )
+    return Labels(folder.name, split, classes, images)
 
 
-def read_voc_images(folder: Path, split: str, as_listed: bool = False) -> list[ImageRef]:
+def read_voc_images(
+    folder: Path, split: str, as_listed: bool = False, problems: list[DataError] | None = None
+) -> list[ImageRef]:
     """The images of one split, sorted by key or in the order of the list; annotations are not looked at.
 
     Raises:
@@ -73,8 +59,18 @@ def read_voc_images(folder: Path, split: str, as_listed: bool = False) -> list[I
     for key in keys:
         if key not in files:
             place = folder / "JPEGImages"
-            raise DataError(f"{place} has no image for {key!r}", f"Add it, or take {key} out of split {split!r}")
-    return [ImageRef(key, files[key]) for key in (keys if as_listed else sorted(keys))]
+            _tell(
+                DataError(f"{place} has no image for {key!r}", f"Add it, or take {key} out of split {split!r}"),
+                problems,
+            )
+    there = [key for key in keys if key in files]
+    return [ImageRef(key, files[key]) for key in (there if as_listed else sorted(there))]
+
+
+def _tell(error: DataError, problems: list[DataError] | None) -> None:
+    if problems is None:
+        raise error
+    problems.append(error)
 
 
 def voc_splits(folder: Path) -> list[str]:
@@ -106,18 +102,31 @@ def _index_images(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_ENDINGS}
 
 
-def _read_annotations(folder: Path, keys: Sequence[str]) -> dict[str, _Annotation]:
+_Annotation = tuple[tuple[float, float] | None, tuple[LabelledObject, ...]]  # width and height, objects
+
+
+def _read_annotations(
+    folder: Path, keys: Sequence[str], problems: list[DataError] | None = None
+) -> dict[str, _Annotation]:
     found = {path.stem: path for path in sorted(folder.glob("*.xml"))} if folder.is_dir() else {}
     for key in keys:
         if key not in found:
-            raise DataError(
+            error = DataError(
                 f"{folder / (key + '.xml')} is missing: image {key!r} has no annotation",
                 "Add the file (without objects if there are none), or take the image out of the split",
             )
-    return {key: _read_annotation(path) for key, path in found.items()}
+            _tell(error, problems)
+    annotations = {}
+    for key, path in found.items():
+        try:
+            annotations[key] = read_annotation(path)
+        except DataError as error:
+            _tell(error, problems)
+    return annotations
 
 
-def _read_annotation(path: Path) -> _Annotation:
+def read_annotation(path: Path) -> _Annotation:
+    """Raises DataError where the file cannot be read."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import parse
 
@@ -133,10 +142,10 @@ def _read_annotation(path: Path) -> _Annotation:
         size = (float(width), float(height)) if width and height else None
     except ValueError:
         size = None
-    return _Annotation(path, size if size and min(size) > 0 else None, objects)
+    return size if size and min(size) > 0 else None, objects
 
 
-def _read_object(element: Element, path: Path) -> _Object:
+def _read_object(element: Element, path: Path) -> LabelledObject:
     name = (element.findtext("name") or "").strip()
     if not name:
         raise DataError(f"{path}: an object has no name", "Give every object a <name>")
@@ -146,54 +155,10 @@ def _read_object(element: Element, path: Path) -> _Object:
         raise DataError(f"{path}: {name} has no whole bndbox", f"Give it numbers for {', '.join(_CORNERS)}") from None
     if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
         raise DataError(f"{path}: {name} has a corner that is not a finite number", "Correct its bndbox")
-    return _Object(name, (xmin, ymin, xmax, ymax), (element.findtext("difficult") or "0").strip() == "1")
+    difficult = (element.findtext("difficult") or "0").strip() == "1"
+    # From 1 and inside the box, to 0 and around it.
+    box = (xmin - 1, ymin - 1, xmax, ymax)
+    return LabelledObject(name, box, f"{name} {xmin:g} {ymin:g} {xmax:g} {ymax:g}", difficult)
 
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-
-
-class _Mender:
-    """Turns annotations into ground truth; stops at a bad box, or mends it and keeps count."""
-
-    def __init__(self, bad_boxes: BadBoxes) -> None:
-        self.bad_boxes = bad_boxes
-        self.dropped: list[str] = []
-        self.clipped: list[str] = []
-
-    def ground_truth(self, annotation: _Annotation, classes: tuple[str, ...]) -> GroundTruth:
-        boxes, labels, difficult = [], [], []
-        for obj in annotation.objects:
-            corners = self._mended(annotation, obj)
-            if corners is not None:
-                boxes.append(corners)
-                labels.append(classes.index(obj.name))
-                difficult.append(obj.difficult)
-        if not boxes:
-            return GroundTruth(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-        return GroundTruth(B.from_inclusive(np.array(boxes), base=1), np.array(labels), np.array(difficult))
-
-    def _mended(self, annotation: _Annotation, obj: _Object) -> tuple[float, float, float, float] | None:
-        xmin, ymin, xmax, ymax = obj.corners
-        width, height = annotation.size or (math.inf, math.inf)
-        where = f"{annotation.path}: {obj.name} {xmin:g} {ymin:g} {xmax:g} {ymax:g}"
-        if xmax <= xmin or ymax <= ymin or xmin > width or ymin > height or xmax < 1 or ymax < 1:
-            if self.bad_boxes == "error":
-                raise DataError(f"{where} has no area", "Correct it, or leave such boxes out with --bad-boxes fix")
-            self.dropped.append(where)
-            return None
-        if xmin < 1 or ymin < 1 or xmax > width or ymax > height:
-            if self.bad_boxes == "error":
-                raise DataError(
-                    f"{where} reaches outside its image (VOC counts pixels from 1)",
-                    "Correct it, or cut such boxes to the image with --bad-boxes fix",
-                )
-            self.clipped.append(where)
-        return max(xmin, 1.0), max(ymin, 1.0), min(xmax, width), min(ymax, height)
-
-    def notes(self) -> list[str]:
-        notes = []
-        if self.dropped:
-            notes.append(f"left out {len(self.dropped)} box(es) without area, e.g. {self.dropped[0]}")
-        if self.clipped:
-            notes.append(f"cut {len(self.clipped)} box(es) to their image, e.g. {self.clipped[0]}")
-        return notes

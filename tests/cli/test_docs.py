@@ -17,12 +17,24 @@ README = (ROOT / "README.md").read_text()
 
 
 def command(name):
-    return main.get_command(click.Context(main), name)
+    """Of a name, or of a group and a name below it."""
+    found = main
+    for word in name.split():
+        found = found.get_command(click.Context(found), word)
+    return found
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+def all_commands():
+    for name in COMMANDS:
+        below = command(name).list_commands(None) if isinstance(command(name), click.Group) else []
+        yield from (f"{name} {word}" for word in below)
+        if not below:
+            yield name
+
+
+@pytest.mark.parametrize("name", list(all_commands()))
 def test_every_command_has_an_example_and_every_option_a_meaning(name):
-    ran = run_frcnn(name, "--help")
+    ran = run_frcnn(*name.split(), "--help")
     assert ran.code == 0
     assert f"\n  frcnn {name}" in ran.out
     options = [p for p in command(name).params if isinstance(p, click.Option)]

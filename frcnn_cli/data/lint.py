@@ -1,0 +1,204 @@
+"""What is wrong with a data set, before a week of training finds out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.data.labels import LabelledImage, Labels, has_area
+from frcnn_cli.errors import DataError
+from frcnn_cli.image import ImageRecord
+
+_WRAPPED = 60_000  # pixels: where a whole number below 0 lands when it is kept in 16 bits
+_ALIKE = 0.8  # difflib's ratio of two names that may be meant to be one
+_RARE = 0.1  # share of the commoner name's objects at which the rarer one looks like a slip
+
+
+class Finding(NamedTuple):
+    """level: "error" harms training or evaluation, "warning" may. file, object: where. fix: what to do."""
+
+    level: Literal["error", "warning"]
+    kind: str
+    file: str
+    object: str
+    what: str
+    fix: str
+
+
+def lint(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | str]) -> list[Finding]:
+    """Everything that is wrong with a data set.
+
+    Args:
+        splits: as annotated. records: of each picture's file; what is wrong with it where it cannot be read.
+    """
+    images = {image.ref.path: image for labels in splits for image in labels.images}
+    found = [finding for path, image in images.items() for finding in _image(image, records[path])]
+    names = Counter(obj.name for image in images.values() for obj in image.objects)
+    found += _names(names)
+    found += _missing_classes(splits)
+    found += _duplicates(splits, records)
+    return found
+
+
+def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]:
+    file = str(image.source)
+    if isinstance(record, str):
+        yield Finding("error", "unreadable", str(image.ref.path), "", record, "Fetch the file again, or take it out")
+        return
+    turned = record.orientation >= 5
+    size = (float(record.width), float(record.height))
+    if not image.objects:
+        yield Finding("warning", "no objects", file, image.ref.key, "no object is marked", "Right if there is none")
+    if image.size is not None and image.size != size:
+        written = f"{image.size[0]:g} x {image.size[1]:g}"
+        if turned and image.size == size[::-1]:
+            what = f"annotated as {written}, before its EXIF orientation turned it"
+        else:
+            what = f"annotated as {written}, the picture is {record.width} x {record.height}"
+        yield Finding("error", "other size", file, image.ref.key, what, "Annotate the picture as it is shown upright")
+    fits_upright = all(_inside(obj.box, size) for obj in image.objects)
+    fits_as_stored = all(_inside(obj.box, size[::-1]) for obj in image.objects)
+    if turned and not fits_upright and fits_as_stored:
+        yield Finding(
+            "error",
+            "turned picture",
+            file,
+            image.ref.key,
+            f"its boxes fit the picture as it is stored, not upright (EXIF orientation {record.orientation})",
+            "Turn the boxes, or store the picture upright",
+        )
+        return
+    for obj in image.objects:
+        x1, y1, x2, y2 = obj.box
+        if max(obj.box) > _WRAPPED:
+            fix = "A corner below 0 was kept in 16 bits: write 1 for it"
+            yield Finding("error", "wrapped box", file, obj.written, "a corner has wrapped around", fix)
+        elif not has_area(obj, image.least):
+            how = "inverted" if x2 < x1 or y2 < y1 else "without area"
+            yield Finding("error", "no area", file, obj.written, f"the box is {how}", "Draw it anew, or take it out")
+        elif x1 >= size[0] or y1 >= size[1] or x2 <= 0 or y2 <= 0:
+            yield Finding("error", "outside", file, obj.written, "the box lies outside its picture", "Take it out")
+        elif not _inside(obj.box, size):
+            beyond = max(-x1, -y1, x2 - size[0], y2 - size[1])
+            what = f"the box reaches {beyond:g} pixel(s) outside its picture"
+            yield Finding("error", "outside", file, obj.written, what, "Cut it, or pass --bad-boxes fix")
+
+
+def _inside(box: Sequence[float], size: tuple[float, float], slack: float = 0.1) -> bool:
+    return min(box[0], box[1]) >= -slack and box[2] <= size[0] + slack and box[3] <= size[1] + slack
+
+
+def _names(names: Counter[str]) -> Iterator[Finding]:
+    """A rare name that looks like a common one."""
+    by_count = [name for name, _ in names.most_common()]
+    for i, rare in enumerate(by_count):
+        for common in by_count[:i]:
+            same = rare.casefold().strip(" _-") == common.casefold().strip(" _-")
+            close = SequenceMatcher(None, rare.casefold(), common.casefold()).ratio() >= _ALIKE
+            if same or (close and names[rare] <= _RARE * names[common]):
+                what = f"{names[rare]} object(s) of {rare!r}, {names[common]} of {common!r}"
+                yield Finding("error", "misspelt class", "", rare, what, f"Is it {common!r}? Rename one")
+                break
+
+
+def _missing_classes(splits: Sequence[Labels]) -> Iterator[Finding]:
+    everywhere = {obj.name for labels in splits for image in labels.images for obj in image.objects}
+    for labels in splits:
+        here = {obj.name for image in labels.images for obj in image.objects}
+        for name in sorted(everywhere - here):
+            what = f"split {labels.split} has no object of it"
+            yield Finding("warning", "missing class", "", name, what, "Its AP there cannot be told; move some images")
+
+
+def _duplicates(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | str]) -> Iterator[Finding]:
+    """The same picture in a split twice, or in two splits that are not parts of each other."""
+    members = {labels.split: {image.ref.path for image in labels.images} for labels in splits}
+    by_content: dict[str, list[tuple[str, LabelledImage]]] = defaultdict(list)
+    for labels in splits:
+        for image in labels.images:
+            record = records[image.ref.path]
+            if not isinstance(record, str):
+                by_content[record.digest].append((labels.split, image))
+    for places in by_content.values():
+        paths = {image.ref.path for _, image in places}
+        if len(paths) > 1:
+            where = ", ".join(f"{image.ref.key} ({split})" for split, image in places)
+            across = len({split for split, _ in places}) > 1
+            what = f"the same picture as another: {where}"
+            fix = "Leave it in one split: a test on what was trained on tells nothing" if across else "Leave it once"
+            yield Finding("error" if across else "warning", "duplicate", str(places[0][1].ref.path), "", what, fix)
+    for first, second in _pairs(sorted(members)):
+        shared = members[first] & members[second]
+        part_of = members[first] <= members[second] or members[second] <= members[first]
+        if shared and not part_of:
+            what = f"{len(shared)} image(s) are in {first} and in {second}, e.g. {min(shared).stem}"
+            yield Finding("error", "shared image", "", "", what, "Leave each in one of them")
+
+
+def _pairs(names: Sequence[str]) -> Iterable[tuple[str, str]]:
+    return ((a, b) for i, a in enumerate(names) for b in names[i + 1 :])
+
+
+def lint_folder(folder: Path, listed: set[str], problems: Sequence[DataError]) -> Iterator[Finding]:
+    """Of a folder in VOC layout: pictures without annotation, annotations without picture, what no split names.
+
+    Args:
+        listed: keys of all splits. problems: what could not be read for that.
+    """
+    from frcnn_cli.data.find import IMAGE_ENDINGS
+
+    for problem in dict.fromkeys((error.what, error.fix) for error in problems):
+        yield Finding("error", "unreadable", "", "", *problem)
+    marked = {path.stem for path in (folder / "Annotations").glob("*.xml")}
+    pictures = sorted((folder / "JPEGImages").iterdir())
+    shown = {path.stem: path for path in pictures if path.suffix.lower() in IMAGE_ENDINGS}
+    for key in sorted(set(shown) - marked):
+        fix = "Annotate it (without objects if there are none), or remove it"
+        yield Finding("warning", "no annotation", str(shown[key]), "", "the picture has no annotation", fix)
+    for key in sorted(marked - set(shown)):
+        fix = "Add the picture, or remove the annotation"
+        path = folder / "Annotations" / f"{key}.xml"
+        yield Finding("warning", "no picture", str(path), "", "the annotation has no picture", fix)
+    for key in sorted((marked & set(shown)) - listed):
+        fix = "Add it to a list in ImageSets/Main"
+        yield Finding("warning", "in no split", str(shown[key]), "", "no split names it", fix)
+
+
+def lint_proposals(
+    name: str,
+    images: Sequence[ImageRecord],
+    counts: NDArray[np.int64],
+    splits: Sequence[Labels],
+    records: Mapping[Path, ImageRecord | str],
+) -> Iterator[Finding]:
+    """A file of proposals beside the data set: other pictures, pictures of no split, and pictures without a box.
+
+    A split of which the file has some images must be there whole.
+
+    Args:
+        images, counts: of the file; boxes of each.
+    """
+    by_key, by_content = ({getattr(image, part): image for image in images} for part in ("key", "digest"))
+    known = {record.digest for record in records.values() if not isinstance(record, str)}
+    for image, count in zip(images, counts.tolist(), strict=True):
+        if image.digest not in known:
+            fix = "Make the proposals anew from the present pictures"
+            yield Finding("error", "other picture", name, image.key, "no picture of the data set has this content", fix)
+        if count == 0:
+            yield Finding("warning", "no proposals", name, image.key, "no box", "Nothing can be found in it")
+    for labels in splits:
+        readable = [image.ref for image in labels.images if not isinstance(records[image.ref.path], str)]
+        lacking = [
+            ref.key
+            for ref in readable
+            if ref.key not in by_key and records[ref.path].digest not in by_content  # type: ignore[union-attr]
+        ]
+        if lacking and len(lacking) < len(readable):
+            what = f"lacks {len(lacking)} of the {len(readable)} images of split {labels.split}, e.g. {lacking[0]}"
+            yield Finding("error", "images missing", name, "", what, "Run frcnn proposals on the whole split")

@@ -1,0 +1,185 @@
+"""Labels as people keep them: a folder of pictures with a .csv, or a tree in YOLO's manner. Read to be converted."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from frcnn_cli.data.find import IMAGE_ENDINGS
+from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels
+from frcnn_cli.errors import DataError, explain_os_error
+from frcnn_cli.image import ImageRecord, ImageRef
+
+MAX_BYTES = 1 << 30
+# What columns are called; the first that is there is taken.
+_NAMES = {
+    "image": ("image", "filename", "file_name", "file", "path", "image_path", "img", "image_id"),
+    "class": ("class", "label", "name", "class_name", "category"),
+    "split": ("split", "subset", "set"),
+}
+_CORNERS = (
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x1", "y1", "x2", "y2"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("left", "top", "right", "bottom"),
+)
+_SIZES = (("x", "y", "w", "h"), ("x", "y", "width", "height"), ("left", "top", "width", "height"))
+
+
+def read_csv(table: Path, folder: Path, records: Mapping[str, ImageRecord]) -> list[Labels]:
+    """A line an object: image, class, corners (xmin ymin xmax ymax) or corner and size (x y w h), perhaps split.
+
+    Pictures of the folder that no line names are images without objects. Boxes are taken as they are, in pixels from 0.
+
+    Args:
+        records: every picture of the folder, by its path below it.
+
+    Raises:
+        DataError: columns that are not there, or a line that is not an object.
+    """
+    text = _text(table)
+    try:
+        dialect: type[csv.Dialect] = csv.Sniffer().sniff(text[:4096], ",;\t")
+    except csv.Error:
+        dialect = csv.excel
+    lines = csv.DictReader(text.splitlines(), dialect=dialect)
+    columns = {(name or "").strip().lower(): name for name in lines.fieldnames or ()}
+    named = {what: next((columns[n] for n in names if n in columns), None) for what, names in _NAMES.items()}
+    corners = next((c for c in _CORNERS if all(n in columns for n in c)), None)
+    sizes = next((c for c in _SIZES if all(n in columns for n in c)), None)
+    if named["image"] is None or named["class"] is None or (corners or sizes) is None:
+        raise DataError(
+            f"{table} has the columns {', '.join(columns) or 'of nothing'}",
+            "Its first line must name image, class, and xmin, ymin, xmax, ymax or x, y, w, h",
+        )
+    by_name = {Path(key).name: key for key in records}
+    objects: dict[str, list[LabelledObject]] = {key: [] for key in records}
+    splits: dict[str, str] = {}
+    for number, line in enumerate(lines, 2):
+        where = f"{table} line {number}"
+        try:
+            image, name = str(line[named["image"]]).strip(), str(line[named["class"]] or "").strip()
+            a, b, c, d = (float(line[columns[n]]) for n in (corners or sizes or ()))
+        except (TypeError, ValueError):
+            raise DataError(f"{where} is not an object", "It wants an image, a class and four numbers") from None
+        key = image if image in records else by_name.get(Path(image).name)
+        if key is None or not name or not all(map(math.isfinite, (a, b, c, d))):
+            what = f"names {image!r}, which is not in {folder}" if key is None else "is not an object"
+            raise DataError(f"{where} {what}", "Correct the line, or add the picture")
+        box = (a, b, c, d) if corners else (a, b, a + c, b + d)
+        objects[key].append(LabelledObject(name, box, f"line {number}: {name} {a:g} {b:g} {c:g} {d:g}"))
+        split = str(line[named["split"]] or "").strip() if named["split"] else ""
+        if splits.setdefault(key, split or "trainval") != (split or "trainval"):
+            raise DataError(f"{where} puts {image!r} into a second split", "Leave each image in one")
+    classes = tuple(sorted({obj.name for found in objects.values() for obj in found}))
+    return _by_split(table.stem, classes, table, folder, records, objects, splits)
+
+
+def read_yolo(root: Path, records: Mapping[str, ImageRecord]) -> list[Labels]:
+    """`images/SPLIT/x.jpg` beside `labels/SPLIT/x.txt` (or `SPLIT/images` and `SPLIT/labels`, or without splits).
+
+    A line an object: `class cx cy w h` in shares of the picture. Names of classes are in `data.yaml` or `classes.txt`.
+
+    Args:
+        records: every picture below `root`, by its path below it.
+
+    Raises:
+        DataError: no labels, no names, or a line that is not an object.
+    """
+    classes = _yolo_names(root)
+    objects: dict[str, list[LabelledObject]] = {}
+    splits: dict[str, str] = {}
+    for key, record in records.items():
+        parts = Path(key).parts
+        if "images" not in parts[:-1]:
+            continue
+        at = parts.index("images")
+        labels = root.joinpath(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
+        around = (*parts[:at], *parts[at + 1 : -1])
+        splits[key] = around[0] if around else "trainval"
+        objects[key] = list(_yolo_objects(labels, record, classes)) if labels.is_file() else []
+    if not any(objects.values()):
+        raise DataError(f"{root} holds no labels", "YOLO keeps images/SPLIT/x.jpg beside labels/SPLIT/x.txt")
+    return _by_split(root.name, classes, root / "labels", root, records, objects, splits)
+
+
+def _yolo_objects(path: Path, record: ImageRecord, classes: Sequence[str]) -> list[LabelledObject]:
+    found = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            label = int(words[0])
+            cx, cy, w, h = (float(word) for word in words[1:5])
+        except ValueError:
+            label, cx, cy, w, h = -1, *[math.nan] * 4
+        if not 0 <= label < len(classes) or not all(map(math.isfinite, (cx, cy, w, h))) or len(words) > 6:
+            raise DataError(
+                f"{path} line {number} is not an object", "It wants: class cx cy w h, in shares of the picture"
+            )
+        x1, y1 = (cx - w / 2) * record.width, (cy - h / 2) * record.height
+        box = (x1, y1, x1 + w * record.width, y1 + h * record.height)
+        found.append(LabelledObject(classes[label], box, f"line {number}: {classes[label]} {cx:g} {cy:g} {w:g} {h:g}"))
+    return found
+
+
+def _yolo_names(root: Path) -> tuple[str, ...]:
+    """From `data.yaml` (or the only .yaml there is), or `classes.txt`, a name a line."""
+    if (root / "classes.txt").is_file():
+        return tuple(line.strip() for line in _text(root / "classes.txt").splitlines() if line.strip())
+    found = [root / "data.yaml"] if (root / "data.yaml").is_file() else sorted(root.glob("*.y*ml"))
+    if len(found) != 1:
+        raise DataError(f"{root} does not name its classes", "Write them to classes.txt, a name a line")
+    import yaml
+
+    try:
+        content = yaml.safe_load(_text(found[0]))
+    except (yaml.YAMLError, RecursionError):
+        raise DataError(f"{found[0]} is not YAML", "Write the names to classes.txt, a name a line") from None
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{found[0]} has no names of classes", "Write names: [cat, dog]")
+    return tuple(str(name) for name in names)
+
+
+def _by_split(
+    name: str,
+    classes: tuple[str, ...],
+    source: Path,
+    folder: Path,
+    records: Mapping[str, ImageRecord],
+    objects: Mapping[str, list[LabelledObject]],
+    splits: Mapping[str, str],
+) -> list[Labels]:
+    images: dict[str, list[LabelledImage]] = {}
+    for key, found in objects.items():
+        size = (float(records[key].width), float(records[key].height))
+        image = LabelledImage(ImageRef(key, folder / key), source, size, tuple(found))
+        images.setdefault(splits.get(key, "trainval"), []).append(image)
+    for split in images:
+        if not re.fullmatch(r"[\w-]+", split):
+            raise DataError(f"{source}: {split!r} is not the name of a split", "Use letters, digits, - and _")
+    return [Labels(name, split, classes, tuple(found)) for split, found in sorted(images.items())]
+
+
+def pictures_below(folder: Path) -> list[ImageRef]:
+    """Every picture below a folder, by its path below it."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
+    return [ImageRef(path.relative_to(folder).as_posix(), path) for path in found]
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path} is larger than 1 GB", "Check the file")
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text", "Save it as UTF-8") from None
