@@ -40,7 +40,7 @@ from frcnn_cli.compression import Compressor, made_up_scene
 from frcnn_cli.data.decode import read_ref
 from frcnn_cli.data.spec import load_dataset
 from frcnn_cli.detections.nms import detect
-from frcnn_cli.features.backbones import BACKBONES
+from frcnn_cli.features.backbones import build
 from frcnn_cli.features.transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform
 from frcnn_cli.image import Image, ImageRecord
 from frcnn_cli.memory import keep_freed_memory
@@ -213,8 +213,8 @@ class Peer(nn.Module):
 
     def __init__(self, name: str, classes: int) -> None:
         super().__init__()
-        self.backbone = BACKBONES[name](None)
-        self.conv, self.fc6, self.fc7 = self.backbone.conv, self.backbone.fc6, self.backbone.fc7
+        self.backbone = build(name)
+        self.conv, self.fc6, self.fc7 = self.backbone.conv, *self.backbone.hidden
         self.cls_score = nn.Linear(self.fc7.out_features, classes + 1)
         self.bbox_pred = nn.Linear(self.fc7.out_features, 4 * (classes + 1))
         nothing: Any = nn.Identity()
@@ -246,7 +246,7 @@ def peer_detection(name: str, classes: int, image: Image, boxes: np.ndarray) -> 
 def our_detector(name: str, classes: int) -> Detector:
     torch.manual_seed(0)
     config = ModelConfig(Network(name), tuple(f"class {i}" for i in range(classes)), ImageTransform(), NOBODY)
-    made = Detector(config, BACKBONES[name](None)).eval()
+    made = Detector(config, build(name)).eval()
     return made.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -393,7 +393,7 @@ def trainer(data: Path, name: str, images: int, rois: int, maps: Path | None = N
     folder = Path(temporary.name)
     run = Trainer.begin(folder, found, model, recipe, weights_of(data, name), {}, "", inputs, DEVICE)
     if maps is None:  # also where the weights are random, which are trained from the first layer on otherwise
-        frozen = BACKBONES[name](None).frozen
+        frozen = build(name).frozen
         run.state = replace(run.state, frozen=frozen)
         run.detector.conv[:frozen].requires_grad_(False)
     return run

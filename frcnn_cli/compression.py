@@ -49,6 +49,9 @@ class Compressor:
             raise UsageError("the model is compressed already", "Compress the one that it was made from")
         if self.detector.precision != "float32":
             raise UsageError(f"the model is rounded to {self.detector.precision}", "Load it in float32")
+        if not set(HIDDEN) <= set(self.detector.head.hidden):
+            backbone = self.detector.config.network.backbone
+            raise UsageError(f"{backbone} has no fully connected hidden layers to compress", "Its head is of convs")
         for name in HIDDEN:
             if not bool(torch.isfinite(self.layer(name).weight).all()):
                 raise FrcnnError(f"the weights of {name} hold NaN or infinity", "Train the model anew")
@@ -149,7 +152,8 @@ def made_up_scene(detector: Detector, rois: int = 2000) -> Scene:
     rng = np.random.default_rng(0)
     corners = np.sort(rng.uniform(0, [[[800], [600]]], (rois, 2, 2)), axis=2)
     boxes = np.concatenate([corners[:, :, 0], corners[:, :, 1] + 1], axis=1).astype(np.float32)
-    channels = next(m.out_channels for m in reversed(list(detector.conv.modules())) if isinstance(m, nn.Conv2d))
+    with torch.inference_mode():
+        channels = detector.conv(torch.zeros(1, 3, 64, 64, device=detector.device)).shape[1]
     nothing = GroundTruth(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     features = torch.rand(1, channels, 600 // detector.head.stride, 800 // detector.head.stride)
     return Scene(features.contiguous(memory_format=torch.channels_last), boxes, 1.0, 601, 801, nothing)

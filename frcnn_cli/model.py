@@ -24,7 +24,8 @@ from frcnn_cli.boxes import Boxes, as_boxes
 from frcnn_cli.detections.nms import Thresholds
 from frcnn_cli.detections.nms import detect as detections_from_scores
 from frcnn_cli.errors import FeatureError, FileFormatError, FrcnnError, UsageError, explain_os_error
-from frcnn_cli.features.backbones import BACKBONES, Backbone, build
+from frcnn_cli.features.backbones import BACKBONES, build
+from frcnn_cli.features.backbones.backbone import Backbone
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image
 from frcnn_cli.proposals.propose import Limits, propose
@@ -106,7 +107,7 @@ class Detector(nn.Module):
         self.precision = "float32"
         self.conv = backbone.conv
         self.head = RoIHead(
-            *(backbone.fc6, backbone.fc7, len(config.classes), backbone.grid, backbone.stride, backbone.dropout),
+            *(backbone.hidden, len(config.classes), backbone.grid, backbone.stride, backbone.dropout),
             ranks=config.ranks,
             pooling=config.network.pooling,
             shift=backbone.shift,
@@ -126,7 +127,7 @@ class Detector(nn.Module):
         if precision == "float16" and self.device.type == "cpu":
             raise FrcnnError("float16 is for GPUs", "Write --precision bfloat16, or --device cuda")
         self._full_ids = None if precision == "float32" else (self.model_id, self.features_id)
-        for layer in (self.conv, self.head.fc6, self.head.fc7):
+        for layer in (self.conv, *self.head.hidden.values()):
             layer.to(PRECISIONS[precision])
         self.precision = precision
         return self
@@ -309,6 +310,16 @@ class Detector(nn.Module):
         # Channels last is the order that images are decoded in; conv layers on a CPU are about twice as fast in it.
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().to_precision(precision)
+
+
+def image_transform(recipe: Recipe) -> ImageTransform:
+    """What a detector of this recipe does to images."""
+    images = recipe.images
+    normalisation = images.normalisation
+    if normalisation == "backbone":
+        with torch.device("meta"):
+            normalisation = build(recipe.network.backbone).normalisation
+    return ImageTransform.as_trained(normalisation, images.short_side, images.long_side)
 
 
 def choose_device(name: str) -> torch.device:

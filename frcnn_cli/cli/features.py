@@ -76,9 +76,9 @@ def command(
     from frcnn_cli.data.behind import Behind
     from frcnn_cli.data.decode import digest_file
     from frcnn_cli.features.columns import to_columns
-    from frcnn_cli.features.transform import ImageTransform
-    from frcnn_cli.model import Detector
+    from frcnn_cli.model import Detector, image_transform
     from frcnn_cli.pipeline import Failed, FeaturePipeline
+    from frcnn_cli.recipes.recipe import Images, Network, Recipe
     from frcnn_cli.store.schema import FEATURES
     from frcnn_cli.store.writer import StageWriter
 
@@ -92,7 +92,8 @@ def command(
     elif model is not None:
         raise click.UsageError("Give --model or --backbone, not both.")
     else:
-        transform = ImageTransform(short_side, long_side)
+        recipe = Recipe(Network(backbone, stride), Images(short_side, long_side))
+        transform = image_transform(recipe)
         detector = Detector.untrained(backbone, weights, transform, device, stride).to_precision(precision)
     provenance: dict[str, Any] = {
         "features_id": detector.features_id,

@@ -22,7 +22,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
 
 PATH = click.Path(path_type=Path)
-BACKBONE = click.Choice(["vgg16", "alexnet", "squeezenet1_0", "small"])
+BACKBONE = click.Choice(
+    [
+        *("vgg16", "vgg11", "vgg13", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg_cnn_m_1024", "caffenet", "alexnet"),
+        *("resnet18", "resnet50", "mobilenet_v3_large", "squeezenet1_0", "squeezenet1_1", "small"),
+    ]
+)
+DATA_HELP = "Data set: voc:DIR, coco:JSON:DIR, or voc, voc2007, voc2012 (in $FRCNN_DATA or ./data); A+B for both."
 
 
 class Number(click.FloatRange):
@@ -149,7 +155,7 @@ data = click.option(
     "--data",
     required=True,
     metavar="DATA",
-    help="Data set: voc:DIR, coco:JSON:DIR, or voc, voc2007, voc2012 (in $FRCNN_DATA or ./data); A+B for both.",
+    help=DATA_HELP,
 )
 bad_boxes = click.option(
     "--bad-boxes",

@@ -162,8 +162,7 @@ def _trainer(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: boo
     """Data, proposals and network put together."""
     from frcnn_cli.data.decode import digest_file, read_ref
     from frcnn_cli.data.identify import records
-    from frcnn_cli.features.transform import ImageTransform
-    from frcnn_cli.model import ModelConfig, choose_device
+    from frcnn_cli.model import ModelConfig, choose_device, image_transform
     from frcnn_cli.store.join import join
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import FEATURES, PROPOSALS
@@ -182,7 +181,7 @@ def _trainer(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: boo
             for sample, row in zip(dataset.samples, rows, strict=True)
         ]
         proposals = file.provenance
-    transform = ImageTransform(recipe.images.short_side, recipe.images.long_side)
+    transform = image_transform(recipe)
     inputs: Inputs = DecodedImages(read_ref, transform)
     if recorded["features"] is not None:
         maps = click.get_current_context().with_resource(StageFile(recorded["features"], FEATURES))

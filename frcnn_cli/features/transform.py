@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1, as torchvision's weights were trained with
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CAFFE_MEAN = (122.7717 / 255, 115.9465 / 255, 102.9801 / 255)  # of RGB; the Caffe models read BGR, 0 to 255
 _LEAST_SIDE = 64  # pixels; below that, the conv layers of some backbones have nothing left to work on
 
 
@@ -18,7 +20,8 @@ _LEAST_SIDE = 64  # pixels; below that, the conv layers of some backbones have n
 class ImageTransform:
     """Scale by the short side, bounded by the long one (Fast R-CNN, section 5.2: 600 and 1000), and normalise.
 
-    `mean` and `std` are of RGB values in 0..1. With `short_side` 0 images keep their own size.
+    `mean` and `std` are of RGB values in 0..1. With `bgr` the channels are handed on as blue, green, red. With
+    `short_side` 0 images keep their own size.
 
     Raises:
         ValueError: a side outside 0 to 10,000 pixels.
@@ -28,6 +31,14 @@ class ImageTransform:
     long_side: int = 1000
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    bgr: bool = False
+
+    @classmethod
+    def as_trained(cls, normalisation: str, short_side: int = 600, long_side: int = 1000) -> Self:
+        """For weights of "torchvision" or of "caffe"."""
+        if normalisation == "torchvision":
+            return cls(short_side, long_side)
+        return cls(short_side, long_side, CAFFE_MEAN, (1 / 255,) * 3, bgr=True)
 
     def __post_init__(self) -> None:
         for name in ("short_side", "long_side"):
@@ -62,4 +73,6 @@ class ImageTransform:
         padding = [(0, max(0, _LEAST_SIDE - side)) for side in values.shape[:2]]
         if any(after for _, after in padding):
             values = np.pad(values, [*padding, (0, 0)])
+        if self.bgr:
+            values = values[:, :, ::-1]
         return torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1), scale

@@ -48,6 +48,9 @@ class Images:
     short_side: int = _value(600, "images are resized to this; 0: as they are")
     long_side: int = _value(1000, "but not above this")
     train_short_sides: tuple[int, ...] = _value((), "training draws one of these an image; empty: short_side")
+    normalisation: Literal["backbone", "torchvision", "caffe"] = _value(
+        "backbone", "RGB as torchvision's weights want it, BGR as Caffe's; backbone: its own"
+    )
     flip: bool = _value(True, "every image twice, as it is and mirrored")
     colour_jitter: float = _value(0.0, "brightness, contrast and saturation are drawn from 1 - this to 1 + this")
 

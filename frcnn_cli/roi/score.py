@@ -14,7 +14,7 @@ from frcnn_cli.roi.coder import decode
 from frcnn_cli.roi.head import RoIHead
 from frcnn_cli.roi.rois import equal, equal_to_pooling, to_rois
 
-ROIS_AT_ONCE = 1000  # pooled, 1,000 RoIs of VGG16 take 100 MB
+_NUMBERS_AT_ONCE = 1000 * 512 * 7 * 7  # pooled, 1,000 RoIs of VGG16 take 100 MB
 
 
 class Scores(NamedTuple):
@@ -39,7 +39,8 @@ def score(
     rois = to_rois(boxes, scale, pooling=head.pooling)
     first, group = equal_to_pooling(rois, 1.0 / head.stride) if head.pooling == "max" else equal(rois)
     rois = rois[first].to(feature_map.device)
-    parts = [head(feature_map, rois[i : i + ROIS_AT_ONCE]) for i in range(0, max(1, len(rois)), ROIS_AT_ONCE)]
+    count = max(1, _NUMBERS_AT_ONCE // (feature_map.shape[1] * head.grid**2))
+    parts = [head(feature_map, rois[i : i + count]) for i in range(0, max(1, len(rois)), count)]
     logits, offsets = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
     probabilities = logits.softmax(dim=1).cpu().numpy()[group]
     deltas = offsets[:, 1:].cpu().numpy()[group]

@@ -1,11 +1,18 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 
-from frcnn_cli.errors import FrcnnError
+from frcnn_cli.errors import FrcnnError, UsageError
 from frcnn_cli.features.backbones import BACKBONES, build
+from frcnn_cli.features.backbones.loading import Weights
 from frcnn_cli.features.columns import from_columns, to_columns
 from frcnn_cli.features.transform import ImageTransform
+from frcnn_cli.roi.head import RoIHead
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -47,35 +54,124 @@ def test_images_at_their_own_size_down_to_one_pixel():
     assert tensor.shape == (3, 64, 1000)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.fixture(scope="module", params=list(BACKBONES))
+def backbone(request):
+    """Each once: drawing VGG's weights takes a second."""
+    made = BACKBONES[request.param](Weights(request.param, "none"))
+    made.name = request.param
+    return made
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3), (3, 2000, 3), (2000, 3, 3)])
-def test_extreme_images_pass_every_backbone(name, shape):
+def test_extreme_images_pass_every_backbone(backbone, shape):
     for transform in (ImageTransform(short_side=0), ImageTransform(short_side=128, long_side=200)):
         tensor, _ = transform(np.zeros(shape, np.uint8))
         with torch.inference_mode():
-            assert min(build(name).conv(tensor[None]).shape[2:]) >= 1
+            assert min(backbone.conv(tensor[None]).shape[2:]) >= 1
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_every_backbone_is_what_it_says(name):
-    backbone = build(name)
+def test_every_backbone_is_what_it_says(backbone):
     with torch.inference_mode():
         features = backbone.conv(torch.zeros(1, 3, 224, 256))
     assert features.shape[1] == backbone.channels
     for size, have in zip((224, 256), features.shape[2:], strict=True):
         assert abs(have - size / backbone.stride) <= 1.5
-    assert backbone.fc6.in_features == backbone.channels * backbone.grid**2
-    assert backbone.fc7.in_features == backbone.fc6.out_features
-    assert backbone.frozen == 0  # random weights are not to be kept
     assert not isinstance(backbone.conv[-1], torch.nn.MaxPool2d)
-    assert BACKBONES[name].__doc__
+    assert not [m for m in backbone.conv.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    head = RoIHead(backbone.hidden, 2, backbone.grid, backbone.stride).eval()
+    with torch.inference_mode():
+        logits, deltas = head(features, torch.tensor([[0, 10, 10, 200, 180.0], [0, 0, 0, 30, 30]]))
+        assert [*map(len, head(features, torch.zeros(0, 5)))] == [0, 0]
+    assert (logits.shape, deltas.shape) == ((2, 3), (2, 3, 4))
+    function = getattr(BACKBONES[backbone.name], "func", BACKBONES[backbone.name])
+    assert all(word in function.__doc__ for word in ("tride", "channels", "grid", "frozen"))
+    assert backbone.name in README
 
 
-def test_frozen_layers_are_the_papers():
-    vgg, alex = BACKBONES["vgg16"](None), BACKBONES["alexnet"](None)
-    convs = [sum(isinstance(layer, torch.nn.Conv2d) for layer in b.conv[: b.frozen]) for b in (vgg, alex)]
-    assert convs == [4, 1]  # conv1_1 to conv2_2; conv1
-    assert (vgg.grid, alex.grid) == (7, 6)
+def test_layers_are_named_where_they_begin(backbone):
+    starts = list(backbone.layers.values())
+    assert starts[0] == 0
+    assert starts == sorted(set(starts))
+    assert all(any(True for _ in backbone.conv[at].parameters()) for at in starts)
+    assert backbone.frozen in (*starts, 3, 5, 10, *range(20))
+    for name, at in backbone.layers.items():
+        assert backbone.frozen_before(name) == at
+    assert backbone.frozen_before("") == backbone.frozen
+    assert backbone.frozen_before("fc6") == len(backbone.conv)
+    with pytest.raises(UsageError, match="is no layer.*or fc6"):
+        backbone.frozen_before("conv99")
+
+
+def test_the_centres_of_cells_are_where_they_are_said_to_be(backbone):
+    """The gradient of one cell is as large on either side of its centre."""
+    if backbone.name in ("resnet50", "mobilenet_v3_large", "vgg16", "vgg16_bn", "vgg13_bn", "vgg11_bn"):
+        pytest.skip("reaches further than a picture that a test can afford, or is like another")
+    size = 31 * backbone.stride
+    image = torch.ones(1, 3, size, size, requires_grad=True)
+    linear = torch.nn.Sequential(*(_plain(layer) for layer in copy.deepcopy(backbone.conv)))
+    features = linear(image)
+    at = features.shape[2] // 2
+    features[0, :, at, at].sum().backward()
+    seen = torch.nonzero(image.grad[0].abs().sum(0).sum(0)).flatten()
+    centre = (seen.min() + seen.max() + 1).item() / 2
+    assert centre == pytest.approx((at + 0.5) * backbone.stride + backbone.shift, abs=0.51)
+
+
+def _plain(layer):
+    """With every weight one and no rectification, so that every pixel that could matter does; a mean for a maximum."""
+    for module in layer.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.constant_(module.weight, 1e-2)
+            torch.nn.init.constant_(module.bias, 1.0) if module.bias is not None else None
+    if isinstance(layer, torch.nn.MaxPool2d):
+        return torch.nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)
+    return torch.nn.Identity() if isinstance(layer, torch.nn.LocalResponseNorm) else layer
+
+
+def test_random_weights_are_not_kept():
+    assert build("alexnet").frozen == 0
+
+
+@pytest.mark.parametrize(("name", "convs", "grid"), [("vgg16", 4, 7), ("vgg_cnn_m_1024", 1, 6), ("caffenet", 1, 6)])
+def test_frozen_layers_and_grids_are_the_papers(name, convs, grid):
+    """fidelity: conv1 for S and M, conv1 and conv2 for VGG16; 7x7 for VGG16, 6x6 for S and M."""
+    with torch.device("meta"):
+        made = BACKBONES[name](Weights(name, "none"))
+    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in made.conv[: made.frozen]) == convs
+    assert (made.grid, made.stride, made.dropout) == (grid, 16, 0.5)
+
+
+@pytest.mark.parametrize(("name", "widths"), [("vgg16", (4096, 4096)), ("vgg_cnn_m_1024", (4096, 1024))])
+def test_hidden_layers_are_the_papers(name, widths):
+    with torch.device("meta"):
+        made = BACKBONES[name](Weights(name, "none"))
+    assert tuple(layer.out_features for layer in made.hidden) == widths
+
+
+def test_half_the_stride_is_twice_the_map():
+    whole, half = build("squeezenet1_0"), build("squeezenet1_0", stride=8)
+    with torch.inference_mode():
+        sizes = [made.conv(torch.zeros(1, 3, 320, 320)).shape[2] for made in (whole, half)]
+    assert abs(sizes[1] - 2 * sizes[0]) <= 1
+    assert (whole.stride, half.stride) == (16, 8)
+    with pytest.raises(UsageError, match=r"stride is 4.*Write 16 or 8"):
+        build("squeezenet1_0", stride=4)
+    with pytest.raises(UsageError, match="no pooling"):
+        build("mobilenet_v3_large", stride=8)
+
+
+def test_the_pixels_that_caffes_models_were_trained_on():
+    """fidelity: BGR, mean 102.9801, 115.9465, 122.7717 subtracted first, then bilinear resize."""
+    pixels = np.zeros((100, 100, 3), np.uint8)
+    pixels[..., 0] = 200  # red
+    tensor, _ = ImageTransform.as_trained("caffe", short_side=0)(pixels)
+    torch.testing.assert_close(tensor[:, 0, 0], torch.tensor([-102.9801, -115.9465, 200 - 122.7717]), atol=1e-4, rtol=0)
+    assert build("caffenet").normalisation == "caffe"
+
+
+def test_caffes_networks_have_no_download():
+    with pytest.raises(UsageError, match="no weights of caffenet"):
+        build("caffenet", "imagenet")
 
 
 def test_weights_from_a_file_reach_every_layer(tmp_path):
@@ -87,8 +183,8 @@ def test_weights_from_a_file_reach_every_layer(tmp_path):
     backbone = build("alexnet", tmp_path / "alex.pth")
     assert torch.equal(backbone.conv[0].weight, net.features[0].weight)
     assert torch.equal(backbone.conv[10].weight, net.features[10].weight)
-    assert torch.equal(backbone.fc6.weight, net.classifier[1].weight)
-    assert torch.equal(backbone.fc7.bias, net.classifier[4].bias)
+    assert torch.equal(backbone.hidden[0].weight, net.classifier[1].weight)
+    assert torch.equal(backbone.hidden[1].bias, net.classifier[4].bias)
     assert backbone.frozen == 3
 
 

@@ -108,12 +108,12 @@ def test_wild_deltas_and_degenerate_proposals_stay_finite():
 
 def head(classes=2, channels=3, grid=2, hidden=8):
     torch.manual_seed(0)
-    return RoIHead(nn.Linear(channels * grid * grid, hidden), nn.Linear(hidden, hidden), classes, grid, 16).eval()
+    return RoIHead((nn.Linear(channels * grid * grid, hidden), nn.Linear(hidden, hidden)), classes, grid, 16).eval()
 
 
 def test_initial_spreads_are_the_papers():
     torch.manual_seed(0)
-    made = RoIHead(nn.Linear(4, 4096), nn.Linear(4096, 4096), 20, 1, 16)
+    made = RoIHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), 20, 1, 16)
     assert made.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.02)
     assert made.bbox_pred.weight.std().item() == pytest.approx(0.001, rel=0.02)
     assert made.bbox_pred.out_features == 84
@@ -138,7 +138,7 @@ def test_scores_in_chunks_equal_scores_at_once(monkeypatch):
     candidates = np.random.default_rng(0).random((23, 4)).astype(np.float32) * 60
     candidates[:, 2:] += candidates[:, :2] + 1
     whole = score(made, features, candidates, 1.0, 120, 120)
-    monkeypatch.setattr(module, "ROIS_AT_ONCE", 5)
+    monkeypatch.setattr(module, "_NUMBERS_AT_ONCE", 5 * features.shape[1] * made.grid**2)
     parts = score(made, features, candidates, 1.0, 120, 120)
     np.testing.assert_allclose(parts.probabilities, whole.probabilities, atol=1e-6)
     np.testing.assert_allclose(parts.boxes, whole.boxes, atol=1e-3)
@@ -153,7 +153,7 @@ def test_the_hidden_layer_reads_what_a_classification_network_reads():
     torch.manual_seed(0)
     fc6, fc7 = nn.Linear(3 * 2 * 2, 8), nn.Linear(8, 8)
     weight = fc6.weight.detach().clone()
-    made = RoIHead(fc6, fc7, 2, 2, 16).eval()
+    made = RoIHead((fc6, fc7), 2, 2, 16).eval()
     features, rois = torch.rand(1, 3, 6, 6), torch.tensor([[0, 0, 0, 50.0, 50.0], [0, 16, 16, 80, 30]])
     pooled = roi_max_pool(features, rois, 2, 1 / 16).flatten(1)  # [C, S, S]
     hidden = torch.relu(fc7(torch.relu(pooled @ weight.T + fc6.bias)))

@@ -1,0 +1,89 @@
+"""The paper's small and medium networks, in the shapes that the authors gave them: every conv and pooling is padded, so
+that a cell of the map stands for 16 x 16 pixels of the image, whatever its size.
+
+torchvision has no weights for them. A state dict converted from Caffe's is read with `--weights FILE`: its tensors are
+`conv1.weight` ... `conv5.bias`, `fc6.weight` ... `fc7.bias`, fc6 reading [channels, 6, 6].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from frcnn_cli.errors import UsageError
+from frcnn_cli.features.backbones.backbone import Backbone, found
+from frcnn_cli.features.backbones.loading import Weights
+
+
+class CaffeNet(nn.Module):
+    """CaffeNet (Krizhevsky's network on one GPU, pooling before normalisation)."""
+
+    def __init__(self, weights: Any = None) -> None:
+        super().__init__()
+        _no_download(weights, "caffenet")
+        self.conv1 = nn.Conv2d(3, 96, 11, 4, 5)
+        self.conv2 = nn.Conv2d(96, 256, 5, 1, 2, groups=2)
+        self.conv3 = nn.Conv2d(256, 384, 3, 1, 1)
+        self.conv4 = nn.Conv2d(384, 384, 3, 1, 1, groups=2)
+        self.conv5 = nn.Conv2d(384, 256, 3, 1, 1, groups=2)
+        self.fc6, self.fc7 = nn.Linear(256 * 6 * 6, 4096), nn.Linear(4096, 4096)
+
+    def sequential(self) -> nn.Sequential:
+        return nn.Sequential(
+            *(self.conv1, nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1), _normalisation()),
+            *(self.conv2, nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1), _normalisation()),
+            *(self.conv3, nn.ReLU(inplace=True), self.conv4, nn.ReLU(inplace=True)),
+            *(self.conv5, nn.ReLU(inplace=True)),
+        )
+
+
+class VGGCNNM1024(nn.Module):
+    """VGG_CNN_M_1024 (Chatfield et al., 2014)."""
+
+    def __init__(self, weights: Any = None) -> None:
+        super().__init__()
+        _no_download(weights, "vgg_cnn_m_1024")
+        self.conv1 = nn.Conv2d(3, 96, 7, 2, 3)
+        self.conv2 = nn.Conv2d(96, 256, 5, 2, 2)
+        self.conv3 = nn.Conv2d(256, 512, 3, 1, 1)
+        self.conv4 = nn.Conv2d(512, 512, 3, 1, 1)
+        self.conv5 = nn.Conv2d(512, 512, 3, 1, 1)
+        self.fc6, self.fc7 = nn.Linear(512 * 6 * 6, 4096), nn.Linear(4096, 1024)
+
+    def sequential(self) -> nn.Sequential:
+        return nn.Sequential(
+            *(self.conv1, nn.ReLU(inplace=True), _normalisation(0.0005, 2.0), nn.MaxPool2d(3, 2, 1)),
+            *(self.conv2, nn.ReLU(inplace=True), _normalisation(0.0005, 2.0), nn.MaxPool2d(3, 2, 1)),
+            *(self.conv3, nn.ReLU(inplace=True), self.conv4, nn.ReLU(inplace=True)),
+            *(self.conv5, nn.ReLU(inplace=True)),
+        )
+
+
+def caffenet(weights: Weights) -> Backbone:
+    """The paper's "S": stride 16, 256 channels, 6x6 grid, two fully connected layers of 4096; conv1 frozen."""
+    return _backbone(weights.into(CaffeNet), 256)
+
+
+def vgg_cnn_m_1024(weights: Weights) -> Backbone:
+    """The paper's "M": stride 16, 512 channels, 6x6 grid, fully connected layers of 4096 and 1024; conv1 frozen."""
+    return _backbone(weights.into(VGGCNNM1024), 512)
+
+
+def _backbone(net: CaffeNet | VGGCNNM1024, channels: int) -> Backbone:
+    conv = net.sequential()
+    starts = found(conv, nn.Conv2d)
+    layers = {f"conv{number}": at for number, at in enumerate(starts, 1)}
+    return Backbone(conv, (net.fc6, net.fc7), channels, 16, 6, starts[1], layers, normalisation="caffe")
+
+
+def _normalisation(alpha: float = 0.0001, k: float = 1.0) -> nn.LocalResponseNorm:
+    """Over five channels. Both Caffe and PyTorch divide alpha by the number of channels."""
+    return nn.LocalResponseNorm(5, alpha, 0.75, k)
+
+
+def _no_download(weights: Any, name: str) -> None:
+    if weights is not None:
+        raise UsageError(
+            f"there are no weights of {name} to download", "Name a state dict with --weights FILE, or none"
+        )
