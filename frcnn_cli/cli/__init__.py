@@ -17,6 +17,7 @@ COMMANDS = (
     "recall",
     "show",
     "train",
+    "curves",
     "detect",
     "features",
     "score",

@@ -100,6 +100,7 @@ def command(
         "backbone": detector.config.network.backbone,
         "stride": detector.config.network.stride,
         "dtype": dtype,
+        "recipe": detector.recipe.to_dict(),
     }
     provenance |= {"short_side": detector.config.transform.short_side, "long_side": detector.config.transform.long_side}
     if precision != "float32":

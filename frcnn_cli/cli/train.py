@@ -20,11 +20,19 @@ from frcnn_cli.errors import FileFormatError, FrcnnError
 
 if TYPE_CHECKING:
     from frcnn_cli.recipes.recipe import Recipe
-    from frcnn_cli.training.loop import Trainer
+    from frcnn_cli.training.loop import Step, Trainer
+    from frcnn_cli.training.validation import Validation
 
 # What a run is made of besides its recipe: recorded in its checkpoint, and not to be changed on --resume.
-_RECORDED = ("data", "split", "props", "features", "weights", "classes", "bad_boxes")
-_MAY_MOVE = ("data", "props", "features", "weights")  # paths: what they hold is compared instead
+_RECORDED = ("data", "split", "props", "features", "weights", "classes", "bad_boxes", "validate_on", "val_props")
+_MAY_MOVE = (
+    "data",
+    "props",
+    "features",
+    "weights",
+    "validate_on",
+    "val_props",
+)  # paths: what they hold is compared instead
 
 
 @click.command(cls=NetworkCommand)
@@ -75,6 +83,26 @@ _MAY_MOVE = ("data", "props", "features", "weights")  # paths: what they hold is
     type=options.Number(0.001),
     help="Epochs between checkpoints.",
 )
+@click.option("--validate-on", metavar="NAME", help="Split whose mAP is told while training; the best model is kept.")
+@click.option(
+    "--val-props", type=options.PATH, metavar="FILE", help="Proposals of that split. Default: --props holds them too."
+)
+@click.option(
+    "--validate-every",
+    default=1.0,
+    show_default=True,
+    type=options.Number(0.001),
+    help="Epochs between validations.",
+)
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    default=None,
+    metavar="N",
+    help="Stop when N validations in a row bring nothing better. Default: train to the end.",
+)
+@click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard into DIR/tensorboard.")
+@click.option("--deterministic", is_flag=True, help="On a GPU: the same sums in the same order, slower.")
 @click.option("--resume", is_flag=True, help="Go on with the run in DIR (default: the newest under ./runs).")
 @options.device
 @options.classes
@@ -87,6 +115,10 @@ def command(
     /,
     output: Path | None,
     checkpoint_every: float,
+    validate_every: float,
+    patience: int | None,
+    tensorboard: bool,
+    deterministic: bool,
     resume: bool,
     device: str,
     force: bool,
@@ -99,14 +131,16 @@ def command(
     """Train a detector, end to end, with the multi-task loss.
 
     Every number comes from a recipe: the paper's for VGG16 unless --recipe names another. Losses are shown and written
-    to DIR/log.jsonl; DIR/model.safetensors is the model. Ctrl-C saves; --resume goes on, and ends in the same weights
-    as a run that was never stopped.
+    to DIR/log.jsonl (frcnn curves draws them); DIR/model.safetensors is the model, and with --validate-on
+    DIR/best.safetensors the best so far. Ctrl-C saves; --resume goes on, and ends in the same weights as a run that was
+    never stopped.
 
     \b
     frcnn train --data voc --props props.h5
     frcnn train --data voc:my-images --props props.h5 -o runs/my --backbone squeezenet1_0 --short-side 480
     frcnn train --data voc:my-images --props props.h5 --recipe modern --set solver.average=0.999
     frcnn train --recipe modern --show-config > my.toml
+    frcnn train --data voc:my-images --split train --props props.h5 --validate-on val --patience 5
     frcnn train --resume -o runs/my
 
     \b
@@ -140,21 +174,30 @@ def command(
             error = OutputExistsError(folder)
             error.fix = "Add --resume to go on with that run, --force to begin anew, or choose another -o"
             raise error
+    if patience is not None and recorded["validate_on"] is None:
+        raise click.UsageError("--patience counts validations: name a split with --validate-on.")
+    writer = _tensorboard(folder) if tensorboard else None
+    if deterministic:
+        _be_deterministic()
     trainer = _trainer(folder, recorded, chosen, resume, device)
+    validation = _validation(recorded, trainer.detector.config.classes) if recorded["validate_on"] else None
     started = time.perf_counter()
     if trainer.state.iteration >= trainer.total:
         display.note(f"{folder} is finished: {trainer.total} iterations; train longer with a new run")
         return
-    loss = _run(trainer, display, checkpoint_every)
+    watch = _Watch(trainer, display, validation, validate_every, patience, writer)
+    loss = _run(trainer, display, checkpoint_every, watch)
     if loss is None:
         done = f"stopped at iteration {trainer.state.iteration} of {trainer.total}, saved"
         display.warn(f"{done}; go on with: frcnn train --resume -o {folder}")
         ctx.exit(130)
     seconds = time.perf_counter() - started
+    iterations = trainer.state.iteration
     if as_json:
-        display.json({"run": str(folder), "iterations": trainer.total, "seconds": round(seconds, 1), "loss": loss})
+        told = {"run": str(folder), "iterations": iterations, "seconds": round(seconds, 1), "loss": loss}
+        display.json(told | ({"validation": trainer.validated()} if validation else {}))
     else:
-        took = f"{trainer.total} iterations, {seconds / 60:.1f} min, loss {loss:.3f}"
+        took = f"{iterations} iterations, {seconds / 60:.1f} min, loss {loss:.3f}"
         display.note(f"{folder}/model.safetensors: {took}")
 
 
@@ -206,11 +249,101 @@ def _trainer(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: boo
     return Trainer.begin(folder, images, model, recipe, recorded["weights"], kept, digest, inputs, chosen)
 
 
-def _run(trainer: Trainer, display: Display, checkpoint_every: float) -> float | None:
+def _validation(recorded: dict[str, Any], classes: tuple[str, ...]) -> Validation:
+    """The images that are validated on, with their proposals."""
+    from frcnn_cli.data.decode import read_ref
+    from frcnn_cli.store.reader import StageFile
+    from frcnn_cli.store.schema import PROPOSALS
+    from frcnn_cli.training.batches import TrainingImage
+    from frcnn_cli.training.validation import Validation
+
+    with StageFile(recorded["val_props"] or recorded["props"], PROPOSALS) as file:
+        dataset, rows = options.resolve_truth(
+            recorded["data"], recorded["validate_on"], recorded["bad_boxes"], recorded["classes"], classes, file
+        )
+        images = [
+            TrainingImage(sample.ref, sample.truth, file[row]["boxes"])
+            for sample, row in zip(dataset.samples, rows, strict=True)
+        ]
+    return Validation(images, read_ref)
+
+
+def _be_deterministic() -> None:
+    """cuBLAS wants its workspace set before it is first used."""
+    import os
+
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise FrcnnError("TensorBoard is not installed", "Install it: pip install tensorboard") from None
+    return SummaryWriter(folder / "tensorboard")
+
+
+class _Watch:
+    """What looks at a run from outside: validation, patience, TensorBoard, and a warning of a head that is dead."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        display: Display,
+        validation: Validation | None,
+        validate_every: float,
+        patience: int | None,
+        writer: Any,
+    ) -> None:
+        self.trainer, self.display, self.validation = trainer, display, validation
+        self.every = _iterations(trainer, validate_every)
+        self.patience, self.writer = patience, writer
+        self.alike = 0
+
+    def look(self, step: Step) -> bool:
+        """After every iteration; whether training is to end here."""
+        self.alike = self.alike + 1 if step.all_alike else 0
+        if self.alike == _ALIKE_FOR:
+            self.display.warn(
+                f"every RoI has had the same scores for {_ALIKE_FOR} iterations: the hidden units are dead; begin anew"
+                f" with a lower --lr than {self.trainer.recipe.solver.learning_rate:g}"
+            )
+        if self.writer is not None and (step.iteration % 10 == 0 or step.iteration == step.total):
+            for name in ("loss", "loss_classification", "loss_boxes", "learning_rate"):
+                self.writer.add_scalar(name, getattr(step, name), step.iteration)
+        if self.validation is None or not (step.iteration % self.every == 0 or step.iteration == step.total):
+            return False
+        with self.display.progress("validate", len(self.validation.images)) as bar:
+            found = self.trainer.validate(self.validation, bar.advance)
+        values = [value for _, value in self.trainer.validated()]
+        self.display.note(f"epoch {step.epoch:.2f}: validation mAP {found:.3f}, best {max(values, default=found):.3f}")
+        if self.writer is not None:
+            self.writer.add_scalar("validation_map", found, step.iteration)
+        best = values.index(max(values)) if values else 0
+        if self.patience is not None and len(values) - 1 - best >= self.patience:
+            self.display.note(f"nothing better in {self.patience} validation(s): training ends here")
+            return True
+        return False
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+_ALIKE_FOR = 50  # iterations
+
+
+def _iterations(trainer: Trainer, epochs: float) -> int:
+    return max(1, round(epochs * len(trainer.batches.images) / trainer.recipe.sampling.images))
+
+
+def _run(trainer: Trainer, display: Display, checkpoint_every: float, watch: _Watch) -> float | None:
     """Trains; returns the loss at the end (a running mean), None if it was stopped before. Saves now and then, at the
     end, and when stopped."""
-    images = len(trainer.batches.images)
-    every = max(1, round(checkpoint_every * images / trainer.recipe.sampling.images))
+    every = _iterations(trainer, checkpoint_every)
     left = trainer.total - trainer.state.iteration
     loss = 0.0
     with _stop_on_signal(trainer.folder) as stopped, display.progress("train", left, "it") as bar:
@@ -225,10 +358,14 @@ def _run(trainer: Trainer, display: Display, checkpoint_every: float) -> float |
                 f"  lr {step.learning_rate:.2g}  {rate:.1f} images/s"
             )
             bar.advance()
-            if stopped or step.iteration % every == 0 or step.iteration == step.total:
+            ended = not stopped and watch.look(step)
+            if stopped or ended or step.iteration % every == 0 or step.iteration == step.total:
                 trainer.save()
+            if ended:
+                break
             if stopped and step.iteration < step.total:
                 return None
+    watch.close()
     return loss
 
 

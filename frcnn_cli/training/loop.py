@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,22 @@ from frcnn_cli.training.average import Average
 from frcnn_cli.training.batches import Batch, Batches, TrainingImage, trained_on
 from frcnn_cli.training.checkpoint import STATE_FILE, Kept, RunState, read_state, restore, save_state
 from frcnn_cli.training.inputs import CachedMaps, Inputs
+from frcnn_cli.training.log import LOG_FILE, read_log
 from frcnn_cli.training.loss import multi_task_loss
 from frcnn_cli.training.normalisation import Normalisation, normalisation
 from frcnn_cli.training.schedule import rate_at
+from frcnn_cli.training.validation import Validation
 
-LOG_FILE = "log.jsonl"
+BEST_FILE = "best.safetensors"
 CONFIG_FILE = "config.json"
 _LOG_EVERY = 10  # iterations
+_ALIKE = 1e-6  # between logits
 
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration's figures: losses, sampled RoIs by kind, learning rate, seconds since the one before."""
+    """One iteration's figures: losses, sampled RoIs by kind, learning rate, seconds since the one before; and whether
+    every RoI got the same scores, as from hidden units that are all dead."""
 
     iteration: int  # 1 for the first
     total: int
@@ -52,6 +56,7 @@ class Step:
     background: int
     learning_rate: float
     seconds: float
+    all_alike: bool = False
 
 
 class Trainer:
@@ -112,6 +117,7 @@ class Trainer:
             folder.mkdir(parents=True, exist_ok=True)
             # A model and a checkpoint that lie there stay until the first ones of this run replace them.
             (folder / LOG_FILE).unlink(missing_ok=True)
+            (folder / BEST_FILE).unlink(missing_ok=True)
             (folder / CONFIG_FILE).write_text(json.dumps(state.to_json(), indent=2) + "\n")
         except OSError as error:
             raise explain_os_error(error, folder) from None
@@ -174,7 +180,7 @@ class Trainer:
             rate = rate_at(iteration, self.total, self.recipe.solver)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["rate_factor"]
-            classification, boxes, foreground = self._train_on(batch)
+            classification, boxes, foreground, all_alike = self._train_on(batch)
             self.state = replace(self.state, iteration=iteration + 1)
             now = time.perf_counter()
             step = Step(
@@ -188,12 +194,13 @@ class Trainer:
                 len(batch.labels) - foreground,
                 rate,
                 now - before,
+                all_alike,
             )
             before = now
             self._log(step)
             yield step
 
-    def _train_on(self, batch: Batch) -> tuple[float, float, int]:
+    def _train_on(self, batch: Batch) -> tuple[float, float, int, bool]:
         device = self.device
         images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
         labels = batch.labels.to(device)
@@ -216,7 +223,8 @@ class Trainer:
         self.optimiser.step()
         if self.average is not None:
             self.average.update(self.state.iteration)
-        return classification, boxes, int((batch.labels > 0).sum())
+        all_alike = len(logits) > 1 and bool((logits.detach() - logits.detach()[:1]).abs().max() < _ALIKE)
+        return classification, boxes, int((batch.labels > 0).sum()), all_alike
 
     @property
     def _half(self) -> bool:
@@ -244,15 +252,35 @@ class Trainer:
                     f"Train with a lower learning rate than --lr {self.recipe.solver.learning_rate:g}",
                 )
         self._write_log()
-        finished = copy.deepcopy(self.detector)
-        if self.average is not None:
-            finished.load_state_dict(self.average.weights, strict=False)
-        finished.head.fold_normalisation(*map(torch.from_numpy, self.normalisation))
-        finished.save(self.folder / MODEL_FILE)
-        del finished
+        self.finished().save(self.folder / MODEL_FILE)
         kept = Kept(self._momentum(), self.average.weights if self.average else {}, self.normalisation)
         save_state(self.folder, self.state, self.detector, kept)
         self._saved = True
+
+    def finished(self) -> Detector:
+        """The model as detection wants it: averaged if the recipe says so, its boxes no longer normalised."""
+        made: Detector = copy.deepcopy(self.detector).eval()
+        if self.average is not None:
+            made.load_state_dict(self.average.weights, strict=False)
+        made.head.fold_normalisation(*map(torch.from_numpy, self.normalisation))
+        return made
+
+    def validate(self, validation: Validation, tell: Callable[[], None] = lambda: None) -> float:
+        """Evaluates the model as it is now, logs its mAP, and keeps it as `best.safetensors` if none was better."""
+        made = self.finished()
+        found = validation.mean_ap(made, tell)
+        before = [value for _, value in self.validated()]
+        self._write_log()
+        line = {"iteration": self.state.iteration, "total": self.total, "validation_map": round(found, 6)}
+        self._append({name: value for name, value in line.items() if value == value})
+        if found > max(before, default=-1.0):
+            made.save(self.folder / BEST_FILE)
+        return found
+
+    def validated(self) -> list[tuple[int, float]]:
+        """Iteration and mAP of each validation so far."""
+        lines = read_log(self.folder / LOG_FILE)
+        return [(int(line["iteration"]), line["validation_map"]) for line in lines if "validation_map" in line]
 
     def _momentum(self) -> dict[str, Tensor]:
         state = self.optimiser.state
@@ -272,7 +300,9 @@ class Trainer:
         if not self._pending:
             return
         steps, self._pending = self._pending, []
-        line = _averaged(steps, self.recipe.sampling.images)
+        self._append(_averaged(steps, self.recipe.sampling.images))
+
+    def _append(self, line: Mapping[str, float]) -> None:
         try:
             with open(self.folder / LOG_FILE, "a") as log:
                 log.write(json.dumps(line) + "\n")

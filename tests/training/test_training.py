@@ -19,11 +19,12 @@ from frcnn_cli.recipes.recipe import Recipe, Sampling, Solver
 from frcnn_cli.roi.coder import encode
 from frcnn_cli.training.batches import Batches, TrainingImage, trained_on
 from frcnn_cli.training.inputs import DecodedImages
-from frcnn_cli.training.loop import Trainer, images_digest
+from frcnn_cli.training.loop import BEST_FILE, Trainer, images_digest
 from frcnn_cli.training.loss import multi_task_loss
 from frcnn_cli.training.normalisation import Normalisation, target_statistics
 from frcnn_cli.training.sampling import sample_rois
 from frcnn_cli.training.schedule import rate_at
+from frcnn_cli.training.validation import Validation
 
 RNG = np.random.default_rng
 
@@ -294,6 +295,58 @@ class TestLoop:
         logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "parts")]
         assert [json.loads(line)["iteration"] for line in logs[1]] == [4, 10]
         assert len(logs[0]) == 1
+
+    def test_the_best_model_is_kept_whatever_comes_after(self, tmp_path, images):
+        run = trainer(tmp_path, images, epochs=4)
+        validation = Validation(images[:3], read_ref)
+        found = []
+        for step in run.run():
+            if step.iteration % 5 == 0:
+                found.append(run.validate(validation))
+                best = (tmp_path / BEST_FILE).read_bytes()
+                if found[-1] == max(found) and found.count(max(found)) == 1:
+                    kept = best
+        assert best == kept
+        assert [round(value, 6) for value in found] == [value for _, value in run.validated()]
+        assert Detector.load(tmp_path / BEST_FILE).config == run.detector.config
+        # What was validated is what is saved: the very same figure from the file.
+        assert validation.mean_ap(Detector.load(tmp_path / BEST_FILE)) == pytest.approx(max(found))
+        again = trainer(tmp_path, images, epochs=4)
+        assert not (tmp_path / BEST_FILE).exists()
+        assert again.validated() == []
+
+    def test_the_average_is_what_is_saved(self, tmp_path, images):
+        run = trainer(tmp_path, images, **{"solver.average": 0.5})
+        weights = []
+        for step in run.run():
+            weights.append(run.detector.head.fc6.weight.detach().clone())
+            if step.iteration == 3:
+                break
+        expected = (trainer(tmp_path / "first", images)).detector.head.fc6.weight.detach()
+        for i, value in enumerate(weights):
+            decay = min(0.5, (1 + i) / (10 + i))
+            expected = decay * expected + (1 - decay) * value
+        torch.testing.assert_close(run.finished().head.fc6.weight, expected)
+
+    def test_gradients_are_cut_to_length(self, tmp_path, images):
+        long, short = (trainer(tmp_path / str(n), images, **{"solver.clip_norm": n}) for n in (0.0, 0.01))
+        for run in (long, short):
+            next(run.run())
+        lengths = [
+            torch.sqrt(sum((p.grad**2).sum() for p in run.detector.parameters() if p.grad is not None)).item()
+            for run in (long, short)
+        ]
+        assert lengths[0] > 0.05
+        assert lengths[1] == pytest.approx(0.01, rel=1e-3)
+
+    def test_dead_units_are_noticed(self, tmp_path, images):
+        run = trainer(tmp_path, images)
+        with torch.no_grad():
+            run.detector.head.fc7.weight.zero_()
+            run.detector.head.fc7.bias.fill_(-1)
+        steps = run.run()
+        assert next(steps).all_alike
+        assert not next(trainer(tmp_path / "other", images).run()).all_alike
 
     def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(self, tmp_path, images):
         run = trainer(tmp_path, images, epochs=40)

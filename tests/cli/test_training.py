@@ -1,0 +1,169 @@
+"""frcnn train as a whole: validation, patience, curves, a kill, and the recipe that everything was made with."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from frcnn_cli.recipes.recipe import Recipe, load
+from frcnn_cli.store.reader import StageFile
+from tests.conftest import assert_one_line_error, run_frcnn
+
+SMALL = ("--backbone", "small", "--weights", "none", "--short-side", "0", "--background-iou", "0", "0.5")
+
+
+@pytest.fixture(scope="module")
+def props(tmp_path_factory, voc):
+    folder = tmp_path_factory.mktemp("props")
+    for split in ("trainval", "test"):
+        line = ("proposals", f"voc:{voc}", "--split", split, "-o", folder / f"{split}.h5", "--source", "sliding-window")
+        assert run_frcnn(*line, "--workers", 0).code == 0
+    return folder
+
+
+@pytest.fixture
+def line(props, voc, tmp_path):
+    return ("train", "--data", f"voc:{voc}", "--props", props / "trainval.h5", "-o", tmp_path / "run", *SMALL)
+
+
+def log(folder):
+    return [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_validation_while_training(line, props, tmp_path):
+    more = ("--epochs", "4", "--lr", "0.02", "--validate-on", "test", "--val-props", props / "test.h5", "--json")
+    ran = run_frcnn(*line, *more)
+    assert ran.code == 0, ran.err
+    told = ran.json["validation"]
+    assert [iteration for iteration, _ in told] == [5, 10, 15, 20]
+    values = [entry["validation_map"] for entry in log(tmp_path / "run") if "validation_map" in entry]
+    assert values == [value for _, value in told]
+    assert "epoch 4.00: validation mAP" in ran.err
+    assert (tmp_path / "run/best.safetensors").is_file()
+    resumed = run_frcnn("train", "--resume", "-o", tmp_path / "run")
+    assert "is finished" in resumed.err
+
+
+def test_patience_ends_a_run_that_gets_no_better(line, props, tmp_path):
+    # At a rate of almost nothing no validation is better than the first.
+    more = (
+        "--epochs",
+        "9",
+        "--lr",
+        "1e-9",
+        "--validate-on",
+        "test",
+        "--val-props",
+        props / "test.h5",
+        "--patience",
+        "2",
+    )
+    ran = run_frcnn(*line, *more)
+    assert ran.code == 0, ran.err
+    assert "nothing better in 2 validation(s)" in ran.err
+    assert log(tmp_path / "run")[-1]["iteration"] == 15
+    assert run_frcnn(*line, "--patience", "2", "--force").code == 2
+
+
+def test_proposals_of_other_images_to_validate_on(line):
+    assert_one_line_error(run_frcnn(*line, "--validate-on", "test"), "holds none of the 6 images")
+
+
+def test_a_dead_head_is_said(line, monkeypatch):
+    from frcnn_cli.cli import train
+
+    monkeypatch.setattr(train, "_ALIKE_FOR", 3)
+    # Hidden units that start far below 0 never wake.
+    import torch
+
+    from frcnn_cli.roi.head import RoIHead
+
+    before = RoIHead.__init__
+
+    def dead(self, *arguments, **named):
+        before(self, *arguments, **named)
+        torch.nn.init.constant_(self.fc7.bias, -1e6)
+
+    monkeypatch.setattr(RoIHead, "__init__", dead)
+    ran = run_frcnn(*line, "--epochs", "2")
+    assert "the hidden units are dead" in ran.err
+
+
+def test_curves(line, props, tmp_path):
+    more = ("--epochs", "12", "--validate-on", "test", "--val-props", props / "test.h5", "--validate-every", "4")
+    assert run_frcnn(*line, *more).code == 0
+    page = tmp_path / "c.html"
+    assert run_frcnn("curves", tmp_path / "run", "-o", page).code == 0
+    text = page.read_text()
+    assert text.count("<svg") == 1
+    assert "backbone = &quot;small&quot;" in text
+    assert "http" not in text.split("<svg")[0]
+    assert_one_line_error(run_frcnn("curves", tmp_path / "run", "-o", page), "exists already")
+    assert run_frcnn("curves", tmp_path / "run", tmp_path / "run", "-o", page, "--force").code == 0
+    assert run_frcnn("curves", tmp_path / "run", "-o", tmp_path / "c.pdf").code == 2
+    assert_one_line_error(run_frcnn("curves", tmp_path, "-o", tmp_path / "d.html"), "holds no log")
+    (tmp_path / "log.jsonl").write_text("{}\n")
+    assert_one_line_error(run_frcnn("curves", tmp_path, "-o", tmp_path / "d.html"), "is not a log")
+
+
+def test_tensorboard_is_optional(line, monkeypatch):
+    pytest.importorskip("torch")
+    if "tensorboard" in sys.modules or __import__("importlib.util").util.find_spec("tensorboard"):
+        pytest.skip("it is installed")
+    assert_one_line_error(run_frcnn(*line, "--tensorboard"), "pip install tensorboard")
+
+
+def test_everything_tells_its_recipe(line, props, voc, tmp_path):
+    assert run_frcnn(*line, "--recipe", "modern", "--set", "loss.beta=0.5", "--epochs", "1").code == 0
+    wanted = load("modern").changed(
+        {
+            "network.backbone": "small",
+            "images.short_side": 0,
+            "loss.beta": 0.5,
+            "solver.epochs": 1.0,
+            "sampling.background_iou": (0.0, 0.5),
+        }
+    )
+    work = tmp_path
+    for command in (
+        ("features", f"voc:{voc}", "--split", "test", "--model", work / "run", "-o", work / "f.h5"),
+        ("score", work / "f.h5", "--props", props / "test.h5", "--model", work / "run", "-o", work / "s.h5"),
+        ("nms", work / "s.h5", "-o", work / "d.h5"),
+        ("detect", f"voc:{voc}", "--split", "test", "--model", work / "run", "-o", work / "e.h5"),
+    ):
+        ran = run_frcnn(*command)
+        assert ran.code == 0, ran.err
+    for name in "fsde":
+        with StageFile(work / f"{name}.h5") as file:
+            told = file.provenance
+        while "recipe" not in told:
+            told = told["scores"]
+        assert Recipe.from_dict(told["recipe"]) == wanted
+    assert Recipe.from_dict(json.loads((work / "run/config.json").read_text())["recipe"]) == wanted
+    assert json.loads(run_frcnn("inspect", work / "run", "--json").out)["recipe"] == wanted.to_dict()
+
+
+def test_a_hundred_iterations_are_sixty_and_forty_after_a_kill(line, tmp_path):
+    """To the bit: weights, momentum, average. The run is killed with -9 after the checkpoint of its 60th iteration."""
+    more = ("--epochs", "20", "--checkpoint-every", "12", "--lr", "0.01", "--set", "solver.average=0.9", "-q")
+    assert run_frcnn(*line, *more).code == 0
+    whole = load_file(tmp_path / "run/state.safetensors")
+    parts = (*line[:6], tmp_path / "parts", *line[7:])
+    process = subprocess.Popen([sys.executable, "-m", "frcnn_cli", *map(str, (*parts, *more))])
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "parts/state.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    told = json.loads(run_frcnn("inspect", tmp_path / "parts", "--json").out)
+    assert 60 <= told["trained"]["iteration"] < 100
+    assert run_frcnn("train", "--resume", "-o", tmp_path / "parts", "-q").code == 0
+    resumed = load_file(tmp_path / "parts/state.safetensors")
+    assert resumed.keys() == whole.keys()
+    assert all((resumed[name] == value).all() for name, value in whole.items())
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "parts")]
+    assert files[0] == files[1]
