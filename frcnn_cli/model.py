@@ -150,7 +150,7 @@ class Detector(nn.Module):
         if self._full_ids is not None:
             return self._full_ids[1]
         return self._hash_of(
-            self.conv, repr((self.config.network.backbone, self.config.network.stride, self.config.transform))
+            self.conv, repr((self.config.network.backbone, self.config.network.fine, self.config.transform))
         )
 
     @staticmethod
@@ -250,7 +250,7 @@ class Detector(nn.Module):
 
     @classmethod
     def untrained(
-        cls, backbone: str, weights: str, transform: ImageTransform, device: str = "cpu", stride: int = 0
+        cls, backbone: str, weights: str, transform: ImageTransform, device: str = "cpu", fine: bool = False
     ) -> Self:
         """Conv layers as a classification network has them, for their maps alone; the head is of no use.
 
@@ -262,7 +262,7 @@ class Detector(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             made = cls(
-                ModelConfig(Network(backbone, stride), ("none",), transform, nobody), build(backbone, weights, stride)
+                ModelConfig(Network(backbone, fine), ("none",), transform, nobody), build(backbone, weights, fine)
             )
         return made.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
@@ -302,7 +302,7 @@ class Detector(nn.Module):
         except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
             raise FileFormatError(f"{path} has a damaged description ({error})", "Train it again") from None
         with torch.device("meta"):  # no memory is taken before the shapes are checked
-            model = cls(config, build(config.network.backbone, "none", config.network.stride))
+            model = cls(config, build(config.network.backbone, "none", config.network.fine))
         check_tensors(model.state_dict(), tensors, path)
         if version == 1:
             tensors["head.fc6.weight"] = to_channels_last(tensors["head.fc6.weight"], model.head.grid)

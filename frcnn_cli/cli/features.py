@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 @options.model
 @click.option("--backbone", type=options.BACKBONE, help="Instead of a model: conv layers that are not trained further.")
 @options.weights
-@click.option(
-    "--stride", type=click.IntRange(0), default=0, help="As the recipe's network.stride: half the backbone's own."
-)
+@click.option("--fine", is_flag=True, help="Cells of half the size, as the recipe's network.fine.")
 @options.short_side
 @options.long_side
 @click.option("--mirrored", is_flag=True, help="Also the maps of mirrored images, which frcnn train --features wants.")
@@ -48,7 +46,7 @@ def command(
     model: Path | None,
     backbone: str | None,
     weights: str,
-    stride: int,
+    fine: bool,
     short_side: int,
     long_side: int,
     mirrored: bool,
@@ -64,7 +62,7 @@ def command(
     """Compute conv maps: one pass an image.
 
     Images are resized and normalised as the model says, and decoded on threads while the network computes. Stopped at
-    any moment, the same command goes on where it was. --weights, --stride, --short-side and --long-side go with
+    any moment, the same command goes on where it was. --weights, --fine, --short-side and --long-side go with
     --backbone.
 
     \b
@@ -85,20 +83,20 @@ def command(
     display: Display = ctx.obj
     refs = options.resolve_images(images, split)
     if backbone is None:
-        for name in ("weights", "stride", "short_side", "long_side"):
+        for name in ("weights", "fine", "short_side", "long_side"):
             if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name.replace('_', '-')} goes with --backbone; a model has its own.")
         detector = Detector.load(options.resolve_model(model), device, precision)
     elif model is not None:
         raise click.UsageError("Give --model or --backbone, not both.")
     else:
-        recipe = Recipe(Network(backbone, stride), Images(short_side, long_side))
+        recipe = Recipe(Network(backbone, fine), Images(short_side, long_side))
         transform = image_transform(recipe)
-        detector = Detector.untrained(backbone, weights, transform, device, stride).to_precision(precision)
+        detector = Detector.untrained(backbone, weights, transform, device, fine).to_precision(precision)
     provenance: dict[str, Any] = {
         "features_id": detector.features_id,
         "backbone": detector.config.network.backbone,
-        "stride": detector.config.network.stride,
+        "fine": detector.config.network.fine,
         "dtype": dtype,
         "recipe": detector.recipe.to_dict(),
     }

@@ -232,7 +232,7 @@ def _trainer(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: boo
         inputs = CachedMaps(maps, {image.ref.key: row for image, row in zip(images, rows, strict=True)})
         settings = {
             "backbone": recipe.network.backbone,
-            "stride": recipe.network.stride,
+            "fine": recipe.network.fine,
             "short_side": recipe.images.short_side,
             "long_side": recipe.images.long_side,
         }

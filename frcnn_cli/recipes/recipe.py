@@ -35,7 +35,7 @@ class Network:
     """Which network, and which of its layers learn."""
 
     backbone: str = _value("vgg16", "conv layers, as frcnn train --help lists them")
-    stride: int = _value(0, "pixels a cell of the map; 0: the backbone's own; half of that: without its last pooling")
+    fine: bool = _value(False, "cells of half the size, for small objects: without the last halving of the map")
     train_from: str = _value("", "first layer that learns, e.g. conv3_1; empty: the backbone's own; fc6: no conv layer")
     pooling: Literal["max", "align"] = _value("max", "RoI max pooling, or RoI align of the same grid")
     class_agnostic: bool = _value(False, "one box for all classes, not one for each")
@@ -223,7 +223,6 @@ class Recipe:
 
 
 _BOUNDS = (
-    ("network.stride", 0, 64),
     ("images.short_side", 0, 10_000),
     ("images.long_side", 1, 10_000),
     ("images.train_short_sides", 1, 10_000),

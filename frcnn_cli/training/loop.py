@@ -102,7 +102,7 @@ class Trainer:
     ) -> Trainer:
         """A new run: weights loaded or drawn, target statistics measured, the folder made."""
         torch.manual_seed(recipe.solver.seed)
-        backbone = build(model.network.backbone, weights, model.network.stride)
+        backbone = build(model.network.backbone, weights, model.network.fine)
         frozen = backbone.frozen_before(recipe.network.train_from)
         detector = Detector(model, backbone)
         targets = normalisation(
@@ -145,7 +145,7 @@ class Trainer:
             )
         if isinstance(inputs, CachedMaps) != state.from_maps:
             raise MismatchError("the run began with conv maps, or without", "Give --features as it was begun with")
-        detector = Detector(state.model, build(state.model.network.backbone, "none", state.model.network.stride))
+        detector = Detector(state.model, build(state.model.network.backbone, "none", state.model.network.fine))
         trained = {
             name
             for name, _ in detector.named_parameters()

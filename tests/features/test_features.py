@@ -148,16 +148,14 @@ def test_hidden_layers_are_the_papers(name, widths):
     assert tuple(layer.out_features for layer in made.hidden) == widths
 
 
-def test_half_the_stride_is_twice_the_map():
-    whole, half = build("squeezenet1_0"), build("squeezenet1_0", stride=8)
+@pytest.mark.parametrize("name", ["squeezenet1_0", "resnet18", "mobilenet_v3_large", "alexnet", "vgg11_bn", "small"])
+def test_a_fine_map_is_twice_as_large(name):
+    whole, fine = build(name), build(name, fine=True)
     with torch.inference_mode():
-        sizes = [made.conv(torch.zeros(1, 3, 320, 320)).shape[2] for made in (whole, half)]
-    assert abs(sizes[1] - 2 * sizes[0]) <= 1
-    assert (whole.stride, half.stride) == (16, 8)
-    with pytest.raises(UsageError, match=r"stride is 4.*Write 16 or 8"):
-        build("squeezenet1_0", stride=4)
-    with pytest.raises(UsageError, match="no pooling"):
-        build("mobilenet_v3_large", stride=8)
+        sizes = [made.conv(torch.zeros(1, 3, 320, 320)).shape[2] for made in (whole, fine)]
+    assert abs(sizes[1] - 2 * sizes[0]) <= 2
+    assert fine.stride == whole.stride / 2
+    assert [p.shape for p in fine.conv.parameters()] == [p.shape for p in whole.conv.parameters()]
 
 
 def test_the_pixels_that_caffes_models_were_trained_on():

@@ -244,7 +244,7 @@ def trainer(folder, images, epochs=2.0, lr=0.01, **values):
 EVERYTHING = {
     "network.pooling": "align",
     "network.class_agnostic": True,
-    "network.stride": 2,
+    "network.fine": True,
     "images.train_short_sides": (64, 96, 128),
     "images.colour_jitter": 0.4,
     "targets.statistics": "fixed",

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from frcnn_cli.errors import UsageError
 from frcnn_cli.features.backbones.alexnet import alexnet
 from frcnn_cli.features.backbones.backbone import Backbone
 from frcnn_cli.features.backbones.caffe import caffenet, vgg_cnn_m_1024
@@ -29,23 +28,20 @@ BACKBONES: dict[str, Callable[[Weights], Backbone]] = {
 }
 
 
-def build(name: str, weights: str | Path = "none", stride: int = 0) -> Backbone:
+def build(name: str, weights: str | Path = "none", fine: bool = False) -> Backbone:
     """A backbone with its weights.
 
     Args:
-        stride: 0, or half of the backbone's own (see `Backbone.halve_stride`).
+        fine: cells of half the size (see `Backbone.refine`).
         weights: "imagenet" (torchvision's own download), "none" (random, nothing frozen), or the path of a state dict
             of the classification network (`.pth`, read with `weights_only`, or `.safetensors`).
 
     Raises:
-        FrcnnError: the download failed, or the file is not the state dict of this network. UsageError: another stride.
+        FrcnnError: the download failed, or the file is not the state dict of this network.
     """
     backbone = BACKBONES[name](Weights(name, str(weights)))
     if weights == "none":
         backbone.frozen = 0
-    if stride not in (0, backbone.stride, backbone.stride // 2):
-        have = f"{backbone.stride} or {backbone.stride // 2}"
-        raise UsageError(f"network.stride is {stride}, which {name} cannot have", f"Write {have}, or 0")
-    if stride == backbone.stride // 2:
-        backbone.halve_stride()
+    if fine:
+        backbone.refine()
     return backbone

@@ -64,17 +64,19 @@ class Backbone:
                 jump *= step
         return centre - self.stride / 2
 
-    def halve_stride(self) -> None:
-        """Takes out the last pooling of `conv`: cells of half the size, for small objects; the layers after it see
-        half as much of the image as they were trained on.
-
-        Raises:
-            UsageError: there is none.
-        """
-        poolings = [i for i, module in enumerate(self.conv) if isinstance(module, nn.MaxPool2d)]
-        if not poolings:
-            raise UsageError("network.stride: this network has no pooling to leave out", "Write 0")
-        self.conv[poolings[-1]] = nn.Identity()
+    def refine(self) -> None:
+        """Cells of half the size, for small objects: the last step of `conv` that halves the map does so no more. A
+        pooling is taken out, a conv keeps its weights; what comes after sees half as much of the image as it was
+        trained on."""
+        for i, module in reversed(list(enumerate(self.conv))):
+            if isinstance(module, nn.MaxPool2d):
+                self.conv[i] = nn.Identity()
+                break
+            halving = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
+            if halving:
+                for conv in halving:
+                    conv.stride = (1, 1)
+                break
         self.stride //= 2
 
 
