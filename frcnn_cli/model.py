@@ -11,7 +11,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -195,14 +195,21 @@ class Detector(nn.Module):
 
     def score(self, features: Tensor, boxes: Boxes, scale: float, height: int, width: int) -> Scores:
         """Class probabilities [N, K+1] and boxes [N, K, 4] for each proposal, from `feature_map`'s map; boxes are
-        refined, unless the recipe has `detection.refine` off."""
-        refine = self.recipe.detection.refine
-        return score(self.head, features.to(self.device), as_boxes(boxes), scale, height, width, refine)
+        refined, unless the recipe has `detection.refine` off, and only the first `detection.proposals` looked at."""
+        rule, margins = self.recipe.detection, self.config.network.classifier == "svm"
+        boxes = as_boxes(boxes)[: rule.proposals or None]
+        return score(self.head, features.to(self.device), boxes, scale, height, width, rule.refine, margins)
 
     @property
     def recipe(self) -> Recipe:
         """What the model was trained with, as far as it is known."""
         return Recipe.from_dict(self.config.recipe or {"network": dataclasses.asdict(self.config.network)})
+
+    def set_classifier(self, classifier: Literal["softmax", "svm"]) -> None:
+        """What the class outputs are: logits of a softmax, or margins of SVMs."""
+        recipe = self.recipe.changed({"network.classifier": classifier})
+        network = dataclasses.replace(self.config.network, classifier=classifier)
+        self.config = dataclasses.replace(self.config, network=network, recipe=recipe.to_dict())
 
     def set_refine(self, refine: bool) -> None:
         """Boxes as the network moves them from now on, or as they were proposed."""

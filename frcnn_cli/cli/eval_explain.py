@@ -48,9 +48,10 @@ def explained(
         above = told.pop("above", None)
         thresholds = Thresholds(**told)
         least = np.maximum(thresholds.min_score, above if above is not None else np.zeros(len(d.classes)))
+        most = s.provenance.get("recipe", {}).get("detection", {}).get("proposals") or None
         rows_in = [join(list(images.values()), file.images, str(dets), str(file.path)) for file in (s, p)]
         for key, in_scores, in_props in zip(images, *rows_in, strict=True):
-            scored, proposals = s[in_scores], p[in_props]["boxes"]
+            scored, proposals = s[in_scores], p[in_props]["boxes"][:most]
             if len(proposals) != len(scored["boxes"]):
                 raise MismatchError(f"{props} holds other boxes than {scores}", "Name the proposals that were scored")
             chosen = select(scored["probabilities"], scored["boxes"], thresholds, above)

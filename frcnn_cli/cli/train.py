@@ -182,6 +182,9 @@ def command(
     trainer = _trainer(folder, recorded, chosen, resume, device)
     validation = _validation(recorded, trainer.detector.config.classes) if recorded["validate_on"] else None
     started = time.perf_counter()
+    if trainer.wants_svms():
+        _fit_svms(trainer, display)
+        return
     if trainer.state.iteration >= trainer.total:
         display.note(f"{folder} is finished: {trainer.total} iterations; train longer with a new run")
         return
@@ -191,6 +194,8 @@ def command(
         done = f"stopped at iteration {trainer.state.iteration} of {trainer.total}, saved"
         display.warn(f"{done}; go on with: frcnn train --resume -o {folder}")
         ctx.exit(130)
+    if trainer.wants_svms():
+        _fit_svms(trainer, display)
     seconds = time.perf_counter() - started
     iterations = trainer.state.iteration
     if as_json:
@@ -367,6 +372,13 @@ def _run(trainer: Trainer, display: Display, checkpoint_every: float, watch: _Wa
                 return None
     watch.close()
     return loss
+
+
+def _fit_svms(trainer: Trainer, display: Display) -> None:
+    from frcnn_cli.data.decode import read_ref
+
+    with display.progress("SVMs", 2 * len(trainer.batches.images)) as bar:
+        trainer.save_with_svms(read_ref, bar.advance)
 
 
 class StoppedAtOnce(FrcnnError):

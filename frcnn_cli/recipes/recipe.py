@@ -38,6 +38,7 @@ class Network:
     fine: bool = _value(False, "cells of half the size, for small objects: without the last halving of the map")
     train_from: str = _value("", "first layer that learns, e.g. conv3_1; empty: the backbone's own; fc6: no conv layer")
     pooling: Literal["max", "align"] = _value("max", "RoI max pooling, or RoI align of the same grid")
+    classifier: Literal["softmax", "svm"] = _value("softmax", "svm: linear SVMs, fitted when all else is trained")
     class_agnostic: bool = _value(False, "one box for all classes, not one for each")
 
 
@@ -64,6 +65,7 @@ class Sampling:
     foreground_fraction: float = _value(0.25, "at most this share of an image's RoIs is foreground")
     foreground_iou: float = _value(0.5, "IoU with an object from which a RoI is foreground")
     background_iou: tuple[float, float] = _value((0.1, 0.5), "background has its best IoU in [low, high)")
+    proposals: int = _value(0, "only the best so many of an image; 0: all that there are")
     difficult: bool = _value(True, "train on objects marked difficult (the code of 2015 does, its successor does not)")
 
 
@@ -100,6 +102,10 @@ class Solver:
     weight_decay: float = _value(0.0005, "of weights")
     bias_rate: float = _value(2.0, "biases learn at this many times the rate")
     bias_decay: bool = _value(False, "decay biases too (the paper says so; its code does not)")
+    stages: Literal["joint", "one after the other"] = _value(
+        "joint",
+        "both losses at once; or all layers by the classification, then the box layer alone, each for all epochs",
+    )
     clip_norm: float = _value(0.0, "gradients together are no longer than this; 0: any length")
     average: float = _value(0.0, "the model is a moving average of the weights with this decay; 0: the last weights")
     precision: Literal["float32", "auto"] = _value("float32", "auto: half precision where a GPU has it")
@@ -110,6 +116,7 @@ class Solver:
 class Detection:
     """From scores to detections (section 4.4)."""
 
+    proposals: int = _value(0, "only the best so many of an image; 0: all that there are")
     refine: bool = _value(True, "boxes as the network refines them; otherwise as proposed")
     min_score: float = _value(0.0, "least probability")
     iou: float = _value(0.3, "a box that overlaps a better one of its class this much is suppressed")
@@ -157,8 +164,13 @@ class Recipe:
         return self.images.train_short_sides or (self.images.short_side,)
 
     def iterations(self, images: int) -> int:
-        """Mini-batches until every one of `images` was seen `solver.epochs` times."""
+        """Mini-batches until every one of `images` was seen `solver.epochs` times, in each stage."""
         return max(1, round(self.solver.epochs * images / self.sampling.images))
+
+    @property
+    def stages(self) -> int:
+        """How often the schedule is run through."""
+        return 1 if self.solver.stages == "joint" else 2
 
     def get(self, key: str) -> Any:
         """The value of `section.name`."""
@@ -229,6 +241,7 @@ _BOUNDS = (
     ("images.colour_jitter", 0, 1),
     ("sampling.images", 1, 10_000),
     ("sampling.rois", 1, 1_000_000),
+    ("sampling.proposals", 0, 1_000_000_000),
     ("sampling.foreground_fraction", 0, 1),
     ("sampling.foreground_iou", 0, 1),
     ("sampling.background_iou", 0, 1),
@@ -247,6 +260,7 @@ _BOUNDS = (
     ("solver.clip_norm", 0, 1e9),
     ("solver.average", 0, 0.999999),
     ("solver.seed", 0, 1 << 62),
+    ("detection.proposals", 0, 1_000_000_000),
     ("detection.min_score", 0, 1),
     ("detection.iou", 0, 1),
     ("detection.per_class", 0, 1_000_000_000),

@@ -87,14 +87,18 @@ class RoIHead(nn.Module):
 
     def forward(self, features: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
         """float [B, C, h, w] and [R, 5] -> float32 logits [R, K+1], deltas [R, K+1, 4]."""
-        if not torch.is_autocast_enabled(features.device.type):
-            features = features.to(next(p for layer in self.hidden.values() for p in layer.parameters()).dtype)
-        x = self._pool(features, rois)  # [R, C, S, S], channels last in memory
-        x = self._through_conv5(x) if "conv5" in self.hidden else self._through_fc(x)  # [R, D]
+        x = self.hidden_features(features, rois)
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             logits: Tensor = self.cls_score(x)
             return logits, self.bbox_pred(x).unflatten(1, (-1, 4)).expand(-1, logits.shape[1], -1)
+
+    def hidden_features(self, features: Tensor, rois: Tensor) -> Tensor:
+        """What the two outputs read: [R, D]."""
+        if not torch.is_autocast_enabled(features.device.type):
+            features = features.to(next(p for layer in self.hidden.values() for p in layer.parameters()).dtype)
+        x = self._pool(features, rois)  # [R, C, S, S], channels last in memory
+        return self._through_conv5(x) if "conv5" in self.hidden else self._through_fc(x)
 
     def _through_fc(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1).flatten(1)  # [R, S*S*C], without a copy

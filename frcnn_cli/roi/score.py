@@ -26,7 +26,14 @@ class Scores(NamedTuple):
 
 @torch.inference_mode()
 def score(
-    head: RoIHead, feature_map: Tensor, boxes: Boxes, scale: float, height: int, width: int, refine: bool = True
+    head: RoIHead,
+    feature_map: Tensor,
+    boxes: Boxes,
+    scale: float,
+    height: int,
+    width: int,
+    refine: bool = True,
+    margins: bool = False,
 ) -> Scores:
     """Scores of all proposals of one image. Those that pooling cannot tell apart go through the head once, as in the
     authors' code.
@@ -35,6 +42,8 @@ def score(
         feature_map: float [1, C, h, w], on the head's device. boxes: float32 [N, 4] in original pixels.
         scale: resized pixels per original pixel. height, width: of the original image.
         refine: boxes as the network moves them; otherwise as they are.
+        margins: the outputs are those of SVMs, each class by itself. A margin m counts as the probability
+            1 / (1 + exp(-m)), and the background as what no class claims.
     """
     rois = to_rois(boxes, scale, pooling=head.pooling)
     first, group = equal_to_pooling(rois, 1.0 / head.stride) if head.pooling == "max" else equal(rois)
@@ -42,7 +51,13 @@ def score(
     count = max(1, _NUMBERS_AT_ONCE // (feature_map.shape[1] * head.grid**2))
     parts = [head(feature_map, rois[i : i + count]) for i in range(0, max(1, len(rois)), count)]
     logits, offsets = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
-    probabilities = logits.softmax(dim=1).cpu().numpy()[group]
+    probabilities = (_of_margins(logits) if margins else logits.softmax(dim=1)).cpu().numpy()[group]
     deltas = offsets[:, 1:].cpu().numpy()[group]
     refined = decode(boxes, deltas) if refine else np.repeat(boxes[:, None], deltas.shape[1], axis=1)
     return Scores(probabilities, clip(refined, height, width))
+
+
+def _of_margins(margins: Tensor) -> Tensor:
+    """[R, K+1], of which the background's is not read."""
+    claimed = margins[:, 1:].sigmoid()
+    return torch.cat([1 - claimed.amax(dim=1, keepdim=True), claimed], dim=1)

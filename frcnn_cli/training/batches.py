@@ -38,13 +38,17 @@ class TrainingImage:
 
 
 def trained_on(images: Sequence[TrainingImage], recipe: Recipe) -> list[TrainingImage]:
-    """The images with the objects that training learns from: all but crowds, and those marked difficult if the recipe
-    has them."""
+    """The images with the objects that training learns from, all but crowds, and those marked difficult if the recipe
+    has them; and with as many proposals as it has."""
 
     def learnt(truth: GroundTruth) -> NDArray[np.bool_]:
         return ~truth.crowd if recipe.sampling.difficult else ~(truth.crowd | truth.difficult)
 
-    return [replace(image, truth=image.truth.where(learnt(image.truth))) for image in images]
+    most = recipe.sampling.proposals or None
+    return [
+        replace(image, truth=image.truth.where(learnt(image.truth)), proposals=image.proposals[:most])
+        for image in images
+    ]
 
 
 @dataclass

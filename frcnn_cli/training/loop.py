@@ -23,6 +23,7 @@ from torch.optim import SGD
 
 from frcnn_cli.errors import FrcnnError, MismatchError, explain_os_error
 from frcnn_cli.features.backbones import build
+from frcnn_cli.image import Image, ImageRef
 from frcnn_cli.model import MODEL_FILE, Detector, ModelConfig
 from frcnn_cli.recipes.recipe import Recipe, Solver
 from frcnn_cli.training.average import Average
@@ -30,9 +31,10 @@ from frcnn_cli.training.batches import Batch, Batches, TrainingImage, trained_on
 from frcnn_cli.training.checkpoint import STATE_FILE, Kept, RunState, read_state, restore, save_state
 from frcnn_cli.training.inputs import CachedMaps, Inputs
 from frcnn_cli.training.log import LOG_FILE, read_log
-from frcnn_cli.training.loss import multi_task_loss
+from frcnn_cli.training.loss import Losses, multi_task_loss
 from frcnn_cli.training.normalisation import Normalisation, normalisation
 from frcnn_cli.training.schedule import rate_at
+from frcnn_cli.training.svm import fit_svms
 from frcnn_cli.training.validation import Validation
 
 BEST_FILE = "best.safetensors"
@@ -77,7 +79,8 @@ class Trainer:
         self.recipe = state.recipe
         self.normalisation = normalisation
         self.device = device
-        self.total = self.recipe.iterations(len(images))
+        self.stage_length = self.recipe.iterations(len(images))
+        self.total = self.recipe.stages * self.stage_length
         self.batches = Batches(trained_on(images, self.recipe), self.recipe, normalisation, inputs)
         self.detector = detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in list(detector.conv)[: state.frozen]:
@@ -177,9 +180,10 @@ class Trainer:
             iteration = self.state.iteration
             # Dropout too draws from (seed, iteration), so that a resumed run is the very same run.
             torch.manual_seed(self.recipe.solver.seed * 1_000_003 + iteration)
-            rate = rate_at(iteration, self.total, self.recipe.solver)
+            rate = rate_at(iteration % self.stage_length, self.stage_length, self.recipe.solver)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["rate_factor"]
+            self._enter_stage()
             classification, boxes, foreground, all_alike = self._train_on(batch)
             self.state = replace(self.state, iteration=iteration + 1)
             now = time.perf_counter()
@@ -216,7 +220,7 @@ class Trainer:
                 f"Train with a lower learning rate than --lr {self.recipe.solver.learning_rate:g}",
             )
         self.optimiser.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        self._minimised(losses).backward()  # type: ignore[no-untyped-call]
         if self.recipe.solver.clip_norm:
             trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
             torch.nn.utils.clip_grad_norm_(trained, self.recipe.solver.clip_norm)
@@ -225,6 +229,20 @@ class Trainer:
             self.average.update(self.state.iteration)
         all_alike = len(logits) > 1 and bool((logits.detach() - logits.detach()[:1]).abs().max() < _ALIKE)
         return classification, boxes, int((batch.labels > 0).sum()), all_alike
+
+    def _enter_stage(self) -> None:
+        """In the second of two stages only the box layer learns."""
+        if self.state.iteration >= self.stage_length:
+            for name, parameter in self.detector.named_parameters():
+                parameter.requires_grad_(name.startswith("head.bbox_pred"))
+
+    def _minimised(self, losses: Losses) -> Tensor:
+        """The loss of this stage."""
+        if self.recipe.stages == 1:
+            return losses.total
+        first = self.state.iteration < self.stage_length
+        # Times 0, so that the box layer has a gradient and its momentum from the beginning.
+        return losses.classification + 0 * losses.boxes if first else losses.boxes
 
     @property
     def _half(self) -> bool:
@@ -258,12 +276,27 @@ class Trainer:
         self._saved = True
 
     def finished(self) -> Detector:
-        """The model as detection wants it: averaged if the recipe says so, its boxes no longer normalised."""
+        """The model as detection wants it: averaged if the recipe says so, its boxes no longer normalised. It has the
+        softmax that it was trained with; see `with_svms`."""
         made: Detector = copy.deepcopy(self.detector).eval()
         if self.average is not None:
             made.load_state_dict(self.average.weights, strict=False)
         made.head.fold_normalisation(*map(torch.from_numpy, self.normalisation))
+        made.set_classifier("softmax")
         return made
+
+    def wants_svms(self) -> bool:
+        """Whether all is trained but the SVMs of the recipe."""
+        if self.recipe.network.classifier == "softmax" or self.state.iteration < self.total:
+            return False
+        return Detector.load(self.folder).config.network.classifier == "softmax"
+
+    def save_with_svms(self, read: Callable[[ImageRef], Image], tell: Callable[[], None] = lambda: None) -> None:
+        """Fits SVMs in place of the softmax, and saves the model. `tell` is called twice for each image."""
+        made = self.finished()
+        fit_svms(made, self.batches.images, read, tell)
+        made.set_classifier("svm")
+        made.save(self.folder / MODEL_FILE)
 
     def validate(self, validation: Validation, tell: Callable[[], None] = lambda: None) -> float:
         """Evaluates the model as it is now, logs its mAP, and keeps it as `best.safetensors` if none was better."""

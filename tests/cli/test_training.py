@@ -93,6 +93,44 @@ def test_a_dead_head_is_said(line, monkeypatch):
     assert "the hidden units are dead" in ran.err
 
 
+def test_svms_in_place_of_the_softmax(line, props, voc, tmp_path):
+    ran = run_frcnn(*line, "--set", "network.classifier=svm", "--epochs", "2")
+    assert ran.code == 0, ran.err
+    told = run_frcnn("inspect", tmp_path / "run", "--json").json
+    assert told["recipe"]["network"]["classifier"] == "svm"
+    out = ("-o", tmp_path / "d.h5")
+    assert run_frcnn("detect", f"voc:{voc}", "--split", "test", "--model", tmp_path / "run", *out).code == 0
+    assert "is finished" in run_frcnn("train", "--resume", "-o", tmp_path / "run").err
+
+
+def test_fewer_proposals_and_boxes_as_proposed(line, props, voc, tmp_path):
+    ran = run_frcnn(*line, "--epochs", "1", "--set", "detection.proposals=5", "--set", "detection.refine=false")
+    assert ran.code == 0, ran.err
+    data = (f"voc:{voc}", "--split", "test")
+    for command in (
+        ("features", *data, "--model", tmp_path / "run", "-o", tmp_path / "f.h5"),
+        (
+            "score",
+            tmp_path / "f.h5",
+            "--props",
+            props / "test.h5",
+            "--model",
+            tmp_path / "run",
+            "-o",
+            tmp_path / "s.h5",
+        ),
+        ("nms", tmp_path / "s.h5", "-o", tmp_path / "d.h5"),
+    ):
+        assert run_frcnn(*command).code == 0
+    with StageFile(tmp_path / "s.h5") as scores, StageFile(props / "test.h5") as boxes:
+        for image, arrays in scores:
+            proposed = boxes[boxes.index[image.key]]["boxes"][:5]
+            assert (arrays["boxes"] == proposed[:, None]).all()
+    explained = ("--explain", "--scores", tmp_path / "s.h5", "--props", props / "test.h5")
+    line = ("eval", tmp_path / "d.h5", "--data", data[0], *data[1:], *explained)
+    assert run_frcnn(*line).code == 0
+
+
 def test_curves(line, props, tmp_path):
     more = ("--epochs", "12", "--validate-on", "test", "--val-props", props / "test.h5", "--validate-every", "4")
     assert run_frcnn(*line, *more).code == 0

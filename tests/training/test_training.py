@@ -328,6 +328,38 @@ class TestLoop:
             expected = decay * expected + (1 - decay) * value
         torch.testing.assert_close(run.finished().head.fc6.weight, expected)
 
+    def test_one_stage_after_the_other(self, tmp_path, images):
+        """All but the box layer by the classification alone, then the box layer alone."""
+        run = trainer(tmp_path, images, **{"solver.stages": "one after the other"})
+        assert run.total == 20
+        seen = {}
+        for step in run.run():
+            if step.iteration in (10, 20):
+                seen[step.iteration] = {n: v.detach().clone() for n, v in run.detector.named_parameters()}
+            if step.iteration == 5:
+                run.save()
+        assert {n for n in seen[10] if not torch.equal(seen[10][n], seen[20][n])} == {
+            "head.bbox_pred.weight",
+            "head.bbox_pred.bias",
+        }
+        assert rate_at(0, run.stage_length, run.recipe.solver) == 0.01
+        pixels = DecodedImages(read_ref, ImageTransform(0))
+        again = Trainer.resume(tmp_path, images, "id", pixels, torch.device("cpu"))
+        assert again.state.iteration == 5
+        for _ in again.run():
+            pass
+        for name, value in again.detector.named_parameters():
+            assert torch.equal(value, seen[20][name])
+
+    def test_classification_alone(self, tmp_path, images):
+        run = trainer(tmp_path, images, **{"loss.box_weight": 0.0, "solver.weight_decay": 0.0})
+        before = run.detector.head.bbox_pred.weight.detach().clone()
+        assert all(step.loss_boxes == 0 for step in run.run())
+        assert torch.equal(run.detector.head.bbox_pred.weight, before)
+
+    def test_only_the_best_proposals_are_drawn_from(self, images):
+        assert {len(i.proposals) for i in trained_on(images, Recipe().changed({"sampling.proposals": 7}))} == {7}
+
     def test_gradients_are_cut_to_length(self, tmp_path, images):
         long, short = (trainer(tmp_path / str(n), images, **{"solver.clip_norm": n}) for n in (0.0, 0.01))
         for run in (long, short):
