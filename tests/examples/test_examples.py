@@ -24,3 +24,23 @@ def test_bccd_script_names_its_usage():
     assert done.returncode != 0
     assert "usage: examples/bccd.sh DATA [WORK]" in done.stderr
     assert subprocess.run(["bash", "-n", str(ROOT / "examples/bccd.sh")]).returncode == 0
+
+
+def test_ablations(tmp_path, voc):
+    line = [sys.executable, str(ROOT / "examples/ablations.py"), f"voc:{voc}", str(tmp_path), "--studies", "losses,svm"]
+    line += ["--backbone", "small", "--weights", "none", "--short-side", "0", "--epochs", "1", "--rois", "32"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    tables = [row.split(" | ") for row in done.stdout.splitlines() if row.startswith("| ")]
+    assert tables[0][1:] == [
+        "classification loss only",
+        "multi-task, no box regression at test",
+        "stage-wise",
+        "multi-task |",
+    ]
+    assert [len(row) for row in tables] == [5, 5, 3, 3]
+    again = subprocess.run(line, capture_output=True, text=True)
+    assert again.stdout == done.stdout
+    assert "frcnn train" not in again.stderr
+    wrong = subprocess.run([*line[:4], "--studies", "nope"], capture_output=True, text=True)
+    assert wrong.returncode == 2
