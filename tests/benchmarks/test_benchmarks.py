@@ -40,3 +40,14 @@ def test_run(shared_data):
     rows = [line.split("|") for line in printed.splitlines() if line.startswith("| ")][1:]
     assert len(rows) == 2 + 1 + 1
     assert all(float(row[2].split()[0]) > 0 and float(row[3]) > 0 and row[4].strip().endswith("x") for row in rows)
+
+
+def test_evaluation():
+    printed = run("evaluation.py", "--images", 20, "--detections", 30)
+    values = [row.split("|")[4].split()[-1] for row in printed.splitlines() if "COCO's" in row]
+    assert values[0] == values[1], "the same number of both"
+
+
+def test_accuracy(shared_data):
+    printed = run("accuracy.py", shared_data, "--epochs", 0.5, "--seeds", 1, "--images", 2)
+    assert len([row for row in printed.splitlines() if row.startswith("| ")]) == 3

@@ -1,0 +1,82 @@
+"""A million detections evaluated: VOC's AP by our own code, COCO's numbers by ours, and by pycocotools, in one run.
+
+    python benchmarks/evaluation.py [--images 5000] [--detections 200]
+
+Objects and detections are made up: 7 objects an image, 200 detections an image, 80 classes, as COCO's val2017 has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from frcnn_cli.annotations import Detections, GroundTruth
+from frcnn_cli.evaluation.coco import coco_numbers, to_coco, to_results
+from frcnn_cli.evaluation.voc import evaluate
+
+CLASSES = tuple(f"class {i}" for i in range(80))
+
+
+def made_up(images: int, detections: int) -> tuple[dict[str, Detections], dict[str, GroundTruth]]:
+    rng = np.random.default_rng(0)
+    found, wanted = {}, {}
+    for i in range(images):
+        corners = rng.uniform(0, 500, (7, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(10, 200, (7, 2))], axis=1)
+        labels = rng.integers(0, len(CLASSES), 7)
+        wanted[f"{i:06d}"] = GroundTruth(boxes, labels)
+        of = rng.integers(0, 7, detections)
+        near = boxes[of] + rng.normal(0, 15, (detections, 4))
+        near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
+        right = rng.random(detections) < 0.5
+        said = np.where(right, labels[of], rng.integers(0, len(CLASSES), detections))
+        found[f"{i:06d}"] = Detections(near, np.sort(rng.random(detections))[::-1], said)
+    return found, wanted
+
+
+def pycocotools(found: dict[str, Detections], wanted: dict[str, GroundTruth]) -> float:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    ids = {key: i for i, key in enumerate(sorted(wanted), 1)}
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = to_coco(wanted, ids, CLASSES)
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(to_results(found, ids)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return float(evaluation.stats[0])
+
+
+def timed(call: Callable[[], float]) -> tuple[float, float]:
+    began = time.perf_counter()
+    value = call()
+    return value, time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--detections", type=int, default=200, help="an image")
+    args = parser.parse_args()
+    found, wanted = made_up(args.images, args.detections)
+    print(f"{sum(map(len, found.values())):,} detections, {args.images:,} images, {len(CLASSES)} classes\n")
+    print("| what | seconds | against pycocotools | value |")
+    print("|---|---|---|---|")
+    value, peer = timed(lambda: pycocotools(found, wanted))
+    coco, ours = timed(lambda: coco_numbers(found, wanted, CLASSES)["AP"])
+    area, voc = timed(lambda: evaluate(found, wanted, CLASSES).mean_ap)
+    print(f"| COCO's twelve numbers, pycocotools | {peer:.1f} | | AP {value:.6f} |")
+    print(f"| COCO's twelve numbers, frcnn eval --coco | {ours:.1f} | {peer / ours:.1f} x | AP {coco:.6f} |")
+    print(f"| VOC's AP at IoU 0.5, frcnn eval | {voc:.1f} | {peer / voc:.1f} x | mAP {area:.6f} |")
+
+
+if __name__ == "__main__":
+    main()
