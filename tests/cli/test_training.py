@@ -74,9 +74,9 @@ def test_proposals_of_other_images_to_validate_on(line):
 
 
 def test_a_dead_head_is_said(line, monkeypatch):
-    from frcnn_cli.cli import train
+    from frcnn_cli.cli import train_run
 
-    monkeypatch.setattr(train, "_ALIKE_FOR", 3)
+    monkeypatch.setattr(train_run, "_ALIKE_FOR", 3)
     # Hidden units that start far below 0 never wake.
     import torch
 
