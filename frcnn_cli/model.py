@@ -322,6 +322,9 @@ class Detector(nn.Module):
 def image_transform(recipe: Recipe) -> ImageTransform:
     """What a detector of this recipe does to images."""
     images = recipe.images
+    if recipe.network.backbone not in BACKBONES:
+        known = ", ".join(BACKBONES)
+        raise UsageError(f"network.backbone is {recipe.network.backbone!r}, which there is not", f"Name one of {known}")
     normalisation = images.normalisation
     if normalisation == "backbone":
         with torch.device("meta"):

@@ -39,10 +39,11 @@ def command(
     frcnn data convert yolo-folder/ --to coco -o my-data --bad-boxes fix
     frcnn data convert coco:instances_val.json:val2017 --to voc -o coco-as-voc
     """
+    from frcnn_cli.data.dataset import Dataset, union
     from frcnn_cli.data.decode import read_record
     from frcnn_cli.data.loose import pictures_below, read_csv, read_yolo
     from frcnn_cli.data.prefetch import prefetch
-    from frcnn_cli.data.spec import is_dataset_spec, load_dataset, splits_of
+    from frcnn_cli.data.spec import is_dataset_spec, read_splits
     from frcnn_cli.data.writing import WRITERS
     from frcnn_cli.errors import DataError, OutputExistsError
 
@@ -50,7 +51,14 @@ def command(
         raise OutputExistsError(output)
     path = Path(source)
     if is_dataset_spec(source) and not path.exists():
-        datasets = [load_dataset(source, name, bad_boxes) for name in ([split] if split else splits_of(source))]
+        labels, _, problems = read_splits(source)
+        if problems:
+            raise problems[0]
+        by_split: dict[str, list[Dataset]] = {}
+        for one in labels:
+            if split in (None, one.split):
+                by_split.setdefault(one.split, []).append(one.dataset(bad_boxes))
+        datasets = [union(found) for found in by_split.values()]
     else:
         is_table = path.is_file()
         if is_table and images is None:
@@ -61,9 +69,9 @@ def command(
         refs = pictures_below(folder)
         records = {record.key: record for record in prefetch(read_record, refs)}
         found = read_csv(path, folder, records) if is_table else read_yolo(path, records)
-        datasets = [labels.dataset(bad_boxes) for labels in found if split in (None, labels.split)]
+        datasets = [one.dataset(bad_boxes) for one in found if split in (None, one.split)]
     if not datasets:
-        raise DataError(f"{source} has no split {split!r}", "Leave --split out to convert all")
+        raise DataError(f"{source} has no split{f' {split!r}' if split else ''}", "Leave --split out to convert all")
     refs = [sample.ref for dataset in datasets for sample in dataset.samples]
     sizes = {record.key: record for record in prefetch(read_record, refs)}
     datasets = [d.within([sizes[sample.ref.key] for sample in d.samples], bad_boxes) for d in datasets]

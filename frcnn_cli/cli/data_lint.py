@@ -38,7 +38,7 @@ def command(display: Display, data: str, props: tuple[Path, ...], as_json: bool)
     from frcnn_cli.data.lint import lint, lint_folder, lint_proposals
     from frcnn_cli.data.prefetch import prefetch
     from frcnn_cli.data.spec import read_splits
-    from frcnn_cli.errors import ImageError
+    from frcnn_cli.errors import DataError, ImageError
     from frcnn_cli.image import ImageRecord, ImageRef
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import PROPOSALS
@@ -50,6 +50,8 @@ def command(display: Display, data: str, props: tuple[Path, ...], as_json: bool)
             return error.what
 
     splits, folders, problems = read_splits(data)
+    if not splits:
+        raise DataError(f"{data} has no split", "List the keys of its images in ImageSets/Main/trainval.txt")
     refs = list({image.ref.path: image.ref for labels in splits for image in labels.images}.values())
     records = {}
     with display.progress("lint", len(refs)) as bar:

@@ -116,7 +116,7 @@ def command(
                 "thresholds": thresholds._asdict(),
                 "model": detector.model_id,
                 "dtype": dtype,
-                "recipe": detector.recipe.to_dict(),
+                "recipe": detector.config.recipe,
                 **({"precision": precision} if precision != "float32" else {}),
                 "proposals": {"source": proposer.described(), **detector.limits._asdict()},
             }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frcnn_cli.cli import options
 from frcnn_cli.cli.display import Display, number
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def explained(
     """
     import numpy as np
 
-    from frcnn_cli.detections.nms import Thresholds, select
+    from frcnn_cli.detections.nms import select
     from frcnn_cli.errors import MismatchError
     from frcnn_cli.evaluation.explain import Evidence, explain
     from frcnn_cli.store.join import join
@@ -44,11 +45,10 @@ def explained(
     with StageFile(dets, DETECTIONS) as d, StageFile(scores, SCORES) as s, StageFile(props, PROPOSALS) as p:
         if s.classes != d.classes:
             raise MismatchError(f"{scores} is of other classes than {dets}", "Name the scores that it was made from")
-        told = {name: value for name, value in d.provenance["thresholds"].items() if name != "per_set"}
-        above = told.pop("above", None)
-        thresholds = Thresholds(**told)
+        thresholds, above = options.rule_of(d)
+        recipe = options.recipe_of(s)
+        most = recipe.detection.proposals or None if recipe is not None else None
         least = np.maximum(thresholds.min_score, above if above is not None else np.zeros(len(d.classes)))
-        most = s.provenance.get("recipe", {}).get("detection", {}).get("proposals") or None
         rows_in = [join(list(images.values()), file.images, str(dets), str(file.path)) for file in (s, p)]
         for key, in_scores, in_props in zip(images, *rows_in, strict=True):
             scored, proposals = s[in_scores], p[in_props]["boxes"][:most]

@@ -92,6 +92,9 @@ def _voc(opened: StageFile, output: Path, split: str) -> int:
 
     if output.is_file():
         raise FrcnnError(f"{output} is a file", "VOC's results are a folder; name one")
+    for name in opened.classes:
+        if not name.strip() or set(name) & set("/\\\0"):
+            raise FrcnnError(f"class {name!r} cannot be part of a file's name", "Write --format coco")
     found = {image.key: from_columns(arrays) for image, arrays in opened}
     for name, text in voc_lines(found, opened.classes).items():
         write_whole(output / f"comp4_det_{split}_{name}.txt", text.encode())

@@ -98,7 +98,7 @@ def command(
         "backbone": detector.config.network.backbone,
         "fine": detector.config.network.fine,
         "dtype": dtype,
-        "recipe": detector.recipe.to_dict(),
+        "recipe": detector.config.recipe,
     }
     provenance |= {"short_side": detector.config.transform.short_side, "long_side": detector.config.transform.long_side}
     if precision != "float32":

@@ -51,26 +51,28 @@ def command(
     """
     from frcnn_cli.detections.columns import to_columns
     from frcnn_cli.detections.nms import Thresholds, detect, scores_to_exceed
-    from frcnn_cli.recipes.recipe import Detection, Recipe
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import DETECTIONS, SCORES
     from frcnn_cli.store.writer import StageWriter
 
     options.must_differ(output, scores)
     with StageFile(scores, SCORES) as file:
-        recipe = Recipe.from_dict(file.provenance["recipe"]).detection if file.provenance.get("recipe") else Detection()
-        thresholds = Thresholds(recipe.iou, recipe.min_score, recipe.max_per_image, recipe.per_class)
+        recipe = options.recipe_of(file)
+        thresholds = Thresholds()
+        if recipe is not None:
+            rule = recipe.detection
+            thresholds = Thresholds(rule.iou, rule.min_score, rule.max_per_image, rule.per_class)
+            per_set = rule.per_set if per_set is None else per_set
         thresholds = options.thresholds(
             thresholds, iou=iou, min_score=min_score, max_per_image=max_per_image, per_class=per_class
         )
-        per_set = recipe.per_set if per_set is None else per_set
         above = None
         if per_set:
             probabilities = (file.read(i, ("probabilities",))["probabilities"] for i in range(len(file)))
             above = scores_to_exceed(probabilities, len(file.classes), thresholds, per_set)
         provenance = {
             "classes": list(file.classes),
-            "thresholds": {**thresholds._asdict(), "per_set": per_set, **({"above": above} if above else {})},
+            "thresholds": {**thresholds._asdict(), "per_set": per_set or 0, **({"above": above} if above else {})},
             "scores": {name: value for name, value in file.provenance.items() if name != "classes"},
         }
         with StageWriter(output, DETECTIONS, provenance, force) as out:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from frcnn_cli.detections.nms import Thresholds
     from frcnn_cli.image import ImageRecord, ImageRef
     from frcnn_cli.proposals.source import ProposalSource
+    from frcnn_cli.recipes.recipe import Recipe
     from frcnn_cli.store.reader import StageFile
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -137,6 +138,47 @@ refine = click.option(
     default=None,
     help="Boxes as the network moves them, or as they were proposed." + _FROM_RECIPE,
 )
+
+
+def recipe_of(file: StageFile) -> Recipe | None:
+    """The recipe that a file of a stage tells, if it does.
+
+    Raises:
+        FileFormatError: it is none.
+    """
+    from frcnn_cli.errors import FileFormatError, UsageError
+    from frcnn_cli.recipes.recipe import Recipe
+
+    told = file.provenance.get("recipe")
+    if not told:
+        return None
+    try:
+        return Recipe.from_dict(told)
+    except UsageError as error:
+        raise FileFormatError(f"{file.path} tells a damaged recipe ({error.what})", "Make the file anew") from None
+
+
+def rule_of(file: StageFile) -> tuple[Thresholds, list[float] | None]:
+    """What made detections out of scores: thresholds, and the score of each class above which they are.
+
+    Raises:
+        FileFormatError: the file does not tell.
+    """
+    from frcnn_cli.detections.nms import Thresholds
+    from frcnn_cli.errors import FileFormatError
+
+    try:
+        told = {name: value for name, value in dict(file.provenance["thresholds"]).items() if name != "per_set"}
+        above = told.pop("above", None)
+        least = [float(value) for value in above] if above is not None else None
+        rule = Thresholds(**{name: type(Thresholds()._asdict()[name])(value) for name, value in told.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(
+            f"{file.path} does not tell how it was made ({error})", "Make it with frcnn nms"
+        ) from None
+    if least is not None and len(least) != len(file.classes):
+        raise FileFormatError(f"{file.path} tells {len(least)} thresholds of its classes", "Make it with frcnn nms")
+    return rule, least
 
 
 def thresholds(base: Thresholds, **typed: Any) -> Thresholds:
@@ -276,14 +318,19 @@ def resolve_detections(
             keys = [sample.ref.key for sample in dataset.samples]
             found = {key: from_columns(file[row]) for key, row in zip(keys, rows, strict=True)}
             return dataset, found, {key: file.images[row] for key, row in zip(keys, rows, strict=True)}
+    from frcnn_cli.detections.columns import of_classes
     from frcnn_cli.evaluation.results import read_coco_results, read_voc_results
 
-    dataset = resolve_dataset(spec, split_name, bad, class_names)
+    whole = resolve_dataset(spec, split_name, bad, None)
     if dets.is_dir():
-        found = read_voc_results(dets, dataset.classes, split_name)
+        found = read_voc_results(dets, whole.classes, split_name)
     else:
-        found = read_coco_results(dets, dataset.image_ids, dataset.category_ids)
-    return dataset, dataset.only_of(found, str(dets)), {}
+        found = read_coco_results(dets, whole.numbered, whole.category_ids)
+    found = whole.only_of(found, str(dets))
+    if class_names is None:
+        return whole, found, {}
+    dataset = whole.with_classes(name.strip() for name in class_names.split(","))
+    return dataset, {key: of_classes(d, whole.classes, dataset.classes) for key, d in found.items()}, {}
 
 
 def resolve_model(path: Path | None) -> Path:

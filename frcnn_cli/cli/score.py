@@ -65,7 +65,7 @@ def command(
         provenance = {
             "classes": list(detector.config.classes),
             "model": detector.model_id,
-            "recipe": detector.recipe.to_dict(),
+            "recipe": detector.config.recipe,
             "features": maps.provenance,
             "proposals": {**proposals.provenance, "boxes": proposals.rows_digest("boxes")},
         }

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from frcnn_cli.training.validation import Validation
 
 # What a run is made of besides its recipe: recorded in its checkpoint, and not to be changed on --resume.
-_RECORDED = ("data", "split", "props", "features", "weights", "classes", "bad_boxes", "validate_on", "val_props")
+_RECORDED = (
+    *("data", "split", "props", "features", "weights", "classes", "bad_boxes"),
+    *("validate_on", "val_data", "val_props", "validate_every", "patience"),
+)
+# Paths, whose content is compared instead; and what looks at a run from outside.
 _MAY_MOVE = (
-    "data",
-    "props",
-    "features",
-    "weights",
-    "validate_on",
-    "val_props",
-)  # paths: what they hold is compared instead
+    *("data", "props", "features", "weights"),
+    *("validate_on", "val_data", "val_props", "validate_every", "patience"),
+)
 
 
 @click.command(cls=NetworkCommand)
@@ -82,6 +82,7 @@ _MAY_MOVE = (
     help="Epochs between checkpoints.",
 )
 @click.option("--validate-on", metavar="NAME", help="Split whose mAP is told while training; the best model is kept.")
+@click.option("--val-data", metavar="DATA", help="Data set of that split, where it is another than --data.")
 @click.option(
     "--val-props", type=options.PATH, metavar="FILE", help="Proposals of that split. Default: --props holds them too."
 )
@@ -113,8 +114,6 @@ def command(
     /,
     output: Path | None,
     checkpoint_every: float,
-    validate_every: float,
-    patience: int | None,
     tensorboard: bool,
     deterministic: bool,
     resume: bool,
@@ -152,9 +151,6 @@ def command(
     display: Display = ctx.obj
     recorded = {name: given.pop(name) for name in _RECORDED}
     changes = options.recipe_changes(given)
-    if show_config:
-        display.result(_resolved(recipe, settings, changes, recorded).to_toml())
-        return
     if recorded["weights"] not in ("imagenet", "none"):
         recorded["weights"] = str(Path(recorded["weights"]))
     if resume:
@@ -162,7 +158,13 @@ def command(
         state = read_state(folder)[0]
         recorded = _recorded_by(state.data, ctx, recorded)
         chosen = _same_recipe(state.recipe, recipe, settings, changes, recorded)
+        if show_config:
+            display.result(chosen.to_toml())
+            return
     else:
+        if show_config:
+            display.result(_resolved(recipe, settings, changes, recorded).to_toml())
+            return
         for name in ("data", "props"):
             if recorded[name] is None:
                 raise click.UsageError(f"Missing option '--{name}' (or --resume, to go on with a run).")
@@ -172,13 +174,16 @@ def command(
             error = OutputExistsError(folder)
             error.fix = "Add --resume to go on with that run, --force to begin anew, or choose another -o"
             raise error
-    if patience is not None and recorded["validate_on"] is None:
-        raise click.UsageError("--patience counts validations: name a split with --validate-on.")
+    if recorded["patience"] is not None:
+        if recorded["validate_on"] is None:
+            raise click.UsageError("--patience counts validations: name a split with --validate-on.")
+        if chosen.stages > 1 or chosen.network.classifier == "svm":
+            raise click.UsageError("--patience would end training before its last stage (solver.stages, SVMs).")
     writer = tensorboard_writer(folder) if tensorboard else None
     if deterministic:
         _be_deterministic()
     trainer = _trainer(folder, recorded, chosen, resume, device)
-    validation = _validation(recorded, trainer.detector.config.classes) if recorded["validate_on"] else None
+    validation = _validation(recorded, trainer) if recorded["validate_on"] else None
     started = time.perf_counter()
     if trainer.wants_svms():
         _fit_svms(trainer, display)
@@ -186,7 +191,7 @@ def command(
     if trainer.state.iteration >= trainer.total:
         display.note(f"{folder} is finished: {trainer.total} iterations; train longer with a new run")
         return
-    watch = Watch(trainer, display, validation, validate_every, patience, writer)
+    watch = Watch(trainer, display, validation, recorded["validate_every"], recorded["patience"], writer)
     loss = run(trainer, display, checkpoint_every, watch)
     if loss is None:
         done = f"stopped at iteration {trainer.state.iteration} of {trainer.total}, saved"
@@ -252,22 +257,35 @@ def _trainer(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: boo
     return Trainer.begin(folder, images, model, recipe, recorded["weights"], kept, digest, inputs, chosen)
 
 
-def _validation(recorded: dict[str, Any], classes: tuple[str, ...]) -> Validation:
-    """The images that are validated on, with their proposals."""
+def _validation(recorded: dict[str, Any], trainer: Trainer) -> Validation:
+    """The images that are validated on, with their proposals.
+
+    Raises:
+        MismatchError: one of them is trained on.
+    """
     from frcnn_cli.data.decode import read_ref
+    from frcnn_cli.errors import MismatchError
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import PROPOSALS
     from frcnn_cli.training.batches import TrainingImage
     from frcnn_cli.training.validation import Validation
 
+    data, split = recorded["val_data"] or recorded["data"], recorded["validate_on"]
     with StageFile(recorded["val_props"] or recorded["props"], PROPOSALS) as file:
         dataset, rows = options.resolve_truth(
-            recorded["data"], recorded["validate_on"], recorded["bad_boxes"], recorded["classes"], classes, file
+            data, split, recorded["bad_boxes"], recorded["classes"], trainer.detector.config.classes, file
         )
         images = [
             TrainingImage(sample.ref, sample.truth, file[row]["boxes"])
             for sample, row in zip(dataset.samples, rows, strict=True)
         ]
+    trained = {image.ref.path.resolve() for image in trainer.batches.images}
+    for image in images:
+        if image.ref.path.resolve() in trained:
+            raise MismatchError(
+                f"{image.ref.key} of {data} {split} is also trained on, so its mAP would tell nothing",
+                "Name another split with --validate-on, or another data set with --val-data",
+            )
     return Validation(images, read_ref)
 
 

@@ -97,7 +97,7 @@ def run(trainer: Trainer, display: Display, checkpoint_every: float, watch: Watc
                 f"  lr {step.learning_rate:.2g}  {rate:.1f} images/s"
             )
             bar.advance()
-            ended = not stopped and watch.look(step)
+            ended = watch.look(step) and not stopped
             if stopped or ended or step.iteration % every == 0 or step.iteration == step.total:
                 trainer.save()
             if ended:

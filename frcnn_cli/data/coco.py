@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels
+from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels, sound
 from frcnn_cli.errors import DataError, explain_os_error
 from frcnn_cli.image import ImageRef
 
@@ -104,7 +104,7 @@ def _object(value: Mapping[str, Any], name: str, corners: list[Any], where: str)
         difficult = bool(int(value.get("ignore") or 0))
     except (TypeError, ValueError, OverflowError):
         raise DataError(f"{where} is not of numbers", "Give it a bbox of x, y, width, height") from None
-    if not all(map(math.isfinite, (x, y, width, height, area or 0.0))):
-        raise DataError(f"{where} holds a number that is not finite", "Correct its bbox")
+    if not sound(x, y, width, height) or not math.isfinite(area or 0.0):
+        raise DataError(f"{where} holds a number that is not finite, or huge", "Correct its bbox")
     written = f"{name} {x:g} {y:g} {width:g} {height:g}"
     return LabelledObject(name, (x, y, x + width, y + height), written, difficult, crowd, area)

@@ -49,6 +49,11 @@ class Dataset:
         named = self.categories or dict(enumerate(self.classes, 1))
         return {number: self.classes.index(name) for number, name in named.items() if name in self.classes}
 
+    @property
+    def numbered(self) -> Mapping[int, str]:
+        """COCO's number of each image; without COCO, 1, 2, ... in the order of their keys."""
+        return self.image_ids or dict(enumerate(sorted(sample.ref.key for sample in self.samples), 1))
+
     def only_of(self, found: Mapping[str, T], where: str) -> dict[str, T]:
         """What was found in the images of this data set.
 
@@ -134,4 +139,20 @@ def union(datasets: Sequence[Dataset]) -> Dataset:
             samples[sample.ref.key] = sample
     ordered = tuple(samples[key] for key in sorted(samples))
     name, split = ("+".join(dict.fromkeys(getattr(d, part) for d in datasets)) for part in ("name", "split"))
-    return Dataset(name, split, classes, ordered, tuple(note for d in datasets for note in d.notes))
+    notes = tuple(note for d in datasets for note in d.notes)
+    return Dataset(
+        name, split, classes, ordered, notes, *(_together([getattr(d, n) for d in datasets]) for n in _NUMBERS)
+    )
+
+
+_NUMBERS = ("image_ids", "categories")
+
+
+def _together(numbers: Sequence[Mapping[int, str]]) -> dict[int, str]:
+    """COCO's numbers of all, if they agree: a number that stands for two things stands for nothing."""
+    found: dict[int, str] = {}
+    for mine in numbers:
+        if not mine or any(found.get(number, name) != name for number, name in mine.items()):
+            return {}
+        found |= mine
+    return found

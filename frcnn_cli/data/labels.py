@@ -19,6 +19,7 @@ from frcnn_cli.errors import DataError
 from frcnn_cli.image import ImageRef
 
 BadBoxes = Literal["error", "fix"]
+MOST_PIXELS = 1e7  # of a corner, either way
 _SLACK = 0.1  # pixels that a box may reach outside without a word: COCO's corners are rounded to hundredths
 
 Corners = tuple[float, float, float, float]
@@ -77,6 +78,11 @@ class Labels:
         )
         notes = tuple(mender.notes())
         return Dataset(self.name, self.split, self.classes, samples, notes, self.image_ids, self.categories)
+
+
+def sound(*numbers: float) -> bool:
+    """Whether these can be pixels: finite, and no larger than any picture could be."""
+    return all(abs(number) < MOST_PIXELS for number in numbers)  # NaN is below nothing
 
 
 def has_area(obj: LabelledObject, least: float) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frcnn_cli.data.find import IMAGE_ENDINGS
-from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels
+from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels, sound
 from frcnn_cli.errors import DataError, explain_os_error
 from frcnn_cli.image import ImageRecord, ImageRef
 
@@ -55,27 +55,44 @@ def read_csv(table: Path, folder: Path, records: Mapping[str, ImageRecord]) -> l
             f"{table} has the columns {', '.join(columns) or 'of nothing'}",
             "Its first line must name image, class, and xmin, ymin, xmax, ymax or x, y, w, h",
         )
-    by_name = {Path(key).name: key for key in records}
+    by_name: dict[str, list[str]] = {}
+    for path in records:
+        by_name.setdefault(Path(path).name, []).append(path)
     objects: dict[str, list[LabelledObject]] = {key: [] for key in records}
     splits: dict[str, str] = {}
     for number, line in enumerate(lines, 2):
         where = f"{table} line {number}"
         try:
-            image, name = str(line[named["image"]]).strip(), str(line[named["class"]] or "").strip()
+            named_image, name = str(line[named["image"]]).strip(), str(line[named["class"]] or "").strip()
             a, b, c, d = (float(line[columns[n]]) for n in (corners or sizes or ()))
         except (TypeError, ValueError):
             raise DataError(f"{where} is not an object", "It wants an image, a class and four numbers") from None
-        key = image if image in records else by_name.get(Path(image).name)
-        if key is None or not name or not all(map(math.isfinite, (a, b, c, d))):
-            what = f"names {image!r}, which is not in {folder}" if key is None else "is not an object"
+        key = _picture(named_image, records, by_name, where)
+        if key is None or not name or not sound(a, b, c, d):
+            what = f"names {named_image!r}, which is not in {folder}" if key is None else "is not an object"
             raise DataError(f"{where} {what}", "Correct the line, or add the picture")
         box = (a, b, c, d) if corners else (a, b, a + c, b + d)
         objects[key].append(LabelledObject(name, box, f"line {number}: {name} {a:g} {b:g} {c:g} {d:g}"))
         split = str(line[named["split"]] or "").strip() if named["split"] else ""
         if splits.setdefault(key, split or "trainval") != (split or "trainval"):
-            raise DataError(f"{where} puts {image!r} into a second split", "Leave each image in one")
+            raise DataError(f"{where} puts {named_image!r} into a second split", "Leave each image in one")
     classes = tuple(sorted({obj.name for found in objects.values() for obj in found}))
     return _by_split(table.stem, classes, table, folder, records, objects, splits)
+
+
+def _picture(image: str, records: Mapping[str, ImageRecord], by_name: dict[str, list[str]], where: str) -> str | None:
+    """The picture that a line names: by its path below the folder, or by the end of the path that is written."""
+    if image in records:
+        return image
+    parts = Path(image).parts
+    alike = by_name.get(Path(image).name, [])
+    for length in range(len(parts), 0, -1):
+        found = [key for key in alike if Path(key).parts[-length:] == parts[-length:]]
+        if len(found) > 1:
+            raise DataError(f"{where}: {image!r} may be {found[0]} or {found[1]}", "Write the path below the folder")
+        if found:
+            return found[0]
+    return None
 
 
 def read_yolo(root: Path, records: Mapping[str, ImageRecord]) -> list[Labels]:
@@ -117,7 +134,7 @@ def _yolo_objects(path: Path, record: ImageRecord, classes: Sequence[str]) -> li
             cx, cy, w, h = (float(word) for word in words[1:5])
         except ValueError:
             label, cx, cy, w, h = -1, *[math.nan] * 4
-        if not 0 <= label < len(classes) or not all(map(math.isfinite, (cx, cy, w, h))) or len(words) > 6:
+        if not 0 <= label < len(classes) or not sound(cx, cy, w, h) or len(words) > 6:
             raise DataError(
                 f"{path} line {number} is not an object", "It wants: class cx cy w h, in shares of the picture"
             )

@@ -6,14 +6,13 @@ are whatever the annotations hold, sorted, over all annotations of the folder, s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
 from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.data.find import IMAGE_ENDINGS
-from frcnn_cli.data.labels import BadBoxes, LabelledImage, LabelledObject, Labels
+from frcnn_cli.data.labels import BadBoxes, LabelledImage, LabelledObject, Labels, sound
 from frcnn_cli.errors import DataError
 from frcnn_cli.image import ImageRef
 
@@ -74,8 +73,9 @@ def _tell(error: DataError, problems: list[DataError] | None) -> None:
 
 
 def voc_splits(folder: Path) -> list[str]:
-    """The splits that a folder has; lists of one class (`cat_train`) are none."""
-    return sorted(path.stem for path in (folder / "ImageSets" / "Main").glob("*.txt") if "_" not in path.stem)
+    """The splits that a folder has; lists of one class (`cat_train`, beside `train`) are none."""
+    names = {path.stem for path in (folder / "ImageSets" / "Main").glob("*.txt")}
+    return sorted(name for name in names if "_" not in name or name.rpartition("_")[2] not in names)
 
 
 def _read_split(folder: Path, split: str) -> list[str]:
@@ -153,8 +153,8 @@ def _read_object(element: Element, path: Path) -> LabelledObject:
         xmin, ymin, xmax, ymax = (float(element.findtext(f"bndbox/{tag}") or "") for tag in _CORNERS)
     except ValueError:
         raise DataError(f"{path}: {name} has no whole bndbox", f"Give it numbers for {', '.join(_CORNERS)}") from None
-    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
-        raise DataError(f"{path}: {name} has a corner that is not a finite number", "Correct its bndbox")
+    if not sound(xmin, ymin, xmax, ymax):
+        raise DataError(f"{path}: {name} has a corner that is not a finite number, or huge", "Correct its bndbox")
     difficult = (element.findtext("difficult") or "0").strip() == "1"
     # From 1 and inside the box, to 0 and around it.
     box = (xmin - 1, ymin - 1, xmax, ymax)

@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 
 from frcnn_cli.boxes import to_inclusive
 from frcnn_cli.data.dataset import Dataset, Sample
+from frcnn_cli.data.find import IMAGE_ENDINGS
 from frcnn_cli.errors import DataError, explain_os_error
 from frcnn_cli.image import ImageRecord
 from frcnn_cli.store.files import write_whole
@@ -102,7 +103,8 @@ def _xml(name: str, sample: Sample, classes: Sequence[str], record: ImageRecord)
 
 
 def _names(keys: Sequence[str]) -> dict[str, str]:
-    names = {key: Path(key).with_suffix("").as_posix().replace("/", "-") for key in keys}
+    names = {key: (key[: -len(Path(key).suffix)] if Path(key).suffix.lower() in IMAGE_ENDINGS else key) for key in keys}
+    names = {key: name.replace("/", "-") for key, name in names.items()}
     owners: dict[str, str] = {}
     for key, name in names.items():
         if owners.setdefault(name, key) != key:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,3 +23,11 @@ def to_columns(detections: Detections) -> dict[str, NDArray[Any]]:
 def from_columns(columns: Mapping[str, NDArray[Any]]) -> Detections:
     """The inverse."""
     return Detections(columns["boxes"], columns["scores"], columns["labels"])
+
+
+def of_classes(detections: Detections, before: Sequence[str], after: Sequence[str]) -> Detections:
+    """Those of the classes `after`, with labels that count in them."""
+    new = np.array([after.index(name) if name in after else -1 for name in before], np.int64)
+    labels = new[detections.labels]
+    kept = labels >= 0
+    return Detections(detections.boxes[kept], detections.scores[kept], labels[kept])

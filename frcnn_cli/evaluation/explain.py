@@ -5,10 +5,11 @@ detection to what it stands on. The counts sum to all that is missed, and to all
 mAP that there would be without it: those objects need not be found, or those detections are not made.
 
 A missed object goes through these questions, about the boxes that could have found it; the first "no" is the reason.
-  1. Does any proposal cover it (IoU >= threshold), as it is or as the network moves it?        "no proposal"
-  2. Of the boxes that end up on it (and on no neighbour of its class more), or else of those that began there, is the
-     one most probably of its class above the threshold of detections?        What the network holds it for instead:
-     "background", "wrong class", or "cut" where it is of its class and yet below the threshold
+  1. Does any proposal cover it (IoU >= threshold), or end up on it as the network moves it (and on no neighbour of its
+     class more)?        "no proposal"
+  2. Of the boxes that end up on it, or else of those that began there, is the one most probably of its class above the
+     threshold of detections?        What the network holds it for instead: "background", "wrong class", or "cut" where
+     it is of its class and yet below the threshold
   3. Does any box end up on it?        "loose box"
   4. Was a sure one among the best of its class, which suppression looks at?        "cut"
   5. Was such a one kept by suppression?        "suppressed"

@@ -19,6 +19,7 @@ from frcnn_cli.boxes import from_inclusive, from_xywh, to_inclusive
 from frcnn_cli.errors import FileFormatError, explain_os_error
 
 MAX_BYTES = 2 << 30
+_LARGEST = 1e7  # pixels, either way
 _Row = tuple[float, float, float, float, float, int]  # score, corners, label
 
 
@@ -81,27 +82,31 @@ def read_coco_results(path: Path, keys: Mapping[int, str], categories: Mapping[i
         try:
             key, label = keys[value["image_id"]], categories[value["category_id"]]
             x, y, w, h, score = (float(v) for v in (*value["bbox"], value["score"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(
                 f"{path}: result {number} is not one of this data set ({type(error).__name__} {error})",
                 "Each is image_id, category_id, bbox, score",
             ) from None
-        if not all(map(math.isfinite, (x, y, w, h, score))):
-            raise FileFormatError(f"{path}: result {number} holds a number that is not finite", "Correct it")
+        if not _sound(x, y, w, h, score):
+            raise FileFormatError(f"{path}: result {number} holds a number that is not finite, or huge", "Correct it")
         rows.setdefault(key, []).append((score, x, y, w, h, label))
     return {key: _detections(found, inclusive=False) for key, found in rows.items()}
 
 
 def _voc_line(line: str, label: int, where: str) -> tuple[str, _Row]:
-    words = line.split()
+    words = line.rsplit(maxsplit=5)
     try:
         score, x1, y1, x2, y2 = (float(word) for word in words[-5:])
     except ValueError:
         words = []
         score = x1 = y1 = x2 = y2 = math.nan
-    if len(words) != 6 or not all(map(math.isfinite, (score, x1, y1, x2, y2))):
+    if len(words) != 6 or not _sound(score, x1, y1, x2, y2):
         raise FileFormatError(f"{where} is not a detection", "A line is: image score xmin ymin xmax ymax")
     return words[0], (score, x1, y1, x2, y2, label)
+
+
+def _sound(*numbers: float) -> bool:
+    return all(abs(number) < _LARGEST for number in numbers)  # NaN is below nothing
 
 
 def _detections(rows: Sequence[_Row], inclusive: bool) -> Detections:

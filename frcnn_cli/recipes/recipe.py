@@ -213,6 +213,8 @@ class Recipe:
         Raises:
             UsageError: as `changed`.
         """
+        if not isinstance(sections, Mapping):
+            raise UsageError(f"{sections!r} is not a recipe")
         values: dict[str, Any] = {}
         for section, content in sections.items():
             if not isinstance(content, Mapping):
@@ -259,7 +261,7 @@ _BOUNDS = (
     ("solver.bias_rate", 0, 1000),
     ("solver.clip_norm", 0, 1e9),
     ("solver.average", 0, 0.999999),
-    ("solver.seed", 0, 1 << 62),
+    ("solver.seed", 0, 1_000_000_000_000),
     ("detection.proposals", 0, 1_000_000_000),
     ("detection.min_score", 0, 1),
     ("detection.iou", 0, 1),
@@ -307,7 +309,7 @@ def _load(name: str, seen: tuple[str, ...]) -> Recipe:
         text = _read(Path(name))
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{name} is not TOML ({error})", "frcnn recipes show paper prints one") from None
     base = values.pop("base", None)
     if base is not None and not isinstance(base, str):
@@ -336,7 +338,7 @@ def _read(path: Path) -> str:
 def _parsed(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 
@@ -363,7 +365,7 @@ def _as(kind: Any, value: Any) -> Any:
     if isinstance(value, bool) or kind is bool:
         return value if isinstance(value, bool) and kind is bool else None
     if kind is float and isinstance(value, int):
-        return float(value)
+        return float(value) if abs(value) < 1 << 1000 else None
     if isinstance(value, float) and value - value != 0:  # NaN, infinity
         return None
     return value if isinstance(value, kind) else None

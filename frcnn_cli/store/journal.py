@@ -27,6 +27,7 @@ from frcnn_cli.image import ImageRecord
 from frcnn_cli.store.rows import HEAD, Place, Rows
 
 MAGIC = b"frcnn-journal-2\n"
+_ANY_VERSION = b"frcnn-journal-"
 _HEADER = struct.Struct("<QI")
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -77,7 +78,11 @@ class Journal:
     def _open(self, identity: dict[str, Any], discard_other: bool) -> None:
         self._file.seek(0)
         start = self._file.read(len(MAGIC))
-        if not MAGIC.startswith(start):
+        if not MAGIC.startswith(start) and not (start.startswith(_ANY_VERSION) and discard_other):
+            if start.startswith(_ANY_VERSION):
+                raise FrcnnError(
+                    f"{self.path} was left unfinished by another version of frcnn", "Add --force to discard it"
+                )
             raise FrcnnError(f"{self.path} is in the way and not ours", "Move it, or choose another output path")
         if self._wide is not None:
             self._rows = Rows(self.path.with_name(self.path.name + "-rows"))
@@ -164,13 +169,16 @@ class Journal:
         return self.path.stat().st_size + (self._rows.size if self._rows else 0)
 
     def rows_of(self, keys: list[str]) -> Rows | None:
-        """The file of the wide column's rows, if those of these images lie in it end to end from the start."""
+        """The file of the wide column's rows, if those of these images lie in it end to end from the start, and nothing
+        else does."""
+        if self._rows is None:
+            return None
         end = HEAD
-        for place in map(self._place, keys) if self._rows else ():
+        for place in map(self._place, keys):
             if place.offset != end:
                 return None
             end += place.bytes
-        return self._rows
+        return self._rows if end == self._rows.size else None
 
     def close(self) -> None:
         self._file.close()

@@ -151,3 +151,59 @@ def test_results_in_cocos_format(work, tmp_path):
     assert_one_line_error(
         run_frcnn("export", work / "scores.h5", "--format", "csv", "-o", tmp_path / "r.csv"), "scores"
     )
+
+
+def test_class_names_that_are_no_file_names(work, tmp_path):
+    import h5py
+
+    path = tmp_path / "d.h5"
+    path.write_bytes((work / "dets.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        told = json.loads(file.attrs["provenance"])
+        told["classes"][0] = "/../../evil"
+        file.attrs["provenance"] = json.dumps(told)
+    ran = run_frcnn("export", path, "--format", "voc", "-o", tmp_path / "deep/results")
+    assert_one_line_error(ran, "cannot be part of a file's name")
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_recipes_and_rules_that_are_damaged(work, data, tmp_path):
+    import h5py
+
+    def changed(name, **values):
+        path = tmp_path / f"{name}.h5"
+        path.write_bytes((work / f"{name}.h5").read_bytes())
+        with h5py.File(path, "r+") as file:
+            file.attrs["provenance"] = json.dumps(json.loads(file.attrs["provenance"]) | values)
+        return path
+
+    for recipe in (["x"], {"a": 1}, {"solver": {"nope": 1}}):
+        ran = run_frcnn("nms", changed("scores", recipe=recipe), "-o", tmp_path / "o.h5", "--force")
+        assert_one_line_error(ran, "scores.h5 tells a damaged recipe")
+    told = ("--explain", "--scores", work / "scores.h5", "--props", work / "props.h5")
+    for rule in ([], {"iou": "x"}, {"what": 1}, {"iou": 0.3, "above": [0.1]}):
+        assert_one_line_error(run_frcnn("eval", changed("dets", thresholds=rule), *data, *told), "dets.h5")
+
+
+def test_scores_that_tell_no_recipe_go_by_the_plain_rule(work, tmp_path):
+    import h5py
+
+    path = tmp_path / "s.h5"
+    path.write_bytes((work / "scores.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        told = json.loads(file.attrs["provenance"])
+        del told["recipe"]
+        file.attrs["provenance"] = json.dumps(told)
+    assert run_frcnn("nms", path, "-o", tmp_path / "d.h5").code == 0
+    rule = json.loads(run_frcnn("inspect", tmp_path / "d.h5", "--json").out)["provenance"]["thresholds"]
+    assert rule == {"iou": 0.3, "min_score": 0.05, "max_per_image": 100, "per_class": 0, "per_set": 0}
+
+
+def test_some_classes_of_a_results_file(work, data, tmp_path):
+    assert run_frcnn("export", work / "dets.h5", "--format", "coco", "-o", tmp_path / "r.json").code == 0
+    one, all_ = (
+        run_frcnn("eval", tmp_path / "r.json", *data, *more, "--json").json for more in (("--classes", "disc"), ())
+    )
+    assert one["map"] == pytest.approx(all_["classes"]["disc"]["ap"])
+    own = run_frcnn("eval", work / "dets.h5", *data, "--json").json
+    assert all_["map"] == pytest.approx(own["map"], abs=1e-6)

@@ -73,6 +73,56 @@ def test_proposals_of_other_images_to_validate_on(line):
     assert_one_line_error(run_frcnn(*line, "--validate-on", "test"), "holds none of the 6 images")
 
 
+def test_validating_on_what_is_trained_on_is_refused(line, props, voc):
+    ran = run_frcnn(*line, "--validate-on", "trainval")
+    assert_one_line_error(ran, "is also trained on")
+    ran = run_frcnn(*line, "--validate-on", "x", "--val-data", f"voc:{voc}@trainval")
+    assert_one_line_error(ran, "is also trained on")
+
+
+def test_patience_is_for_one_stage(line, props):
+    more = ("--validate-on", "test", "--val-props", props / "test.h5", "--patience", "1")
+    assert run_frcnn(*line, *more, "--set", "network.classifier=svm").code == 2
+    assert run_frcnn(*line, *more, "--set", "solver.stages=one after the other").code == 2
+
+
+def test_a_resumed_run_goes_on_validating(line, props, tmp_path, monkeypatch):
+    from frcnn_cli.cli import train_run
+
+    more = (
+        "--epochs",
+        "6",
+        "--lr",
+        "1e-9",
+        "--validate-on",
+        "test",
+        "--val-props",
+        props / "test.h5",
+        "--patience",
+        "3",
+    )
+    look = train_run.Watch.look
+
+    def stopped(watch, step):
+        found = look(watch, step)
+        if step.iteration == 5:
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train_run.Watch, "look", stopped)
+        assert run_frcnn(*line, *more).code == 130
+    ran = run_frcnn("train", "--resume", "-o", tmp_path / "run")
+    assert "nothing better in 3 validation(s)" in ran.err
+    assert log(tmp_path / "run")[-1]["iteration"] == 20
+    shown = run_frcnn("train", "--resume", "-o", tmp_path / "run", "--show-config")
+    assert "epochs = 6.0" in shown.out
+
+
+def test_a_backbone_that_there_is_not(line):
+    assert_one_line_error(run_frcnn(*line, "--set", "network.backbone=nope"), "'nope', which there is not", code=2)
+
+
 def test_a_dead_head_is_said(line, monkeypatch):
     from frcnn_cli.cli import train_run
 

@@ -208,3 +208,42 @@ def test_an_unknown_source(tmp_path):
         run_frcnn("data", "convert", tmp_path / "no", "--to", "voc", "-o", tmp_path / "o"), "not a folder"
     )
     assert run_frcnn("data", "convert", __file__, "--to", "voc", "-o", tmp_path / "o").code == 2
+
+
+def test_pictures_of_one_name_in_two_folders(tmp_path):
+    pictures(tmp_path / "p", ["train/0.jpg", "val/0.jpg"])
+    table = "image,class,x,y,w,h,split\ndata/train/0.jpg,cat,1,2,3,4,train\ndata/val/0.jpg,dog,5,6,7,8,val\n"
+    (tmp_path / "l.csv").write_text(table)
+    line = ("data", "convert", tmp_path / "l.csv", "--images", tmp_path / "p", "--to", "voc", "-o")
+    assert run_frcnn(*line, tmp_path / "out").code == 0
+    for split, name in (("train", "cat"), ("val", "dog")):
+        data = load_dataset(f"voc:{tmp_path / 'out'}", split)
+        assert [data.classes[label] for sample in data.samples for label in sample.truth.labels] == [name]
+    (tmp_path / "l.csv").write_text("image,class,x,y,w,h\n0.jpg,cat,1,2,3,4\n")
+    assert_one_line_error(run_frcnn(*line, tmp_path / "other"), "may be train/0.jpg or val/0.jpg")
+
+
+def test_splits_and_keys_with_odd_names(tmp_path):
+    write_voc(tmp_path / "v", {"shot.1": [("cat", 1, 1, 9, 9)], "shot.2": [("cat", 1, 1, 9, 9)]})
+    main = tmp_path / "v/ImageSets/Main"
+    (main / "my_split.txt").write_text("shot.1\n")
+    (main / "cat_train.txt").write_text("shot.1 1\n")
+    assert splits_of(f"voc:{tmp_path / 'v'}") == ["my_split", "train"]
+    assert run_frcnn("data", "convert", f"voc:{tmp_path / 'v'}", "--to", "voc", "-o", tmp_path / "w").code == 0
+    assert [s.ref.key for s in load_dataset(f"voc:{tmp_path / 'w'}", "train").samples] == ["shot.1", "shot.2"]
+
+
+def test_a_union_keeps_its_splits_and_numbers(tmp_path):
+    write_voc(tmp_path / "v", {"a": [("cat", 1, 1, 9, 9)]})
+    (tmp_path / "v/ImageSets/Main/val.txt").write_text("b\n")
+    write_voc(tmp_path / "x", {"b": [("dog", 1, 1, 9, 9)]})
+    for place in ("JPEGImages/b.jpg", "Annotations/b.xml"):
+        (tmp_path / "x" / place).rename(tmp_path / "v" / place)
+    spec = f"voc:{tmp_path / 'v'}@train+voc:{tmp_path / 'v'}@val"
+    assert run_frcnn("data", "convert", spec, "--to", "coco", "-o", tmp_path / "c").code == 0
+    train, val = (tmp_path / f"c/annotations/instances_{name}.json" for name in ("train", "val"))
+    folder = tmp_path / "c/images"
+    assert len(load_dataset(f"coco:{train}:{folder}", "x")) == len(load_dataset(f"coco:{val}:{folder}", "x")) == 1
+    # Both count their images from 1: together they have no numbers of COCO's, but those of their keys.
+    both = load_dataset(f"coco:{train}:{folder}+coco:{val}:{folder}", "x")
+    assert (both.image_ids, both.numbered) == ({}, {1: "a.jpg", 2: "b.jpg"})

@@ -13,7 +13,7 @@ from frcnn_cli.evaluation.results import read_coco_results, read_voc_results, vo
 CLASSES = ("cat", "dog [big]", "cow")
 FOUND = {
     "b": Detections(np.array([[0, 0, 10, 20], [4.5, 5, 30.2, 40]]), np.array([0.75, 0.5]), np.array([1, 0])),
-    "a": Detections(np.array([[1, 2, 3, 4]]), np.array([0.25]), np.array([0])),
+    "a b": Detections(np.array([[1, 2, 3, 4]]), np.array([0.25]), np.array([0])),
 }
 
 
@@ -24,7 +24,7 @@ def write_voc(folder, split="test"):
 
 def test_the_devkits_lines():
     lines = voc_lines(FOUND, CLASSES)
-    assert lines["cat"] == "a 0.250000 2.0 3.0 3.0 4.0\nb 0.500000 5.5 6.0 30.2 40.0\n"
+    assert lines["cat"] == "a b 0.250000 2.0 3.0 3.0 4.0\nb 0.500000 5.5 6.0 30.2 40.0\n"
     assert lines["dog [big]"] == "b 0.750000 1.0 1.0 10.0 20.0\n"
     assert lines["cow"] == ""
 
@@ -40,11 +40,11 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_cocos_results(tmp_path):
-    ids = {"a": 7, "b": 9}
+    ids = {"a b": 7, "b": 9}
     results = to_results(FOUND, ids, [5, 90, 3])
     assert results[0] == {"image_id": 9, "category_id": 90, "bbox": [0, 0, 10, 20], "score": 0.75}
     (tmp_path / "r.json").write_text(json.dumps(results))
-    again = read_coco_results(tmp_path / "r.json", {7: "a", 9: "b"}, {5: 0, 90: 1, 3: 2})
+    again = read_coco_results(tmp_path / "r.json", {7: "a b", 9: "b"}, {5: 0, 90: 1, 3: 2})
     for key, found in FOUND.items():
         np.testing.assert_allclose(again[key].boxes, found.boxes, atol=1e-5)
         assert again[key].labels.tolist() == found.labels.tolist()
@@ -54,7 +54,8 @@ def test_cocos_results(tmp_path):
     ("line", "words"),
     [
         ("a 0.5 1 2 3", "line 1 is not a detection"),
-        ("a 0.5 1 2 3 4 5", "line 1 is not a detection"),
+        ("0.5 1 2 3 4", "line 1 is not a detection"),
+        ("a 0.5 1 2 3 1e300", "line 1 is not a detection"),
         ("a 0.5 1 2 3 x", "line 1 is not a detection"),
         ("a nan 1 2 3 4", "line 1 is not a detection"),
         ("\xff", "is not UTF-8"),
@@ -88,6 +89,8 @@ def test_folders_without_results(tmp_path):
         ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]', "result 0 is not"),
         ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1], "score": 1}]', "result 0 is not"),
         ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, NaN], "score": 1}]', "not finite"),
+        ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, 1e300], "score": 1}]', "or huge"),
+        ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, 1' + 400 * "0" + '], "score": 1}]', "result 0 is not"),
         ('[{"image_id": [], "category_id": 5, "bbox": [0, 0, 1, 1], "score": 1}]', "result 0 is not"),
     ],
 )

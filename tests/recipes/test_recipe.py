@@ -65,6 +65,9 @@ def test_a_file_says_what_it_starts_from(tmp_path):
         ("solver = 3", "no value 'solver' outside its sections"),
         ("[solver", "is not TOML"),
         ("base = 7", "base is 7"),
+        ("x = " + 20_000 * "[", "is not TOML"),
+        ("[solver]\nlearning_rate = 1" + 400 * "0", "not a number"),
+        ("[solver]\nseed = 20000000000000", "solver.seed"),
         ("base = 'other.toml'", "no recipe 'other.toml'"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frcnn_cli.errors import FrcnnError
 from frcnn_cli.image import ImageRecord, ImageRef
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.rows import HEAD, Rows, checksum
@@ -131,6 +132,42 @@ def test_killed_while_the_file_is_completed(tmp_path, whole, monkeypatch):
     assert not path.exists()
     assert go_on(path) == []
     assert same_datasets(path, whole)
+
+
+@pytest.mark.parametrize("dropped", [(3,), (2, 3), (0,), (1, 2)])
+def test_images_that_are_no_longer_asked_for(tmp_path, dropped):
+    """Their rows lie in the file, before or behind the others."""
+    kept = [i for i in range(4) if i not in dropped]
+    path = tmp_path / "f.h5"
+    begin(path, range(4))
+    with StageWriter(path, FEATURES, PROVENANCE) as out:
+        assert out.missing([REFS[i] for i in kept], DIGESTS.get) == []
+        assert out.finish() == len(kept)
+    with StageFile(path, FEATURES) as file:
+        assert [image.key for image in file.images] == [f"{i}.jpg" for i in kept]
+        for at, i in enumerate(kept):
+            np.testing.assert_array_equal(file[at]["maps"], columns(i)["maps"])
+    assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
+
+
+def test_an_image_that_changed_and_cannot_be_read_any_more(tmp_path):
+    path = tmp_path / "f.h5"
+    begin(path, range(4))
+    with StageWriter(path, FEATURES, PROVENANCE) as out:
+        assert [ref.key for ref in out.missing(REFS, (DIGESTS | {"3.jpg": "other"}).get)] == ["3.jpg"]
+        assert out.finish() == 3
+    with StageFile(path, FEATURES) as file:
+        np.testing.assert_array_equal(file[2]["maps"], columns(2)["maps"])
+
+
+def test_a_journal_of_another_version(tmp_path):
+    path = tmp_path / "f.h5"
+    (tmp_path / "f.h5.partial").write_bytes(b"frcnn-journal-1\n and so on")
+    with pytest.raises(FrcnnError, match="another version.*--force"):
+        StageWriter(path, FEATURES, PROVENANCE)
+    with StageWriter(path, FEATURES, PROVENANCE, force=True) as out:
+        out.add(IMAGES[0], columns(0))
+        out.finish()
 
 
 def test_few_rows_and_no_rows(tmp_path):
