@@ -9,7 +9,7 @@ not there, and a run that is there is not made again, so a stopped study goes on
     losses      classification alone; multi-task, boxes as proposed; stage after stage; multi-task   (table 6)
     layers      training from fc6, from the middle, from the backbone's own first layer              (table 5)
     svm         linear SVMs against the softmax                                                      (table 8)
-    scales      training on five image sizes against one                                             (table 7, training)
+    scales      five image sizes against one, in training and in detection                           (table 7)
     proposals   numbers of boxes an image, trained and tested on                                     (figure 3)
     dense       a sliding window's boxes instead of selective search's                               (section 5.5)
 """
@@ -89,8 +89,9 @@ class Study:
         return [("SVM", self.mean_ap("svm", "network.classifier=svm")), ("softmax", self.mean_ap("base"))]
 
     def scales(self) -> list[tuple[str, float]]:
-        five = (f"images.train_short_sides={FIVE_SCALES}", "images.long_side=2000")
-        return [("one scale", self.mean_ap("base")), ("five scales in training", self.mean_ap("scales", *five))]
+        five = (f"images.train_short_sides={FIVE_SCALES}", f"images.test_short_sides={FIVE_SCALES}")
+        five = (*five, "images.long_side=2000")
+        return [("one scale", self.mean_ap("base")), ("five scales", self.mean_ap("scales", *five))]
 
     def proposals(self) -> list[tuple[str, float]]:
         pairs = ((n, (f"sampling.proposals={n}", f"detection.proposals={n}")) for n in COUNTS)

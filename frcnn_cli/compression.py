@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from frcnn_cli.annotations import GroundTruth
 from frcnn_cli.boxes import Boxes
@@ -19,6 +19,7 @@ from frcnn_cli.errors import FrcnnError, UsageError
 from frcnn_cli.evaluation.voc import evaluate
 from frcnn_cli.model import Detector
 from frcnn_cli.roi.head import HIDDEN
+from frcnn_cli.roi.levels import Maps, Scales
 from frcnn_cli.roi.svd import Spectrum, largest_useful_rank, spectrum, truncated
 
 _STEP = 16  # ranks that a search tries are multiples of this
@@ -29,9 +30,9 @@ class Scene:
     """One validation image, past the conv layers: its map, its proposals, its objects. scale, height and width as
     `roi.score.score` has them."""
 
-    features: Tensor
+    features: Maps
     boxes: Boxes
-    scale: float
+    scale: Scales
     height: int
     width: int
     truth: GroundTruth

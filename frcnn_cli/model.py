@@ -33,6 +33,7 @@ from frcnn_cli.proposals.registry import load_registry
 from frcnn_cli.proposals.source import ProposalSource
 from frcnn_cli.recipes.recipe import Network, Recipe
 from frcnn_cli.roi.head import HIDDEN, RoIHead, to_channels_last
+from frcnn_cli.roi.levels import Maps, Scales
 from frcnn_cli.roi.score import Scores, score
 
 MODEL_FILE = "model.safetensors"
@@ -150,7 +151,7 @@ class Detector(nn.Module):
         if self._full_ids is not None:
             return self._full_ids[1]
         return self._hash_of(
-            self.conv, repr((self.config.network.backbone, self.config.network.fine, self.config.transform))
+            self.conv, repr((self.config.network.backbone, self.config.network.fine, *self.transforms))
         )
 
     @staticmethod
@@ -161,25 +162,36 @@ class Detector(nn.Module):
             digest.update(value.detach().float().cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
+    @property
+    def transforms(self) -> tuple[ImageTransform, ...]:
+        """What is done to an image before it is looked at: once, or in each of several sizes."""
+        sides = self.recipe.images.test_short_sides
+        one = self.config.transform
+        return tuple(dataclasses.replace(one, short_side=side) for side in sides) if sides else (one,)
+
     @torch.inference_mode()
-    def feature_map(self, image: Image, dtype: str = "float16") -> tuple[Tensor, float]:
-        """One conv pass over one image.
+    def feature_map(self, image: Image, dtype: str = "float16") -> tuple[Maps, Scales]:
+        """One conv pass over one image; one for each size where the recipe looks in several.
 
         Args:
             dtype: "float16" or "float32", what the map is rounded to. `detect` rounds as `frcnn features` does, so
                 that both ways give the same boxes.
 
         Returns:
-            [1, C, h, w] on the model's device, and the scale in resized pixels per original pixel.
+            [1, C, h, w] on the model's device, and the scale in resized pixels per original pixel; lists of several.
 
         Raises:
             FeatureError: a value of the map does not fit float16.
         """
-        pixels, scale = self.config.transform(image.pixels)
-        features, fine = self.conv_maps(pixels[None].to(self.device), dtype)
-        if not bool(fine.all()):
-            raise self.overflow(image.key, dtype)
-        return features, scale
+        maps, scales = [], []
+        for transform in self.transforms:
+            pixels, scale = transform(image.pixels)
+            features, fine = self.conv_maps(pixels[None].to(self.device), dtype)
+            if not bool(fine.all()):
+                raise self.overflow(image.key, dtype)
+            maps.append(features)
+            scales.append(scale)
+        return (maps[0], scales[0]) if len(maps) == 1 else (maps, scales)
 
     def conv_maps(self, pixels: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
         """float32 [B, 3, h, w] on the model's device -> maps [B, C, h, w] of `dtype`, and bool [B]: all numbers are
@@ -193,12 +205,13 @@ class Detector(nn.Module):
             return FeatureError(f"the conv map of {key} overflows float16", "Add --dtype float32")
         return FeatureError(f"the conv map of {key} holds NaN", "Train anew with a lower learning rate")
 
-    def score(self, features: Tensor, boxes: Boxes, scale: float, height: int, width: int) -> Scores:
+    def score(self, features: Maps, boxes: Boxes, scale: Scales, height: int, width: int) -> Scores:
         """Class probabilities [N, K+1] and boxes [N, K, 4] for each proposal, from `feature_map`'s map; boxes are
         refined, unless the recipe has `detection.refine` off, and only the first `detection.proposals` looked at."""
         rule, margins = self.recipe.detection, self.config.network.classifier == "svm"
         boxes = as_boxes(boxes)[: rule.proposals or None]
-        return score(self.head, features.to(self.device), boxes, scale, height, width, rule.refine, margins)
+        here = features.to(self.device) if isinstance(features, Tensor) else [m.to(self.device) for m in features]
+        return score(self.head, here, boxes, scale, height, width, rule.refine, margins)
 
     @property
     def recipe(self) -> Recipe:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from frcnn_cli.data.prefetch import prefetch
 from frcnn_cli.errors import FrcnnError
 from frcnn_cli.image import Image, ImageRef
 from frcnn_cli.model import Detector
+from frcnn_cli.roi.levels import Maps, Scales
 
 BATCH_ON_GPU = 8  # images; on a CPU one at a time is as fast, and takes less memory
 _PIXELS = 600 * 1000  # of an image; of larger ones fewer go together, since a batch is to fit the GPU
@@ -24,20 +26,32 @@ _PIXELS = 600 * 1000  # of an image; of larger ones fewer go together, since a b
 
 @dataclass(frozen=True)
 class Mapped:
-    """One image and its conv map: float [1, C, h, w] in the CPU's memory where `to_cpu`, and its scale."""
+    """One image and its conv map: float [1, C, h, w] in the CPU's memory where `to_cpu`, and its scale; lists of
+    several where the recipe looks in several sizes."""
+
+    ref: ImageRef
+    image: Image
+    features: Maps
+    scale: Scales
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An image that could not be read (`unread`) or has no map."""
+
+    ref: ImageRef
+    error: FrcnnError
+    unread: bool = False
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One image in one size, past the conv layers."""
 
     ref: ImageRef
     image: Image
     features: Tensor
     scale: float
-
-
-@dataclass(frozen=True)
-class Failed:
-    """An image that could not be read or has no map."""
-
-    ref: ImageRef
-    error: FrcnnError
 
 
 @dataclass
@@ -94,8 +108,14 @@ class FeaturePipeline:
             images: read, or what is wrong with them; this iterator is asked for the next ones ahead of time.
         """
         self.began = time.perf_counter()
+        yield from _of_one_image(self._passes(images), len(self.detector.transforms))
+        self.ended = time.perf_counter()
+
+    def _passes(self, images: Iterable[tuple[ImageRef, Image | FrcnnError]]) -> Iterator[_Pass | Failed]:
+        """Every image in every size, one pass each."""
         pending: _Batch | None = None
-        for group in _of_one_shape(prefetch(self._prepare, images, threads=1, ahead=2 * self.batch), self.batch):
+        ready = chain.from_iterable(prefetch(self._prepare, images, threads=1, ahead=2 * self.batch))
+        for group in _of_one_shape(ready, self.batch):
             # A GPU begins with this one before the one before is waited for.
             started = None if isinstance(group, Failed) else _Batch(self, group)
             if pending is not None:
@@ -105,14 +125,37 @@ class FeaturePipeline:
             pending = started
         if pending is not None:
             yield from pending.results()
-        self.ended = time.perf_counter()
 
-    def _prepare(self, item: tuple[ImageRef, Image | FrcnnError]) -> _Ready | Failed:
+    def _prepare(self, item: tuple[ImageRef, Image | FrcnnError]) -> list[_Ready | Failed]:
         ref, image = item
         if isinstance(image, FrcnnError):
-            return Failed(ref, image)
-        pixels, scale = self.detector.config.transform(image.pixels)
-        return _Ready(ref, image, pixels.pin_memory() if self.on_gpu else pixels, scale)
+            return [Failed(ref, image, unread=True)]
+        ready: list[_Ready | Failed] = []
+        for transform in self.detector.transforms:
+            pixels, scale = transform(image.pixels)
+            ready.append(_Ready(ref, image, pixels.pin_memory() if self.on_gpu else pixels, scale))
+        return ready
+
+
+def _of_one_image(passes: Iterable[_Pass | Failed], sizes: int) -> Iterator[Mapped | Failed]:
+    """The passes of each image together; one that has no map in one size has none."""
+    found: list[_Pass | Failed] = []
+    for one in passes:
+        if isinstance(one, Failed) and one.unread:
+            yield one
+            continue
+        found.append(one)
+        if len(found) < sizes:
+            continue
+        failed = next((p for p in found if isinstance(p, Failed)), None)
+        if failed is not None:
+            yield failed
+        else:
+            good = [p for p in found if isinstance(p, _Pass)]
+            maps, scales = [p.features for p in good], [p.scale for p in good]
+            several = sizes > 1
+            yield Mapped(one.ref, good[0].image, maps if several else maps[0], scales if several else scales[0])
+        found = []
 
 
 def _of_one_shape(items: Iterable[_Ready | Failed], most: int) -> Iterator[list[_Ready] | Failed]:
@@ -165,13 +208,13 @@ class _Batch:
             tensor.record_stream(copies)
         self.done = copies.record_event()
 
-    def results(self) -> Iterator[Mapped | Failed]:
+    def results(self) -> Iterator[_Pass | Failed]:
         if self.pipeline.on_gpu:
             self.done.synchronize()
             self.pipeline.computing += self.clock.seconds()
         for i, (one, fine) in enumerate(zip(self.group, self.fine.tolist(), strict=True)):
             if fine:
-                yield Mapped(one.ref, one.image, self.maps[i : i + 1], one.scale)
+                yield _Pass(one.ref, one.image, self.maps[i : i + 1], one.scale)
             else:
                 yield Failed(one.ref, self.pipeline.detector.overflow(one.ref.key, self.pipeline.dtype))
 

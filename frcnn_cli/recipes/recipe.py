@@ -49,6 +49,9 @@ class Images:
     short_side: int = _value(600, "images are resized to this; 0: as they are")
     long_side: int = _value(1000, "but not above this")
     train_short_sides: tuple[int, ...] = _value((), "training draws one of these an image; empty: short_side")
+    test_short_sides: tuple[int, ...] = _value(
+        (), "detection looks in all of these, each RoI where it is nearest 224 x 224; empty: short_side"
+    )
     normalisation: Literal["backbone", "torchvision", "caffe"] = _value(
         "backbone", "RGB as torchvision's weights want it, BGR as Caffe's; backbone: its own"
     )
@@ -240,6 +243,7 @@ _BOUNDS = (
     ("images.short_side", 0, 10_000),
     ("images.long_side", 1, 10_000),
     ("images.train_short_sides", 1, 10_000),
+    ("images.test_short_sides", 1, 10_000),
     ("images.colour_jitter", 0, 1),
     ("sampling.images", 1, 10_000),
     ("sampling.rois", 1, 1_000_000),

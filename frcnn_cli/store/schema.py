@@ -20,20 +20,23 @@ FORMAT_VERSION = (1, 0)  # major: refused when newer; minor: columns added that 
 
 @dataclass(frozen=True)
 class Column:
-    """dtypes allowed for a column, and the shape of one row; -1 stands for any length (K, C)."""
+    """dtypes allowed for a column, and the shape of one row, or another; -1 stands for any length (K, C)."""
 
     dtypes: tuple[str, ...]
     row_shape: tuple[int, ...] = ()
     optional: bool = False
+    or_shape: tuple[int, ...] | None = None
 
     def accepts(self, array: NDArray[np.generic]) -> bool:
         """Whether an array of rows has this column's dtype and row shape."""
         return str(array.dtype) in self.dtypes and self.accepts_shape(array.shape)
 
     def accepts_shape(self, shape: tuple[int, ...]) -> bool:
-        if len(shape) != len(self.row_shape) + 1:
-            return False
-        return all(want in (-1, have) for want, have in zip(self.row_shape, shape[1:], strict=True))
+        return any(
+            len(shape) == len(wanted) + 1 and all(w in (-1, have) for w, have in zip(wanted, shape[1:], strict=True))
+            for wanted in (self.row_shape, self.or_shape)
+            if wanted is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ FEATURES = Format(
         "mirrored": Column(_FLOATS, (-1,), optional=True),  # those of the mirror image, to train on
     },
     per_image={
-        "map_size": Column(("int32",), (2,)),  # height, width in cells
-        "scale": Column(("float64",)),  # resized pixels per original pixel
+        # Of an image in L sizes, whose maps lie end to end: [L, 2] and [L].
+        "map_size": Column(("int32",), (2,), or_shape=(-1, 2)),  # height, width in cells
+        "scale": Column(("float64",), or_shape=(-1,)),  # resized pixels per original pixel
     },
     provenance=("features_id", "dtype"),
     wide="maps",

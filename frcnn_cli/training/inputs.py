@@ -99,6 +99,11 @@ class CachedMaps:
             features, scale = from_columns(columns)
         except ValueError as error:
             raise FileFormatError(f"{self.file.path}: image {ref.key!r} ({error})", "Make it anew") from None
+        if not isinstance(features, Tensor) or not isinstance(scale, float):
+            raise MismatchError(
+                f"the maps of {self.file.path} are of images in several sizes",
+                "Make them in one: images.test_short_sides",
+            )
         if not bool(torch.isfinite(features).all()):
             raise FileFormatError(f"{self.file.path}: the map of {ref.key!r} is not finite", "Make it anew")
         return Input(features[0], scale, self.file.images[row].width)

@@ -21,6 +21,7 @@ from frcnn_cli.data.prefetch import prefetch
 from frcnn_cli.errors import FrcnnError
 from frcnn_cli.image import Image, ImageRef
 from frcnn_cli.model import Detector
+from frcnn_cli.roi.levels import levels, nearest_level
 from frcnn_cli.roi.rois import to_rois
 from frcnn_cli.training.batches import TrainingImage
 
@@ -149,6 +150,10 @@ def _features(
     for image, picture in zip(images, pictures, strict=True):
         boxes = image.truth.boxes if objects else image.proposals
         with torch.inference_mode():
-            feature_map, scale = detector.feature_map(picture, "float32")
-            rois = to_rois(boxes, scale, pooling=head.pooling).to(detector.device)
-            yield image, head.hidden_features(feature_map, rois).float().cpu().numpy()
+            looks = levels(*detector.feature_map(picture, "float32"))
+            level = nearest_level(boxes, [scale for _, scale in looks])
+            found = np.empty((len(boxes), head.cls_score.in_features), np.float32)
+            for i, (feature_map, scale) in enumerate(looks):
+                rois = to_rois(boxes[level == i], scale, pooling=head.pooling).to(detector.device)
+                found[level == i] = head.hidden_features(feature_map, rois).float().cpu().numpy()
+            yield image, found
