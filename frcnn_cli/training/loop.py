@@ -200,9 +200,9 @@ class Trainer:
                 now - before,
                 all_alike,
             )
-            before = now
             self._log(step)
             yield step
+            before = time.perf_counter()  # what whoever called did in between is not training
 
     def _train_on(self, batch: Batch) -> tuple[float, float, int, bool]:
         device = self.device
