@@ -26,7 +26,8 @@ class FrcnnError(Exception):
         super().__init__(what, fix)
 
     def __str__(self) -> str:
-        one_line = " ".join(f"{self.what}. {self.fix}".split()) if self.fix else " ".join(self.what.split())
+        stop = "" if self.what.endswith((".", "?", "!")) else "."
+        one_line = " ".join(f"{self.what}{stop} {self.fix}".split()) if self.fix else " ".join(self.what.split())
         return one_line if one_line.endswith((".", "?", "!")) else one_line + "."
 
 

@@ -45,10 +45,10 @@ def command(
     from frcnn_cli.data.prefetch import prefetch
     from frcnn_cli.data.spec import is_dataset_spec, read_splits
     from frcnn_cli.data.writing import WRITERS
-    from frcnn_cli.errors import DataError, OutputExistsError
+    from frcnn_cli.errors import DataError
 
     if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise OutputExistsError(output)
+        raise DataError(f"{output} exists already", "Name a new folder")
     path = Path(source)
     if is_dataset_spec(source) and not path.exists():
         labels, _, problems = read_splits(source)
@@ -65,7 +65,10 @@ def command(
             raise click.UsageError("A .csv wants --images DIR, the folder of its pictures.")
         folder = images if is_table and images is not None else path
         if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder", "Name a .csv, a folder in YOLO's manner, or a data set")
+            wanted = "the folder of the pictures" if is_table else "a .csv, a folder in YOLO's manner, or voc:DIR"
+            raise DataError(f"{folder} is not a folder", f"Name {wanted}")
+        if (folder / "Annotations").is_dir() and not is_table:
+            raise DataError(f"{folder} is in VOC layout", f"Write voc:{folder}")
         refs = pictures_below(folder)
         records = {record.key: record for record in prefetch(read_record, refs)}
         found = read_csv(path, folder, records) if is_table else read_yolo(path, records)
@@ -81,5 +84,7 @@ def command(
             display.warn(note)
         objects = sum(len(sample.truth) for sample in dataset.samples)
         display.result(f"{dataset.split}: {len(dataset)} images, {objects} objects of {len(dataset.classes)} classes")
-    name = f"voc:{output}" if layout == "voc" else f"coco:{output}/annotations/instances_SPLIT.json:{output}/images"
-    display.note(f"use it as --data {name}")
+    for dataset in datasets:
+        annotations = f"{output}/annotations/instances_{dataset.split}.json"
+        use = f"voc:{output} --split {dataset.split}" if layout == "voc" else f"coco:{annotations}:{output}/images"
+        display.note(f"use it as --data {use}")

@@ -34,10 +34,11 @@ def command(display: Display, data: str, props: tuple[Path, ...], as_json: bool)
     frcnn data lint coco:instances_train.json:train2017 --json
     frcnn data lint voc:my-data --props props.h5
     """
-    from frcnn_cli.data.decode import read_record
+    from frcnn_cli.data.decode import read_image
     from frcnn_cli.data.lint import lint, lint_folder, lint_proposals
     from frcnn_cli.data.prefetch import prefetch
     from frcnn_cli.data.spec import read_splits
+    from frcnn_cli.data.voc import listed_keys
     from frcnn_cli.errors import DataError, ImageError
     from frcnn_cli.image import ImageRecord, ImageRef
     from frcnn_cli.store.reader import StageFile
@@ -45,7 +46,7 @@ def command(display: Display, data: str, props: tuple[Path, ...], as_json: bool)
 
     def read(ref: ImageRef) -> ImageRecord | str:
         try:
-            return read_record(ref)
+            return read_image(ref.path, ref.key).record  # decoded whole: a truncated one has a sound header
         except ImageError as error:
             return error.what
 
@@ -58,8 +59,7 @@ def command(display: Display, data: str, props: tuple[Path, ...], as_json: bool)
         for ref, record in zip(refs, prefetch(read, refs), strict=True):
             records[ref.path] = record
             bar.advance()
-    listed = {image.ref.key for labels in splits for image in labels.images}
-    found = [finding for folder in folders for finding in lint_folder(folder, listed, problems)]
+    found = [finding for folder in folders for finding in lint_folder(folder, listed_keys(folder), problems)]
     found += lint(splits, records)
     for path in props:
         with StageFile(path, PROPOSALS) as file:
@@ -72,7 +72,8 @@ def command(display: Display, data: str, props: tuple[Path, ...], as_json: bool)
     else:
         for finding in found:
             where = " ".join(part for part in (finding.file, finding.object) if part)
-            display.result(f"{finding.level}: {finding.kind}: {where}: {finding.what}. {finding.fix}.")
+            parts = (finding.level, finding.kind, where, f"{finding.what}. {finding.fix}.")
+            display.result(": ".join(part for part in parts if part))
         display.result(summary)
     if errors:
         raise SomeFailed(summary)

@@ -207,6 +207,9 @@ def command(
     else:
         took = f"{iterations} iterations, {seconds / 60:.1f} min, loss {loss:.3f}"
         display.note(f"{folder}/model.safetensors: {took}")
+        if validation is not None and (folder / "best.safetensors").exists():
+            best = max(value for _, value in trainer.validated())
+            display.note(f"the best while training (validation mAP {best:.3f}): --model {folder}/best.safetensors")
 
 
 def _trainer(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: bool, device: str) -> Trainer:
@@ -264,6 +267,7 @@ def _validation(recorded: dict[str, Any], trainer: Trainer) -> Validation:
         MismatchError: one of them is trained on.
     """
     from frcnn_cli.data.decode import read_ref
+    from frcnn_cli.data.spec import parts
     from frcnn_cli.errors import MismatchError
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import PROPOSALS
@@ -271,6 +275,8 @@ def _validation(recorded: dict[str, Any], trainer: Trainer) -> Validation:
     from frcnn_cli.training.validation import Validation
 
     data, split = recorded["val_data"] or recorded["data"], recorded["validate_on"]
+    if not recorded["val_data"] and all(part.kind == "coco" or part.split for part in parts(data)):
+        raise MismatchError(f"{data} has no other splits to validate on", "Name a data set with --val-data")
     with StageFile(recorded["val_props"] or recorded["props"], PROPOSALS) as file:
         dataset, rows = options.resolve_truth(
             data, split, recorded["bad_boxes"], recorded["classes"], trainer.detector.config.classes, file

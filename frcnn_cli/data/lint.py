@@ -40,8 +40,9 @@ def lint(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | str]) ->
     images = {image.ref.path: image for labels in splits for image in labels.images}
     found = [finding for path, image in images.items() for finding in _image(image, records[path])]
     names = Counter(obj.name for image in images.values() for obj in image.objects)
-    found += _names(names)
-    found += _missing_classes(splits)
+    misspelt = list(_names(names))
+    found += misspelt
+    found += _missing_classes(splits, {finding.object for finding in misspelt})
     found += _duplicates(splits, records)
     return found
 
@@ -57,11 +58,11 @@ def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]
         yield Finding("warning", "no objects", file, image.ref.key, "no object is marked", "Right if there is none")
     if image.size is not None and image.size != size:
         written = f"{image.size[0]:g} x {image.size[1]:g}"
+        what = f"annotated as {written}, the picture is {record.width} x {record.height}"
+        fix = "Write its real size, and see whether the boxes are of this picture"
         if turned and image.size == size[::-1]:
-            what = f"annotated as {written}, before its EXIF orientation turned it"
-        else:
-            what = f"annotated as {written}, the picture is {record.width} x {record.height}"
-        yield Finding("error", "other size", file, image.ref.key, what, "Annotate the picture as it is shown upright")
+            what, fix = f"annotated as {written}, before its EXIF orientation turned it", "Annotate it as it is shown"
+        yield Finding("error", "other size", file, image.ref.key, what, fix)
     fits_upright = all(_inside(obj.box, size) for obj in image.objects)
     fits_as_stored = all(_inside(obj.box, size[::-1]) for obj in image.objects)
     if turned and not fits_upright and fits_as_stored:
@@ -100,18 +101,19 @@ def _names(names: Counter[str]) -> Iterator[Finding]:
     for i, rare in enumerate(by_count):
         for common in by_count[:i]:
             same = rare.casefold().strip(" _-") == common.casefold().strip(" _-")
-            close = SequenceMatcher(None, rare.casefold(), common.casefold()).ratio() >= _ALIKE
+            swapped = sorted(rare.casefold()) == sorted(common.casefold())
+            close = swapped or SequenceMatcher(None, rare.casefold(), common.casefold()).ratio() >= _ALIKE
             if same or (close and names[rare] <= _RARE * names[common]):
                 what = f"{names[rare]} object(s) of {rare!r}, {names[common]} of {common!r}"
                 yield Finding("error", "misspelt class", "", rare, what, f"Is it {common!r}? Rename one")
                 break
 
 
-def _missing_classes(splits: Sequence[Labels]) -> Iterator[Finding]:
+def _missing_classes(splits: Sequence[Labels], but: set[str]) -> Iterator[Finding]:
     everywhere = {obj.name for labels in splits for image in labels.images for obj in image.objects}
     for labels in splits:
         here = {obj.name for image in labels.images for obj in image.objects}
-        for name in sorted(everywhere - here):
+        for name in sorted(everywhere - here - but):
             what = f"split {labels.split} has no object of it"
             yield Finding("warning", "missing class", "", name, what, "Its AP there cannot be told; move some images")
 
@@ -158,10 +160,11 @@ def lint_folder(folder: Path, listed: set[str], problems: Sequence[DataError]) -
     marked = {path.stem for path in (folder / "Annotations").glob("*.xml")}
     pictures = sorted((folder / "JPEGImages").iterdir())
     shown = {path.stem: path for path in pictures if path.suffix.lower() in IMAGE_ENDINGS}
-    for key in sorted(set(shown) - marked):
+    # Those that a split names are among the problems.
+    for key in sorted(set(shown) - marked - listed):
         fix = "Annotate it (without objects if there are none), or remove it"
         yield Finding("warning", "no annotation", str(shown[key]), "", "the picture has no annotation", fix)
-    for key in sorted(marked - set(shown)):
+    for key in sorted(marked - set(shown) - listed):
         fix = "Add the picture, or remove the annotation"
         path = folder / "Annotations" / f"{key}.xml"
         yield Finding("warning", "no picture", str(path), "", "the annotation has no picture", fix)

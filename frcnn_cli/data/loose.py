@@ -134,13 +134,17 @@ def _yolo_objects(path: Path, record: ImageRecord, classes: Sequence[str]) -> li
             cx, cy, w, h = (float(word) for word in words[1:5])
         except ValueError:
             label, cx, cy, w, h = -1, *[math.nan] * 4
-        if not 0 <= label < len(classes) or not sound(cx, cy, w, h) or len(words) > 6:
+        if label >= len(classes):
+            most = f"there are {len(classes)} names, of 0 to {len(classes) - 1}"
+            raise DataError(f"{path} line {number} is of class {label}, and {most}", "Correct it, or name the class")
+        if label < 0 or not sound(cx, cy, w, h) or len(words) > 6:
             raise DataError(
                 f"{path} line {number} is not an object", "It wants: class cx cy w h, in shares of the picture"
             )
         x1, y1 = (cx - w / 2) * record.width, (cy - h / 2) * record.height
         box = (x1, y1, x1 + w * record.width, y1 + h * record.height)
-        found.append(LabelledObject(classes[label], box, f"line {number}: {classes[label]} {cx:g} {cy:g} {w:g} {h:g}"))
+        written = f"{path.name} line {number}: {classes[label]} {cx:g} {cy:g} {w:g} {h:g}"
+        found.append(LabelledObject(classes[label], box, written))
     return found
 
 

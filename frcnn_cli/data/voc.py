@@ -78,6 +78,11 @@ def voc_splits(folder: Path) -> list[str]:
     return sorted(name for name in names if "_" not in name or name.rpartition("_")[2] not in names)
 
 
+def listed_keys(folder: Path) -> set[str]:
+    """The images that any split names."""
+    return {key for split in voc_splits(folder) for key in _read_split(folder, split)}
+
+
 def _read_split(folder: Path, split: str) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", "Name a folder in VOC layout (JPEGImages, Annotations, ImageSets)")

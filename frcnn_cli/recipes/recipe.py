@@ -34,7 +34,7 @@ def _value(default: Any, help: str) -> Any:
 class Network:
     """Which network, and which of its layers learn."""
 
-    backbone: str = _value("vgg16", "conv layers, as frcnn train --help lists them")
+    backbone: str = _value("vgg16", "the classification network that it starts from")
     fine: bool = _value(False, "cells of half the size, for small objects: without the last halving of the map")
     train_from: str = _value("", "first layer that learns, e.g. conv3_1; empty: the backbone's own; fc6: no conv layer")
     pooling: Literal["max", "align"] = _value("max", "RoI max pooling, or RoI align of the same grid")

@@ -76,7 +76,9 @@ def test_proposals_of_other_images_to_validate_on(line):
 def test_validating_on_what_is_trained_on_is_refused(line, props, voc):
     ran = run_frcnn(*line, "--validate-on", "trainval")
     assert_one_line_error(ran, "is also trained on")
-    ran = run_frcnn(*line, "--validate-on", "x", "--val-data", f"voc:{voc}@trainval")
+    pinned = [f"{word}@trainval" if str(word).startswith("voc:") else word for word in line]
+    assert_one_line_error(run_frcnn(*pinned, "--validate-on", "test", "--force"), "no other splits", "--val-data")
+    ran = run_frcnn(*line, "--validate-on", "x", "--val-data", f"voc:{voc}@trainval", "--force")
     assert_one_line_error(ran, "is also trained on")
 
 
