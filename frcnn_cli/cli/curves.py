@@ -75,13 +75,14 @@ def _log(run: Path) -> list[dict[str, Any]]:
 def _recipe(run: Path) -> str:
     import json
 
+    from frcnn_cli.errors import UsageError
     from frcnn_cli.recipes.recipe import Recipe
 
     path = (run if run.is_dir() else run.parent) / "config.json"
     try:
         return Recipe.from_dict(json.loads(path.read_text())["recipe"]).to_toml()
-    except (OSError, ValueError, KeyError, TypeError):
-        return "not recorded"
+    except (OSError, ValueError, KeyError, TypeError, UsageError):
+        return "not recorded, or by another version of frcnn"
 
 
 def _drawn(logs: dict[str, list[dict[str, Any]]]) -> str:

@@ -194,6 +194,9 @@ def test_curves(line, props, tmp_path):
     assert "http" not in text.split("<svg")[0]
     assert_one_line_error(run_frcnn("curves", tmp_path / "run", "-o", page), "exists already")
     assert run_frcnn("curves", tmp_path / "run", tmp_path / "run", "-o", page, "--force").code == 0
+    (tmp_path / "run/config.json").write_text('{"recipe": {"network": {"once": 1}}}')
+    assert run_frcnn("curves", tmp_path / "run", "-o", page, "--force").code == 0
+    assert "another version" in page.read_text()
     assert run_frcnn("curves", tmp_path / "run", "-o", tmp_path / "c.pdf").code == 2
     assert_one_line_error(run_frcnn("curves", tmp_path, "-o", tmp_path / "d.html"), "holds no log")
     (tmp_path / "log.jsonl").write_text("{}\n")
