@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display, number, share
 
@@ -50,7 +50,7 @@ def command(
 
     results = []
     for path in (first, second):
-        dataset, found, _ = options.resolve_detections(path, data, split, bad_boxes, classes)
+        dataset, found, _ = resolve.detections(path, data, split, bad_boxes, classes)
         wanted = {sample.ref.key: sample.truth for sample in dataset.samples}
         results.append(evaluate(found, wanted, dataset.classes, iou, metric))
     drawn = bootstrap.draws(len(wanted))

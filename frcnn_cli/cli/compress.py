@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 
@@ -97,7 +97,7 @@ def command(
     wanted = _parsed(ranks)
     if output.is_dir() or output.suffix == ".h5":
         raise click.UsageError(f"-o {output}: name a model file to write, for example fast.safetensors.")
-    options.must_differ(output, model / "model.safetensors" if model.is_dir() else model)
+    resolve.must_differ(output, model / "model.safetensors" if model.is_dir() else model)
     if output.exists() and not force:
         raise OutputExistsError(output)
     detector = Detector.load(model, device)
@@ -186,7 +186,7 @@ def _scenes(
     from frcnn_cli.store.schema import PROPOSALS
 
     with StageFile(props, PROPOSALS) as file:
-        truth, rows = options.resolve_truth(data, split, bad_boxes, classes, detector.config.classes, file)
+        truth, rows = resolve.truth(data, split, bad_boxes, classes, detector.config.classes, file)
         chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
         scenes = []
         with display.progress("conv maps", len(chosen)) as bar:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 from frcnn_cli.cli.failures import Failures
@@ -93,13 +93,13 @@ def command(
     to_file = output is not None and output.suffix.lower() == ".h5"
     if output is not None and not to_file and output.suffix and not output.is_dir():
         raise click.UsageError(f"-o {output}: OUT is a folder for pictures, or a .h5 file for detections.")
-    refs = options.resolve_images(images, split)
+    refs = resolve.images(images, split)
     if show and len(refs) > 20:
         raise click.UsageError(f"--show is for up to 20 images, not {len(refs)}; use -o FOLDER.")
     pictures = _Pictures(display, refs, None if to_file else output, show, force)
-    detector = Detector.load(options.resolve_model(model), device, precision)
-    proposer = options.resolve_source(sources, settings) if sources else detector.source()
-    options.prepare(proposer)
+    detector = Detector.load(resolve.model(model), device, precision)
+    proposer = resolve.source(sources, settings) if sources else detector.source()
+    resolve.prepare(proposer)
     if refine is not None:
         detector.set_refine(refine)
     thresholds = options.thresholds(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display, number, share
 from frcnn_cli.cli.eval_curves import may_write, write_curves
@@ -76,7 +76,7 @@ def command(
         raise click.UsageError("--explain wants --scores FILE and --props FILE, which DETS was made from.")
     if curves is not None:
         may_write(curves, force, *(path for path in (dets, scores, props) if path is not None))
-    dataset, found, images = options.resolve_detections(dets, data, split, bad_boxes, classes)
+    dataset, found, images = resolve.detections(dets, data, split, bad_boxes, classes)
     wanted = {sample.ref.key: sample.truth for sample in dataset.samples}
     result = evaluate(found, wanted, dataset.classes, iou, metric)
     told: dict[str, Any] = {"result": result}

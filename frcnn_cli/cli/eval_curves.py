@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import resolve
 
 if TYPE_CHECKING:
     from frcnn_cli.evaluation.voc import Result
@@ -23,7 +23,7 @@ def may_write(path: Path, force: bool, *inputs: Path) -> None:
 
     if path.suffix.lower() not in (".csv", *_PICTURES):
         raise click.UsageError(f"--curves {path}: it ends in none of .csv {' '.join(_PICTURES)}.")
-    options.must_differ(path, *inputs)
+    resolve.must_differ(path, *inputs)
     if path.exists() and not force:
         raise OutputExistsError(path)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import resolve
 from frcnn_cli.cli.display import Display, number
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def explained(
     with StageFile(dets, DETECTIONS) as d, StageFile(scores, SCORES) as s, StageFile(props, PROPOSALS) as p:
         if s.classes != d.classes:
             raise MismatchError(f"{scores} is of other classes than {dets}", "Name the scores that it was made from")
-        thresholds, above = options.rule_of(d)
-        recipe = options.recipe_of(s)
+        thresholds, above = resolve.rule_of(d)
+        recipe = resolve.recipe_of(s)
         most = recipe.detection.proposals or None if recipe is not None else None
         least = np.maximum(thresholds.min_score, above if above is not None else np.zeros(len(d.classes)))
         rows_in = [join(list(images.values()), file.images, str(dets), str(file.path)) for file in (s, p)]

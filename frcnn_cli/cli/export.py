@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
 
@@ -46,7 +46,7 @@ def command(display: Display, file: Path, form: str, output: Path, data: str | N
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import DETECTIONS
 
-    options.must_differ(output, file)
+    resolve.must_differ(output, file)
     if output.exists() and not force:
         raise OutputExistsError(output)
     with StageFile(file) as opened:

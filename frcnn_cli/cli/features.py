@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 from frcnn_cli.cli.failures import Failures
@@ -81,12 +81,12 @@ def command(
     from frcnn_cli.store.writer import StageWriter
 
     display: Display = ctx.obj
-    refs = options.resolve_images(images, split)
+    refs = resolve.images(images, split)
     if backbone is None:
         for name in ("weights", "fine", "short_side", "long_side"):
             if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name.replace('_', '-')} goes with --backbone; a model has its own.")
-        detector = Detector.load(options.resolve_model(model), device, precision)
+        detector = Detector.load(resolve.model(model), device, precision)
     elif model is not None:
         raise click.UsageError("Give --model or --backbone, not both.")
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
 
@@ -90,7 +90,7 @@ def command(
     from frcnn_cli.store.schema import PROPOSALS
     from frcnn_cli.store.writer import StageWriter
 
-    options.must_differ(output, file)
+    resolve.must_differ(output, file)
     stated: dict[str, Any] = {
         "order": order,
         "base": None if base is None else int(base),
@@ -98,7 +98,7 @@ def command(
         "relative": relative,
     }
     boxes = read_box_file(file)
-    refs, truths = options.resolve_labelled_images(data, split)
+    refs, truths = resolve.labelled_images(data, split)
     records = list(prefetch(read_record, refs, threads=4, ahead=16))
     found = understand(boxes, refs, records, truths, {k: v for k, v in stated.items() if v is not None})
     _tell(display, found, {k: v for k, v in stated.items() if v is not None})

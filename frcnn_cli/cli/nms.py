@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
 
@@ -55,9 +55,9 @@ def command(
     from frcnn_cli.store.schema import DETECTIONS, SCORES
     from frcnn_cli.store.writer import StageWriter
 
-    options.must_differ(output, scores)
+    resolve.must_differ(output, scores)
     with StageFile(scores, SCORES) as file:
-        recipe = options.recipe_of(file)
+        recipe = resolve.recipe_of(file)
         thresholds = Thresholds()
         if recipe is not None:
             rule = recipe.detection

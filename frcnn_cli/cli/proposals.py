@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
 from frcnn_cli.cli.failures import Failures
@@ -93,9 +93,9 @@ def command(
 
     if workers == 0 and timeout is not None:
         raise click.UsageError("--timeout needs a process to end: give --workers 1 or more.")
-    configured = options.resolve_source(sources, settings)
-    refs = options.resolve_images(images, split)
-    options.must_differ(output, *configured.files())
+    configured = resolve.source(sources, settings)
+    refs = resolve.images(images, split)
+    resolve.must_differ(output, *configured.files())
     limits = Limits(max_boxes, min_size)
     provenance: dict[str, Any] = {"source": configured.described(), **limits._asdict()}
     failures = Failures(display)
@@ -106,7 +106,7 @@ def command(
         if len(todo) < len(refs):
             display.note(f"{len(refs) - len(todo)} of {len(refs)} images were finished by an earlier run")
         if todo:
-            options.prepare(configured)
+            resolve.prepare(configured)
         with display.progress("proposals", len(todo)) as bar:
             for done in propose_many(
                 todo, configured, read_ref, limits, _cores() if workers is None else workers, timeout

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
 
@@ -87,7 +87,7 @@ def command(
     if plot is not None:
         if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
             raise click.UsageError(f"--plot {plot}: it ends in none of .png .svg .pdf.")
-        options.must_differ(plot, *props)
+        resolve.must_differ(plot, *props)
         if plot.exists() and not force:
             raise OutputExistsError(plot)
     if data.endswith(".h5") and (split or classes or "class" in by):
@@ -221,7 +221,7 @@ class _Target:
         if data.endswith(".h5"):
             self.records, self.dataset = self._read_boxes(Path(data))
         else:
-            self.dataset = options.resolve_dataset(data, split, bad_boxes, classes)
+            self.dataset = resolve.data_set(data, split, bad_boxes, classes)
             self.records = records(self.dataset.refs, digest_file)
             self.classes = self.dataset.classes
             self.name = f"{data} {split}"

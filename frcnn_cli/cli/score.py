@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 
@@ -50,10 +50,10 @@ def command(
     from frcnn_cli.store.schema import FEATURES, PROPOSALS, SCORES
     from frcnn_cli.store.writer import StageWriter
 
-    options.must_differ(output, feats, props)
+    resolve.must_differ(output, feats, props)
     with StageFile(feats, FEATURES) as maps, StageFile(props, PROPOSALS) as proposals:
         rows = join(maps.images, proposals.images, str(feats), str(props))
-        model = options.resolve_model(model)
+        model = resolve.model(model)
         detector = Detector.load(model, device, precision)
         if refine is not None:
             detector.set_refine(refine)

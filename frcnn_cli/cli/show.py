@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
 
@@ -71,7 +71,7 @@ def command(
     if split is not None and data is None:
         raise click.UsageError("--split goes with --data.")
     if output is not None:
-        options.must_differ(output, image, props)
+        resolve.must_differ(output, image, props)
         if output.exists() and not force:
             raise OutputExistsError(output)
     picture = read_image(image)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from frcnn_cli.cli import options
+from frcnn_cli.cli import options, resolve
 from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 from frcnn_cli.cli.train_run import Watch, run, tensorboard_writer
@@ -225,7 +225,7 @@ def _trainer(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: boo
     from frcnn_cli.training.loop import Trainer, images_digest
 
     chosen = choose_device(device)
-    dataset = options.resolve_dataset(recorded["data"], recorded["split"], recorded["bad_boxes"], recorded["classes"])
+    dataset = resolve.data_set(recorded["data"], recorded["split"], recorded["bad_boxes"], recorded["classes"])
     identified = records(dataset.refs, digest_file)
     with StageFile(recorded["props"], PROPOSALS) as file:
         rows = join(identified, file.images, f"{recorded['data']} {recorded['split']}", str(recorded["props"]))
@@ -278,7 +278,7 @@ def _validation(recorded: dict[str, Any], trainer: Trainer) -> Validation:
     if not recorded["val_data"] and all(part.kind == "coco" or part.split for part in parts(data)):
         raise MismatchError(f"{data} has no other splits to validate on", "Name a data set with --val-data")
     with StageFile(recorded["val_props"] or recorded["props"], PROPOSALS) as file:
-        dataset, rows = options.resolve_truth(
+        dataset, rows = resolve.truth(
             data, split, recorded["bad_boxes"], recorded["classes"], trainer.detector.config.classes, file
         )
         images = [

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from frcnn_cli.data.find import IMAGE_ENDINGS
 from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels, sound
-from frcnn_cli.errors import DataError, explain_os_error
+from frcnn_cli.errors import DataError
 from frcnn_cli.image import ImageRecord, ImageRef
+from frcnn_cli.store.files import read_text
 
 MAX_BYTES = 1 << 30
 # What columns are called; the first that is there is taken.
@@ -40,7 +41,7 @@ def read_csv(table: Path, folder: Path, records: Mapping[str, ImageRecord]) -> l
     Raises:
         DataError: columns that are not there, or a line that is not an object.
     """
-    text = _text(table)
+    text = read_text(table, MAX_BYTES, DataError)
     try:
         dialect: type[csv.Dialect] = csv.Sniffer().sniff(text[:4096], ",;\t")
     except csv.Error:
@@ -125,7 +126,7 @@ def read_yolo(root: Path, records: Mapping[str, ImageRecord]) -> list[Labels]:
 
 def _yolo_objects(path: Path, record: ImageRecord, classes: Sequence[str]) -> list[LabelledObject]:
     found = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path, MAX_BYTES, DataError).splitlines(), 1):
         words = line.split()
         if not words:
             continue
@@ -151,14 +152,16 @@ def _yolo_objects(path: Path, record: ImageRecord, classes: Sequence[str]) -> li
 def _yolo_names(root: Path) -> tuple[str, ...]:
     """From `data.yaml` (or the only .yaml there is), or `classes.txt`, a name a line."""
     if (root / "classes.txt").is_file():
-        return tuple(line.strip() for line in _text(root / "classes.txt").splitlines() if line.strip())
+        return tuple(
+            line.strip() for line in read_text(root / "classes.txt", MAX_BYTES, DataError).splitlines() if line.strip()
+        )
     found = [root / "data.yaml"] if (root / "data.yaml").is_file() else sorted(root.glob("*.y*ml"))
     if len(found) != 1:
         raise DataError(f"{root} does not name its classes", "Write them to classes.txt, a name a line")
     import yaml
 
     try:
-        content = yaml.safe_load(_text(found[0]))
+        content = yaml.safe_load(read_text(found[0], MAX_BYTES, DataError))
     except (yaml.YAMLError, RecursionError):
         raise DataError(f"{found[0]} is not YAML", "Write the names to classes.txt, a name a line") from None
     names = content.get("names") if isinstance(content, dict) else None
@@ -193,14 +196,3 @@ def pictures_below(folder: Path) -> list[ImageRef]:
     """Every picture below a folder, by its path below it."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
     return [ImageRef(path.relative_to(folder).as_posix(), path) for path in found]
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} is larger than 1 GB", "Check the file")
-        return path.read_text("utf-8-sig")
-    except OSError as error:
-        raise explain_os_error(error, path) from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text", "Save it as UTF-8") from None

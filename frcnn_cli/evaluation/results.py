@@ -16,7 +16,8 @@ import numpy as np
 
 from frcnn_cli.annotations import Detections
 from frcnn_cli.boxes import from_inclusive, from_xywh, to_inclusive
-from frcnn_cli.errors import FileFormatError, explain_os_error
+from frcnn_cli.errors import FileFormatError
+from frcnn_cli.store.files import read_text
 
 MAX_BYTES = 2 << 30
 _LARGEST = 1e7  # pixels, either way
@@ -52,7 +53,7 @@ def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[s
             raise FileFormatError(f"{folder} holds {files[0].name} and {files[1].name}", "Leave one of them")
         for path in files:
             read += 1
-            for number, line in enumerate(_text(path).splitlines(), 1):
+            for number, line in enumerate(read_text(path, MAX_BYTES).splitlines(), 1):
                 if line.strip():
                     key, row = _voc_line(line, label, f"{path} line {number}")
                     rows.setdefault(key, []).append(row)
@@ -72,7 +73,7 @@ def read_coco_results(path: Path, keys: Mapping[int, str], categories: Mapping[i
         FileFormatError: not a list of results, or an image or category that the data set lacks.
     """
     try:
-        values = json.loads(_text(path))
+        values = json.loads(read_text(path, MAX_BYTES))
     except (ValueError, RecursionError):
         raise FileFormatError(f"{path} is not JSON", "Name a list of COCO results") from None
     if not isinstance(values, list):
@@ -118,14 +119,3 @@ def _detections(rows: Sequence[_Row], inclusive: bool) -> Detections:
 
 def _literal(name: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", name)
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise FileFormatError(f"{path} is larger than 2 GB", "Check the file")
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise explain_os_error(error, path) from None
-    except UnicodeDecodeError:
-        raise FileFormatError(f"{path} is not UTF-8 text", "Check the file") from None

@@ -1,11 +1,11 @@
-"""Small files: written whole or not at all, and how much a stranger's may unpack to."""
+"""Small files: written whole or not at all, text of strangers, and how much a stranger's may unpack to."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from frcnn_cli.errors import explain_os_error
+from frcnn_cli.errors import FileFormatError, FrcnnError, explain_os_error
 
 
 def most_bytes(file_size: int) -> int:
@@ -14,6 +14,22 @@ def most_bytes(file_size: int) -> int:
     Boxes pack 20 to 1 at best; deflate could be made to unpack 1032 to 1.
     """
     return min(2 << 30, max(64 << 20, 100 * file_size))
+
+
+def read_text(path: Path, most: int, wrong: type[FrcnnError] = FileFormatError) -> str:
+    """A stranger's text, in UTF-8 (with or without a mark).
+
+    Args:
+        most: bytes that it may have. wrong: the error of a file that has more, or is no text.
+    """
+    try:
+        if path.stat().st_size > most:
+            raise wrong(f"{path} is larger than {most / 1e9:.1f} GB", "Check the file")
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+    except UnicodeDecodeError:
+        raise wrong(f"{path} is not UTF-8 text", "Save it as UTF-8") from None
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from frcnn_cli.errors import FileFormatError, FrcnnError, UsageError
-from frcnn_cli.model import Detector, ModelConfig, check_tensors, load_safely, save_safely
+from frcnn_cli.model import Detector, ModelConfig
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.training.normalisation import Normalisation
+from frcnn_cli.weights import check_tensors, load_safely, save_safely
 
 STATE_FILE = "state.safetensors"
 _KEY = "frcnn_run"

@@ -19,13 +19,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD
 
 from frcnn_cli.errors import FrcnnError, MismatchError, explain_os_error
 from frcnn_cli.features.backbones import build
 from frcnn_cli.image import Image, ImageRef
 from frcnn_cli.model import MODEL_FILE, Detector, ModelConfig
-from frcnn_cli.recipes.recipe import Recipe, Solver
+from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.training.average import Average
 from frcnn_cli.training.batches import Batch, Batches, TrainingImage, trained_on
 from frcnn_cli.training.checkpoint import STATE_FILE, Kept, RunState, read_state, restore, save_state
@@ -33,6 +32,7 @@ from frcnn_cli.training.inputs import CachedMaps, Inputs
 from frcnn_cli.training.log import LOG_FILE, read_log
 from frcnn_cli.training.loss import Losses, multi_task_loss
 from frcnn_cli.training.normalisation import Normalisation, normalisation
+from frcnn_cli.training.optimiser import optimiser
 from frcnn_cli.training.schedule import rate_at
 from frcnn_cli.training.svm import fit_svms
 from frcnn_cli.training.validation import Validation
@@ -85,7 +85,7 @@ class Trainer:
         self.detector = detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in list(detector.conv)[: state.frozen]:
             module.requires_grad_(False)
-        self.optimiser = _optimiser(detector, self.recipe.solver)
+        self.optimiser = optimiser(detector, self.recipe.solver)
         self.average = Average(detector, self.recipe.solver.average) if self.recipe.solver.average else None
         self._pending: list[Step] = []
         self._saved = state.iteration > 0
@@ -384,17 +384,3 @@ def _averaged(steps: Sequence[Step], images_per_batch: int) -> dict[str, float]:
         "images_per_second": round(images_per_batch / seconds, 3),
         "eta_seconds": round((last.total - last.iteration) * seconds),
     }
-
-
-def _optimiser(detector: Detector, solver: Solver) -> SGD:
-    """SGD with the authors' groups: biases learn at a rate of their own and are not decayed.
-
-    Caffe keeps the rate inside the velocity and PyTorch outside: the two differ for some steps after the rate changes.
-    """
-    trained = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in trained if not name.endswith("bias")], "rate_factor": 1.0},
-        {"params": [p for name, p in trained if name.endswith("bias")], "rate_factor": solver.bias_rate},
-    ]
-    groups[1]["weight_decay"] = solver.weight_decay if solver.bias_decay else 0.0
-    return SGD(groups, lr=solver.learning_rate, momentum=solver.momentum, weight_decay=solver.weight_decay, fused=True)

@@ -133,11 +133,7 @@ class TestNames:
         [
             ("voc", [("voc", "", None)]),
             ("voc:a/b", [("voc", "a/b", None)]),
-            ("voc2007@trainval+voc2007@test+voc2012@trainval",)
-            and (
-                "voc2007@trainval+voc2012@test",
-                [("voc2007", "", "trainval"), ("voc2012", "", "test")],
-            ),
+            ("voc2007@trainval+voc2012@test", [("voc2007", "", "trainval"), ("voc2012", "", "test")]),
             ("voc:a+b", [("voc", "a+b", None)]),
             ("voc:a+voc:b@val", [("voc", "a", None), ("voc", "b", "val")]),
             ("coco:C:/x.json:y", [("coco", "C:/x.json:y", None)]),

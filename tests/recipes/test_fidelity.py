@@ -25,9 +25,9 @@ from frcnn_cli.roi.rois import equal_to_pooling, to_rois
 from frcnn_cli.roi.svd import truncated
 from frcnn_cli.training.batches import Batches, TrainingImage
 from frcnn_cli.training.inputs import Input
-from frcnn_cli.training.loop import _optimiser
 from frcnn_cli.training.loss import multi_task_loss
 from frcnn_cli.training.normalisation import Normalisation, normalisation
+from frcnn_cli.training.optimiser import optimiser
 from frcnn_cli.training.sampling import sample_rois
 from frcnn_cli.training.schedule import rate_at
 
@@ -253,7 +253,7 @@ class TestSolver:
         """momentum 0.9, weight decay 0.0005; biases: lr doubled, no decay"""
         from tests.test_model import detector
 
-        weights, biases = _optimiser(detector(), PAPER.solver).param_groups
+        weights, biases = optimiser(detector(), PAPER.solver).param_groups
         assert (weights["momentum"], weights["weight_decay"], weights["rate_factor"]) == (0.9, 0.0005, 1.0)
         assert (biases["momentum"], biases["weight_decay"], biases["rate_factor"]) == (0.9, 0.0, 2.0)
         assert {p.ndim for p in biases["params"]} == {1}
