@@ -33,7 +33,8 @@ from frcnn_cli.memory import keep_freed_memory
 from frcnn_cli.model import ModelConfig, image_transform
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
-from frcnn_cli.recipes.recipe import Recipe, load
+from frcnn_cli.recipes.reading import load
+from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.training.batches import TrainingImage
 from frcnn_cli.training.inputs import DecodedImages
 from frcnn_cli.training.loop import Trainer

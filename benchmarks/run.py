@@ -47,7 +47,8 @@ from frcnn_cli.memory import keep_freed_memory
 from frcnn_cli.model import Detector, ModelConfig
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
-from frcnn_cli.recipes.recipe import Network, Recipe, Sampling, Solver
+from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.recipes.sections import Network, Sampling, Solver
 from frcnn_cli.roi.pooling import roi_align, roi_max_pool
 from frcnn_cli.roi.rois import to_rois
 

@@ -28,7 +28,8 @@ from frcnn_cli.image import Image
 from frcnn_cli.proposals.propose import Limits, propose
 from frcnn_cli.proposals.registry import load_registry
 from frcnn_cli.proposals.source import ProposalSource
-from frcnn_cli.recipes.recipe import Network, Recipe
+from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.recipes.sections import Network
 from frcnn_cli.roi.head import HIDDEN, RoIHead, to_channels_last
 from frcnn_cli.roi.levels import Maps, Scales
 from frcnn_cli.roi.score import Scores, score

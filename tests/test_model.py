@@ -13,7 +13,7 @@ from frcnn_cli.features.backbones import build
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image
 from frcnn_cli.model import Detector, ModelConfig, choose_device
-from frcnn_cli.recipes.recipe import Network
+from frcnn_cli.recipes.sections import Network
 
 PROPOSALS = {
     "source": {"name": "opencv-selective-search", "version": "1", "options": {"mode": "fast"}},

@@ -76,7 +76,8 @@ def command(
     from frcnn_cli.features.columns import to_columns
     from frcnn_cli.model import Detector, image_transform
     from frcnn_cli.pipeline import Failed, FeaturePipeline
-    from frcnn_cli.recipes.recipe import Images, Network, Recipe
+    from frcnn_cli.recipes.recipe import Recipe
+    from frcnn_cli.recipes.sections import Images, Network
     from frcnn_cli.store.schema import FEATURES
     from frcnn_cli.store.writer import StageWriter
 

@@ -25,7 +25,8 @@ def command(display: Display, action: str, names: tuple[str, ...], as_json: bool
     frcnn recipes diff paper modern
     frcnn recipes diff modern my.toml --json
     """
-    from frcnn_cli.recipes.recipe import differences, load
+    from frcnn_cli.recipes.reading import load
+    from frcnn_cli.recipes.recipe import differences
 
     if len(names) != (1 if action == "show" else 2):
         wanted = "one recipe" if action == "show" else "two recipes"

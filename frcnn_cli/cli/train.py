@@ -314,7 +314,7 @@ def _fit_svms(trainer: Trainer, display: Display) -> None:
 
 def _resolved(name: str | None, settings: tuple[str, ...], changes: dict[str, Any], recorded: dict[str, Any]) -> Recipe:
     """The recipe with what was typed. From cached maps, images are seen in one size and in their own colours."""
-    from frcnn_cli.recipes.recipe import load
+    from frcnn_cli.recipes.reading import load
 
     recipe = load(name or "paper").changed(changes).set(settings)
     if recorded["features"] is not None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from frcnn_cli.annotations import Detections
 from frcnn_cli.boxes import iou
-from frcnn_cli.recipes.recipe import Detection
+from frcnn_cli.recipes.sections import Detection
 
 
 class Thresholds(NamedTuple):

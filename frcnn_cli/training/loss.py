@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from frcnn_cli.recipes.recipe import Loss as LossConfig
+from frcnn_cli.recipes.sections import Loss as LossConfig
 
 
 class Losses(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 from torch.optim import SGD
 
 from frcnn_cli.model import Detector
-from frcnn_cli.recipes.recipe import Solver
+from frcnn_cli.recipes.sections import Solver
 
 
 def optimiser(detector: Detector, solver: Solver) -> SGD:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from frcnn_cli.annotations import GroundTruth
 from frcnn_cli.boxes import Boxes, iou
-from frcnn_cli.recipes.recipe import Sampling
+from frcnn_cli.recipes.sections import Sampling
 
 
 class Candidates(NamedTuple):

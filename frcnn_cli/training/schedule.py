@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from frcnn_cli.recipes.recipe import Solver
+from frcnn_cli.recipes.sections import Solver
 
 
 def rate_at(iteration: int, total: int, solver: Solver) -> float:

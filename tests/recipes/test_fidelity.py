@@ -17,7 +17,7 @@ from frcnn_cli.detections.nms import Thresholds, detect, nms, scores_to_exceed
 from frcnn_cli.features.backbones import BACKBONES, build
 from frcnn_cli.features.backbones.loading import Weights
 from frcnn_cli.features.transform import ImageTransform
-from frcnn_cli.recipes.recipe import load
+from frcnn_cli.recipes.reading import load
 from frcnn_cli.roi.coder import decode, encode
 from frcnn_cli.roi.head import RoIHead
 from frcnn_cli.roi.pooling import roi_max_pool

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frcnn_cli.errors import FrcnnError, UsageError
-from frcnn_cli.recipes.recipe import BUILT_IN, Recipe, differences, keys, load
+from frcnn_cli.recipes.reading import BUILT_IN, load
+from frcnn_cli.recipes.recipe import Recipe, differences, keys
 from tests.conftest import run_frcnn
 
 
@@ -53,7 +54,9 @@ def test_a_file_says_what_it_starts_from(tmp_path):
         ("[solver]\nepochs = 'many'", "solver.epochs is 'many', not a number"),
         ("[solver]\nepochs = nan", "not a number"),
         ("[solver]\nepochs = 0", "solver.epochs must be above 0"),
-        ("[solver]\nlearning_rate = -1", "solver.learning_rate is -1"),
+        ("[solver]\nlearning_rate = -1", "solver.learning_rate must be above 0"),
+        ("[solver]\nstep_at = 1.5", "solver.step_at is 1.5, not from 0 to 1"),
+        ("[targets]\nmean = [0, 0, 0, 1e9]", "targets.mean is 1e+09, not from -100 to 100"),
         ("[solver]\nschedule = 'line'", "not step or cosine"),
         ("[solver]\nwarmup = 1.5", "not a whole number"),
         ("[images]\nflip = 1", "not true or false"),

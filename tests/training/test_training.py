@@ -15,7 +15,8 @@ from frcnn_cli.data.voc import read_voc
 from frcnn_cli.errors import FrcnnError, MismatchError
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.model import Detector, ModelConfig
-from frcnn_cli.recipes.recipe import Recipe, Sampling, Solver
+from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.recipes.sections import Sampling, Solver
 from frcnn_cli.roi.coder import encode
 from frcnn_cli.training.batches import Batches, TrainingImage, trained_on
 from frcnn_cli.training.inputs import DecodedImages

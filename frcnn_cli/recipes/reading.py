@@ -1,0 +1,61 @@
+"""Recipes by name: those of the package, and TOML files of users, which say what they start from."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+from frcnn_cli.errors import UsageError, explain_os_error
+from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.recipes.values import meant
+
+BUILT_IN = {
+    "paper": "the authors' released code of 2015, number by number",
+    "modern": "what practice has taught since, as far as it was measured",
+}
+_MAX_BYTES = 1 << 20
+
+
+def load(name: str) -> Recipe:
+    """A recipe by name, or from a TOML file.
+
+    Raises:
+        UsageError: there is none, or it is not a recipe. FrcnnError: the file cannot be read.
+    """
+    return _load(name, ())
+
+
+def _load(name: str, seen: tuple[str, ...]) -> Recipe:
+    if name in seen:
+        raise UsageError(f"recipe {name} starts from itself", "Start it from paper or modern")
+    if name in BUILT_IN:
+        text = resources.files(__package__).joinpath(f"{name}.toml").read_text("utf-8")
+    else:
+        text = _read(Path(name))
+    try:
+        values = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{name} is not TOML ({error})", "frcnn recipes show paper prints one") from None
+    base = values.pop("base", None)
+    if base is not None and not isinstance(base, str):
+        raise UsageError(f"{name}: base is {base!r}, not a recipe", 'Write base = "paper"')
+    try:
+        return Recipe.from_dict(values, _load(base, (*seen, name)) if base else None)
+    except UsageError as error:
+        error.what = f"{name}: {error.what}" if not seen else error.what
+        raise
+
+
+def _read(path: Path) -> str:
+    try:
+        if not path.is_file():
+            known = f"Write {' or '.join(BUILT_IN)}, or name a TOML file"
+            raise UsageError(f"there is no recipe {str(path)!r}{meant(str(path), BUILT_IN)}", known)
+        if path.stat().st_size > _MAX_BYTES:
+            raise UsageError(f"{path} is larger than any recipe", "Check the file")
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text", "Name a TOML file") from None
