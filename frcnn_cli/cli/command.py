@@ -1,8 +1,9 @@
-"""What every command shares: -q and --debug, one line for an error, the exit code."""
+"""What every command shares: -q and --debug, files named once, one line for an error, the exit code."""
 
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from typing import Any
 
 import click
@@ -30,6 +31,13 @@ class Command(click.Command):
         self.params.append(click.Option(["-q", "--quiet"], is_flag=True, help="No progress and no notes on stderr."))
         self.params.append(click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for param, times in Counter(given).items():
+            if times > 1 and isinstance(param, click.Option) and _names_data(param):
+                raise click.UsageError(f"Option '{param.opts[-1]}' is given {times} times, and takes one value.", ctx)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         debug = ctx.params.pop("debug")
         ctx.obj = Display(quiet=ctx.params.pop("quiet"))
@@ -46,6 +54,11 @@ class Command(click.Command):
             if message:
                 click.echo(message, err=True)
             return ctx.exit(code)
+
+
+def _names_data(option: click.Option) -> bool:
+    """Whether an option given again would leave out data in silence, where others are overridden, as is the custom."""
+    return not option.multiple and (isinstance(option.type, click.Path) or option.name == "data")
 
 
 class NetworkCommand(Command):

@@ -25,21 +25,29 @@ _PANELS = (
 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, type=options.PATH, metavar="RUN...")
-@click.option("-o", "--output", type=options.PATH, required=True, metavar="FILE", help="Page to write, .html.")
+@click.option(
+    "-o",
+    "--output",
+    type=options.PATH,
+    metavar="FILE",
+    help="Page to write, .html. Default: curves.html in the first RUN.",
+)
 @options.force
 @click.pass_obj
-def command(display: Display, runs: tuple[Path, ...], output: Path, force: bool) -> None:
+def command(display: Display, runs: tuple[Path, ...], output: Path | None, force: bool) -> None:
     """Draw the curves of one or more runs into one page that needs nothing else.
 
     Losses, validation mAP, learning rate and speed against epochs, and the recipe of each run.
 
     \b
-    frcnn curves runs/my -o curves.html
+    frcnn curves runs/my
     frcnn curves runs/paper runs/modern -o both.html --force
     """
     from frcnn_cli.errors import FrcnnError, OutputExistsError
     from frcnn_cli.store.files import write_whole
 
+    if output is None:
+        output = (runs[0] if runs[0].is_dir() else runs[0].parent) / "curves.html"
     if output.suffix.lower() != ".html":
         raise click.UsageError(f"-o {output}: the page is an .html file.")
     if output.exists() and not force:

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 @options.settings
 @click.option("--show", is_flag=True, help="Open a window; without a display, save the picture and say where.")
 @click.option(
-    "-o", "--output", type=options.PATH, metavar="OUT", help="A folder for pictures, or a .h5 file for detections."
+    "-o",
+    "--output",
+    type=options.PATH,
+    metavar="OUT",
+    help="A folder for pictures; a .jpg or .png, where there is one image; or a .h5 file for detections.",
 )
 @options.nms_iou
 @options.min_score
@@ -72,6 +76,7 @@ def command(
 
     \b
     frcnn detect img.jpg --show
+    frcnn detect img.jpg -o found.jpg
     frcnn detect images/ --model runs/my -o pictures/
     frcnn detect @list.txt --model runs/my -o dets.h5 --min-score 0.5 --json
     """
@@ -91,8 +96,6 @@ def command(
     if settings and not sources:
         raise click.UsageError("--set needs --source: options of the model's own source are the model's.")
     to_file = output is not None and output.suffix.lower() == ".h5"
-    if output is not None and not to_file and output.suffix and not output.is_dir():
-        raise click.UsageError(f"-o {output}: OUT is a folder for pictures, or a .h5 file for detections.")
     refs = resolve.images(images, split)
     if show and len(refs) > 20:
         raise click.UsageError(f"--show is for up to 20 images, not {len(refs)}; use -o FOLDER.")
@@ -174,18 +177,19 @@ def command(
 
 
 class _Pictures:
-    """Pictures with boxes drawn: into a folder, into windows, or both."""
+    """Pictures with boxes drawn: into a folder or a file, into windows, or both."""
 
-    def __init__(self, display: Display, refs: list[ImageRef], folder: Path | None, show: bool, force: bool) -> None:
+    def __init__(self, display: Display, refs: list[ImageRef], output: Path | None, show: bool, force: bool) -> None:
         from frcnn_cli.errors import FrcnnError, OutputExistsError
 
         self.display, self.show, self.force = display, show, force
-        self.folder = folder
+        self.output = output
         self.shown: list[tuple[str, Any]] = []
-        if folder is not None and folder.is_file():
-            raise FrcnnError(f"{folder} is a file", "Name a folder for the pictures")
-        self.paths = _picture_paths(refs, folder) if folder is not None else {}
+        self.paths = _picture_paths(refs, output) if output is not None else {}
+        sources = {ref.path.resolve() for ref in refs}
         for path in self.paths.values():
+            if path.resolve() in sources:
+                raise FrcnnError(f"{path} is also an input of this command", "Choose another output path")
             if path.exists() and not force:
                 raise OutputExistsError(path)
 
@@ -193,10 +197,10 @@ class _Pictures:
         from frcnn_cli.detections.draw import draw
         from frcnn_cli.picture import save_picture
 
-        if self.folder is None and not self.show:
+        if self.output is None and not self.show:
             return
         picture = draw(image.pixels, detections, classes)
-        if self.folder is not None:
+        if self.output is not None:
             save_picture(picture, self.paths[image.key])
         if self.show:
             self.shown.append((image.key, picture))
@@ -205,18 +209,33 @@ class _Pictures:
         """Opens the windows, or says where the pictures are."""
         from frcnn_cli.cli.window import present
 
-        if self.folder is not None:
-            self.display.note(f"pictures are in {self.folder}")
+        if self.output is not None:
+            self.display.note(f"{'pictures are' if self.output.is_dir() else 'the picture is'} in {self.output}")
         for key, picture in self.shown:
             present(self.display, picture, key, f"{Path(key).stem}-detections", self.force)
 
 
-def _picture_paths(refs: list[ImageRef], folder: Path) -> dict[str, Path]:
-    """A .jpg below `folder` for each key; keys that differ in their ending alone keep it (a.png.jpg)."""
+def _picture_paths(refs: list[ImageRef], output: Path) -> dict[str, Path]:
+    """Where the picture of each key goes: `output` itself, or a .jpg below it; keys that differ in their ending alone
+    keep it (a.png.jpg).
+
+    Raises:
+        UsageError: `output` is a file that is no picture, or one picture for several images.
+    """
+    from frcnn_cli.errors import FrcnnError
+
+    if output.suffix and not output.is_dir():
+        if output.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+            raise click.UsageError(f"-o {output}: OUT is a folder, a .jpg or .png, or a .h5 file for detections.")
+        if len(refs) != 1:
+            raise click.UsageError(f"-o {output} is one picture, and there are {len(refs)} images: name a folder.")
+        return {refs[0].key: output}
+    if output.is_file():
+        raise FrcnnError(f"{output} is a file", "Name a folder for the pictures")
     keys = {ref.key: Path(*(part for part in Path(ref.key).parts if part not in ("/", ".."))) for ref in refs}
     taken = Counter(path.with_suffix("") for path in keys.values())
     return {
-        key: folder / (path.with_suffix(".jpg") if taken[path.with_suffix("")] == 1 else f"{path}.jpg")
+        key: output / (path.with_suffix(".jpg") if taken[path.with_suffix("")] == 1 else f"{path}.jpg")
         for key, path in keys.items()
     }
 

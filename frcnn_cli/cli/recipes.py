@@ -10,27 +10,33 @@ from frcnn_cli.cli.display import Display
 
 
 @click.command(cls=Command)
-@click.argument("action", type=click.Choice(["show", "diff"]))
-@click.argument("names", nargs=-1, metavar="RECIPE [RECIPE]")
+@click.argument("action", type=click.Choice(["list", "show", "diff"]), default="list")
+@click.argument("names", nargs=-1, metavar="[RECIPE [RECIPE]]")
 @options.as_json
 @click.pass_obj
 def command(display: Display, action: str, names: tuple[str, ...], as_json: bool) -> None:
-    """Show a recipe, or what two of them do not share.
+    """List the recipes, show one, or show what two of them do not share.
 
     A recipe is "paper", "modern" or a TOML file. A file of your own says what it starts from, base = "modern", and
     below that what it changes.
 
     \b
+    frcnn recipes
     frcnn recipes show paper
     frcnn recipes diff paper modern
     frcnn recipes diff modern my.toml --json
     """
-    from frcnn_cli.recipes.reading import load
+    from frcnn_cli.recipes.reading import BUILT_IN, load
     from frcnn_cli.recipes.recipe import differences
 
-    if len(names) != (1 if action == "show" else 2):
-        wanted = "one recipe" if action == "show" else "two recipes"
-        raise click.UsageError(f"{action} takes {wanted}, e.g. paper{' modern' if action == 'diff' else ''}.")
+    wanted, example = {"list": ("no recipe", ""), "show": ("one recipe", " paper"), "diff": ("two", " paper modern")}[
+        action
+    ]
+    if len(names) != len(example.split()):
+        raise click.UsageError(f"{action} takes {wanted}: frcnn recipes {action}{example}")
+    if action == "list":
+        display.json(BUILT_IN) if as_json else display.table(("recipe", "what it is"), list(BUILT_IN.items()), left=2)
+        return
     recipes = [load(name) for name in names]
     if action == "show":
         display.json(recipes[0].to_dict()) if as_json else display.result(recipes[0].to_toml().rstrip())

@@ -205,10 +205,20 @@ def test_an_output_that_is_also_an_input(tmp_path, photo, props):
     assert_one_line_error(run_frcnn(*line), "is also an input")
 
 
+def test_an_option_that_is_given_twice(photo, tmp_path):
+    line = ("proposals", photo, "-o", tmp_path / "a.h5")
+    for again in ((*line, "--output", tmp_path / "b.h5"), ("train", "--data", "voc:a", "--data", "voc:b")):
+        ran = run_frcnn(*again)
+        assert ran.code == 2
+        assert "is given 2 times, and takes one value." in ran.err
+    assert not list(tmp_path.glob("*.h5"))
+    assert run_frcnn(*line, "--workers", "2", "--workers", "1", "--set", "preset=fast", "--set", "k=100").code == 0
+
+
 def test_words_that_name_no_folder_and_no_file(tmp_path, photo):
-    ran = run_frcnn("detect", photo, "-o", tmp_path / "o.png")
+    ran = run_frcnn("detect", photo, "-o", tmp_path / "o.txt")
     assert ran.code == 2
-    assert "a folder for pictures, or a .h5 file" in ran.err
+    assert "OUT is a folder, a .jpg or .png, or a .h5 file" in ran.err
     assert_one_line_error(run_frcnn("inspect", tmp_path), "without model.safetensors")
     assert_one_line_error(run_frcnn("detect", photo, env={"FRCNN_MODEL": "/none"}), "$FRCNN_MODEL names /none")
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +102,23 @@ def test_detect_writes_pictures_and_never_over_old_ones(work, voc, tmp_path):
     assert {p.stem for p in (tmp_path / "pictures").iterdir()} == {p.stem for p in images}
     assert_one_line_error(run_frcnn(*line), "exists already", "--force")
     assert run_frcnn(*line, "--force").code == 0
+
+
+def test_the_picture_of_one_image(work, voc, tmp_path):
+    first, second = sorted((voc / "JPEGImages").iterdir())[:2]
+    own = Path(shutil.copy(first, tmp_path / "own.jpg"))
+    model = ("--model", work / "run", "-q", "-o")
+    assert run_frcnn("detect", own, *model, tmp_path / "found.png").code == 0
+    with Pillow.open(tmp_path / "found.png") as found, Pillow.open(own) as shown:
+        assert (found.format, found.size) == ("PNG", shown.size)
+    assert_one_line_error(run_frcnn("detect", own, *model, tmp_path / "found.png"), "exists already")
+    before = own.read_bytes()
+    for output in (own, tmp_path):
+        assert_one_line_error(run_frcnn("detect", own, *model, output, "--force"), "is also an input")
+    assert own.read_bytes() == before
+    ran = run_frcnn("detect", own, second, *model, tmp_path / "both.jpg")
+    assert ran.code == 2
+    assert "is one picture, and there are 2 images" in ran.err
 
 
 def test_pictures_that_differ_in_their_ending_alone(work, tmp_path):

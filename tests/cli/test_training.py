@@ -189,7 +189,9 @@ def test_curves(line, props, tmp_path):
     assert run_frcnn(*line, *more).code == 0
     page = tmp_path / "c.html"
     assert run_frcnn("curves", tmp_path / "run", "-o", page).code == 0
+    assert run_frcnn("curves", tmp_path / "run").code == 0
     text = page.read_text()
+    assert (tmp_path / "run/curves.html").read_text().count("<svg") == 1
     assert text.count("<svg") == 1
     assert "backbone = &quot;small&quot;" in text
     assert "http" not in text.split("<svg")[0]

@@ -121,6 +121,13 @@ def test_any_value_is_taken_or_refused(values):
 
 
 class TestCommand:
+    def test_list(self):
+        shown = run_frcnn("recipes")
+        assert shown.out == run_frcnn("recipes", "list").out
+        assert all(f" {name} " in shown.out for name in BUILT_IN)
+        assert set(run_frcnn("recipes", "list", "--json").json) == set(BUILT_IN)
+        assert run_frcnn("recipes", "list", "paper").code == 2
+
     def test_show(self):
         assert tomllib.loads(run_frcnn("recipes", "show", "modern").out) == tomllib.loads(load("modern").to_toml())
         assert run_frcnn("recipes", "show", "paper", "--json").json == load("paper").to_dict()
