@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from frcnn_cli.cli import options, resolve
+from frcnn_cli.cli import options
 from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
+from frcnn_cli.cli.train_inputs import be_deterministic, trainer_of, validation_of
 from frcnn_cli.cli.train_run import Watch, run, tensorboard_writer
-from frcnn_cli.errors import FileFormatError, FrcnnError
+from frcnn_cli.errors import FrcnnError
 
 if TYPE_CHECKING:
     from frcnn_cli.recipes.recipe import Recipe
     from frcnn_cli.training.loop import Trainer
-    from frcnn_cli.training.validation import Validation
 
 # What a run is made of besides its recipe: recorded in its checkpoint, and not to be changed on --resume.
 _RECORDED = (
@@ -181,9 +181,9 @@ def command(
             raise click.UsageError("--patience would end training before its last stage (solver.stages, SVMs).")
     writer = tensorboard_writer(folder) if tensorboard else None
     if deterministic:
-        _be_deterministic()
-    trainer = _trainer(folder, recorded, chosen, resume, device)
-    validation = _validation(recorded, trainer) if recorded["validate_on"] else None
+        be_deterministic()
+    trainer = trainer_of(folder, recorded, chosen, resume, device)
+    validation = validation_of(recorded, trainer) if recorded["validate_on"] else None
     started = time.perf_counter()
     if trainer.wants_svms():
         _fit_svms(trainer, display)
@@ -210,99 +210,6 @@ def command(
         if validation is not None and (folder / "best.safetensors").exists():
             best = max(value for _, value in trainer.validated())
             display.note(f"the best while training (validation mAP {best:.3f}): --model {folder}/best.safetensors")
-
-
-def _trainer(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: bool, device: str) -> Trainer:
-    """Data, proposals and network put together."""
-    from frcnn_cli.data.decode import digest_file, read_ref
-    from frcnn_cli.data.identify import records
-    from frcnn_cli.model import ModelConfig, choose_device, image_transform
-    from frcnn_cli.store.join import join
-    from frcnn_cli.store.reader import StageFile
-    from frcnn_cli.store.schema import FEATURES, PROPOSALS
-    from frcnn_cli.training.batches import TrainingImage
-    from frcnn_cli.training.inputs import CachedMaps, DecodedImages, Inputs
-    from frcnn_cli.training.loop import Trainer, images_digest
-
-    chosen = choose_device(device)
-    dataset = resolve.data_set(recorded["data"], recorded["split"], recorded["bad_boxes"], recorded["classes"])
-    identified = records(dataset.refs, digest_file)
-    with StageFile(recorded["props"], PROPOSALS) as file:
-        rows = join(identified, file.images, f"{recorded['data']} {recorded['split']}", str(recorded["props"]))
-        dataset = dataset.within([file.images[row] for row in rows], recorded["bad_boxes"])
-        images = [
-            TrainingImage(sample.ref, sample.truth, file[row]["boxes"])
-            for sample, row in zip(dataset.samples, rows, strict=True)
-        ]
-        proposals = file.provenance
-    transform = image_transform(recipe)
-    inputs: Inputs = DecodedImages(read_ref, transform)
-    if recorded["features"] is not None:
-        maps = click.get_current_context().with_resource(StageFile(recorded["features"], FEATURES))
-        rows = join(identified, maps.images, f"{recorded['data']} {recorded['split']}", str(recorded["features"]))
-        inputs = CachedMaps(maps, {image.ref.key: row for image, row in zip(images, rows, strict=True)})
-        settings = {
-            "backbone": recipe.network.backbone,
-            "fine": recipe.network.fine,
-            "short_side": recipe.images.short_side,
-            "long_side": recipe.images.long_side,
-        }
-        inputs.check_settings(settings, recipe.images.flip)
-    learnt_from = inputs.file.provenance if isinstance(inputs, CachedMaps) else None
-    digest = images_digest(images, [image.digest for image in identified], learnt_from)
-    if resume:
-        return Trainer.resume(folder, images, digest, inputs, chosen)
-    try:
-        model = ModelConfig(recipe.network, dataset.classes, transform, proposals, recipe=recipe.to_dict())
-    except (ValueError, TypeError) as error:
-        raise FileFormatError(f"{recorded['props']} does not tell how it was made ({error})", "Make it anew") from None
-    kept = {name: str(value) if isinstance(value, Path) else value for name, value in recorded.items()}
-    return Trainer.begin(folder, images, model, recipe, recorded["weights"], kept, digest, inputs, chosen)
-
-
-def _validation(recorded: dict[str, Any], trainer: Trainer) -> Validation:
-    """The images that are validated on, with their proposals.
-
-    Raises:
-        MismatchError: one of them is trained on.
-    """
-    from frcnn_cli.data.decode import read_ref
-    from frcnn_cli.data.spec import parts
-    from frcnn_cli.errors import MismatchError
-    from frcnn_cli.store.reader import StageFile
-    from frcnn_cli.store.schema import PROPOSALS
-    from frcnn_cli.training.batches import TrainingImage
-    from frcnn_cli.training.validation import Validation
-
-    data, split = recorded["val_data"] or recorded["data"], recorded["validate_on"]
-    if not recorded["val_data"] and all(part.kind == "coco" or part.split for part in parts(data)):
-        raise MismatchError(f"{data} has no other splits to validate on", "Name a data set with --val-data")
-    with StageFile(recorded["val_props"] or recorded["props"], PROPOSALS) as file:
-        dataset, rows = resolve.truth(
-            data, split, recorded["bad_boxes"], recorded["classes"], trainer.detector.config.classes, file
-        )
-        images = [
-            TrainingImage(sample.ref, sample.truth, file[row]["boxes"])
-            for sample, row in zip(dataset.samples, rows, strict=True)
-        ]
-    trained = {image.ref.path.resolve() for image in trainer.batches.images}
-    for image in images:
-        if image.ref.path.resolve() in trained:
-            raise MismatchError(
-                f"{image.ref.key} of {data} {split} is also trained on, so its mAP would tell nothing",
-                "Name another split with --validate-on, or another data set with --val-data",
-            )
-    return Validation(images, read_ref)
-
-
-def _be_deterministic() -> None:
-    """cuBLAS wants its workspace set before it is first used."""
-    import os
-
-    import torch
-
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
 
 
 def _fit_svms(trainer: Trainer, display: Display) -> None:
