@@ -2,10 +2,12 @@
 
     python benchmarks/accuracy.py DATA [--epochs 3] [--seeds 3] [--images N]
 
-DATA holds bccd/ and weights/squeezenet1_0_tv.pth. Both learn from BCCD's train split and are evaluated on val by our
-evaluation, with the very same proposals of our selective search, the same backbone and weights, image size, mini-batch
-size, optimiser and schedule. The peer is what a user would put together: torchvision's squeezenet features, and its
-`RoIHeads` with `MultiScaleRoIAlign`, `TwoMLPHead` and `FastRCNNPredictor`.
+DATA holds bccd/ and weights/squeezenet1_0_tv.pth. Both learn from BCCD's train split by the modern recipe and are
+evaluated on val by our evaluation, with the very same proposals of our selective search, the same backbone, weights and
+cells, image size, mini-batch size, sampling, box targets, optimiser, clipping and schedule. The peer is what a user
+would put together: torchvision's `RoIHeads` with `MultiScaleRoIAlign`, `TwoMLPHead` and `FastRCNNPredictor`, as they
+are. So these differ: its smooth L1 turns at 1/9, its align knows nothing of the shift of the network's cells, images are
+mirrored by chance (ours: each as often as not), and the order of the images is another.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.training.batches import TrainingImage
 from frcnn_cli.training.inputs import DecodedImages
 from frcnn_cli.training.loop import Trainer
+from frcnn_cli.training.optimiser import optimiser
 from frcnn_cli.training.schedule import rate_at
 from frcnn_cli.training.validation import Validation
 
@@ -49,7 +52,7 @@ class Peer(nn.Module):
 
     def __init__(self, weights: Path, classes: int, recipe: Recipe) -> None:
         super().__init__()
-        backbone = build("squeezenet1_0", weights)
+        backbone = build("squeezenet1_0", weights, recipe.network.fine)
         self.features = backbone.conv
         self.features[: backbone.frozen].requires_grad_(False)
         self.heads = RoIHeads(
@@ -79,12 +82,13 @@ def peer_map(
     peer = Peer(data / "weights/squeezenet1_0_tv.pth", len(classes), recipe)
     solver = recipe.solver
     trained = [p for p in peer.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(trained, solver.learning_rate, solver.momentum, weight_decay=solver.weight_decay)
+    sgd = optimiser(peer, solver)
     total, size = recipe.iterations(len(images)), recipe.sampling.images
     order: list[int] = []
     peer.train()
     for iteration in range(total):
-        optimiser.param_groups[0]["lr"] = rate_at(iteration, total, solver)
+        for group in sgd.param_groups:
+            group["lr"] = group["rate_factor"] * rate_at(iteration, total, solver)
         while len(order) < size:
             order += rng.permutation(len(images)).tolist()
         chosen, order = order[:size], order[size:]
@@ -106,9 +110,11 @@ def peer_map(
         height, width = (max(p.shape[axis] for p in shown) for axis in (1, 2))
         padded = torch.stack([nn.functional.pad(p, (0, width - p.shape[2], 0, height - p.shape[1])) for p in shown])
         _, losses = peer(padded, boxes, targets, (height, width))
-        optimiser.zero_grad()
+        sgd.zero_grad()
         sum(losses.values()).backward()  # type: ignore[union-attr]
-        optimiser.step()
+        if solver.clip_norm:
+            nn.utils.clip_grad_norm_(trained, solver.clip_norm)
+        sgd.step()
     peer.eval()
     found, truths = {}, {}
     with torch.inference_mode():

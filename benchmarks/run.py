@@ -223,8 +223,8 @@ class Peer(nn.Module):
 
     def head(self, features: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
         x = tv_pool(features, rois, self.backbone.grid, 1 / self.backbone.stride).flatten(1)
-        x = F.dropout(F.relu(self.fc6(x)), self.backbone.dropout, self.training)
-        x = F.dropout(F.relu(self.fc7(x)), self.backbone.dropout, self.training)
+        x = F.dropout(F.relu(self.fc6(x)), training=self.training)
+        x = F.dropout(F.relu(self.fc7(x)), training=self.training)
         return self.cls_score(x), self.bbox_pred(x)
 
     @torch.inference_mode()

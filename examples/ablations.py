@@ -54,11 +54,12 @@ class Study:
         """
         args, folder = self.args, self.work / (run or name)
         train, test = (self.work / f"{props}-{split}.h5" for split in (args.split, args.test_split))
-        if not (folder / "model.safetensors").exists() or _iterations_left(folder):
-            begun = ("--resume",) if (folder / "state.safetensors").exists() else ()
+        if (folder / "state.safetensors").exists():
+            frcnn("train", "--resume", "-o", folder)  # does what is left to do, if anything is
+        else:
             changes = [word for pair in settings for word in ("--set", pair)]
             where = ("--data", args.data, "--split", args.split, "--props", train, "-o", folder)
-            frcnn("train", *((*begun, "-o", folder) if begun else (*where, *self.training, *changes)))
+            frcnn("train", *where, *self.training, *changes)
         files = {stage: self.work / f"{name}-{stage}.h5" for stage in ("feats", "scores", "dets")}
         frcnn("features", args.data, "--split", args.test_split, "--model", folder, "-o", files["feats"], "--force")
         frcnn("score", files["feats"], "--props", test, "--model", folder, "-o", files["scores"], *score, "--force")
@@ -116,12 +117,6 @@ def frcnn(*words: object) -> str:
 
 def _mending(training: Sequence[str]) -> list[str]:
     return ["--bad-boxes", "fix"] if "fix" in training else []
-
-
-def _iterations_left(folder: Path) -> int:
-    lines = (folder / "log.jsonl").read_text().splitlines()
-    last = json.loads(lines[-1])
-    return int(last["total"] - last["iteration"])
 
 
 def studies() -> None:

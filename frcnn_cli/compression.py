@@ -132,7 +132,7 @@ def mean_ap(detector: Detector, scenes: Iterable[Scene], tell: Callable[[], None
     found, truths = {}, {}
     for number, scene in enumerate(scenes):
         scores = detector.score(scene.features, scene.boxes, scene.scale, scene.height, scene.width)
-        found[str(number)], truths[str(number)] = detect(*scores), scene.truth
+        found[str(number)], truths[str(number)] = detect(*scores, detector.thresholds), scene.truth
         tell()
     return evaluate(found, truths, detector.config.classes).mean_ap
 

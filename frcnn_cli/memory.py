@@ -1,11 +1,22 @@
-"""How the process handles freed memory."""
+"""How much memory there is, and how the process handles what it freed."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
+
+
+def system_memory() -> tuple[int, int] | None:
+    """Bytes that can be had, and that there are in all; None where the system does not tell (not Linux)."""
+    try:
+        lines = (line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        told = {name: int(value.split()[0]) * 1024 for name, value in lines}
+        return told["MemAvailable"], told["MemTotal"]
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
 
 
 def keep_freed_memory() -> bool:

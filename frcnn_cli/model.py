@@ -107,7 +107,7 @@ class Detector(nn.Module):
         self.precision = "float32"
         self.conv = backbone.conv
         self.head = RoIHead(
-            *(backbone.hidden, len(config.classes), backbone.grid, backbone.stride, backbone.dropout),
+            *(backbone.hidden, len(config.classes), backbone.grid, backbone.stride, config.network.dropout),
             ranks=config.ranks,
             pooling=config.network.pooling,
             shift=backbone.shift,

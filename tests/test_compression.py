@@ -1,5 +1,7 @@
 """Models of lower rank: what they compute, and the search for the smallest."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from frcnn_cli.annotations import GroundTruth
 from frcnn_cli.compression import Compressor, Scene, made_up_scene, mean_ap, milliseconds
 from frcnn_cli.errors import UsageError
 from frcnn_cli.model import Detector
+from frcnn_cli.recipes.recipe import Recipe
 from tests.test_model import detector, picture
 
 
@@ -68,4 +71,10 @@ def test_measuring():
     truth = GroundTruth(np.array([[0, 0, 64, 48]], np.float32), np.array([0]))
     scene = Scene(features, boxes, scale, 48, 64, truth)
     assert 0 <= mean_ap(made, [scene]) <= 1
+    # By the model's own rule: nothing is surer than certain.
+    strict = Recipe().changed({"detection.per_set": 0, "detection.min_score": 1.0})
+    whole = Scene(features, truth.boxes, scale, 48, 64, truth)
+    assert mean_ap(made, [whole]) > 0
+    made.config = dataclasses.replace(made.config, recipe=strict.to_dict())
+    assert mean_ap(made, [whole]) == 0
     assert all(taken > 0 for taken in milliseconds((made, made), [scene, made_up_scene(made, 20)]))

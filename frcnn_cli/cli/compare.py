@@ -66,7 +66,7 @@ def command(
                 "map": [number(result.mean_ap) for result in results],
                 "difference": number(apart.difference),
                 "interval": [number(end) for end in apart.interval],
-                "first_ahead": apart.better,
+                "first_ahead": number(apart.better),
                 "better": apart.verdict,
             }
         )

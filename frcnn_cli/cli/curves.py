@@ -89,7 +89,7 @@ def _recipe(run: Path) -> str:
     path = (run if run.is_dir() else run.parent) / "config.json"
     try:
         return Recipe.from_dict(json.loads(path.read_text())["recipe"]).to_toml()
-    except (OSError, ValueError, KeyError, TypeError, UsageError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, UsageError):
         return "not recorded, or by another version of frcnn"
 
 

@@ -79,6 +79,9 @@ def command(
     sizes = {record.key: record for record in prefetch(read_record, refs)}
     datasets = [d.within([sizes[sample.ref.key] for sample in d.samples], bad_boxes) for d in datasets]
     WRITERS[layout](datasets, sizes, output)
+    crowds = sum(int(sample.truth.crowd.sum()) for dataset in datasets for sample in dataset.samples)
+    if layout == "voc" and crowds:
+        display.warn(f"{crowds} crowd(s) are difficult objects now: train with --no-difficult, or they are learnt from")
     for dataset in datasets:
         for note in dataset.notes:
             display.warn(note)

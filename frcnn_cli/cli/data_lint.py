@@ -35,7 +35,7 @@ def command(display: Display, data: str, props: tuple[Path, ...], as_json: bool)
     frcnn data lint voc:my-data --props props.h5
     """
     from frcnn_cli.data.decode import read_image
-    from frcnn_cli.data.lint import lint, lint_folder, lint_proposals
+    from frcnn_cli.data.lint import lint, lint_folder, lint_proposals, unreadable
     from frcnn_cli.data.prefetch import prefetch
     from frcnn_cli.data.spec import read_splits
     from frcnn_cli.data.voc import listed_keys
@@ -59,8 +59,9 @@ def command(display: Display, data: str, props: tuple[Path, ...], as_json: bool)
         for ref, record in zip(refs, prefetch(read, refs), strict=True):
             records[ref.path] = record
             bar.advance()
-    found = [finding for folder in folders for finding in lint_folder(folder, listed_keys(folder), problems)]
-    found += lint(splits, records)
+    found = [*unreadable(problems), *lint(splits, records)]
+    for folder in dict.fromkeys(folders):
+        found += lint_folder(folder, listed_keys(folder))
     for path in props:
         with StageFile(path, PROPOSALS) as file:
             found += lint_proposals(str(path), file.images, file.counts(), splits, records)

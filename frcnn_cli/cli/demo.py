@@ -15,7 +15,7 @@ from frcnn_cli.cli.display import Display
 
 _TRAINING = (
     "--backbone small --weights none --epochs 12 --lr 0.02 --schedule cosine --warmup 50"
-    " --background-iou 0 0.5 --short-side 0"
+    " --background-iou 0 0.5 --short-side 0 --set network.dropout=0.2"
 )
 
 

@@ -97,11 +97,13 @@ def _machine() -> Facts:
     model, flags = _processor()
     yield "processor", model
     yield "vector instructions", " ".join(flag for flag in _FLAGS if flag in flags) or "not known"
+    from frcnn_cli.memory import system_memory
+
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield "cores", f"{usable} usable of {os.cpu_count()}"
-    memory = dict(_memory())
-    if len(memory) == 2:
-        yield "memory", f"{memory['MemAvailable'] / 1e9:.1f} GB free of {memory['MemTotal'] / 1e9:.1f}"
+    memory = system_memory()
+    if memory is not None:
+        yield "memory", f"{memory[0] / 1e9:.1f} GB free of {memory[1] / 1e9:.1f}"
     yield "disk here", _disk(Path.cwd)
     yield "disk for temporary files", _disk(tempfile.gettempdir)
     yield "display", "yes" if has_display() else "none: --show saves pictures instead"
@@ -120,17 +122,6 @@ def _processor() -> tuple[str, set[str]]:
         elif name in ("flags", "Features"):
             flags = set(value.split())
     return model, flags
-
-
-def _memory() -> Iterator[tuple[str, int]]:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        name, value = line.split(":")
-        if name in ("MemTotal", "MemAvailable"):
-            yield name, int(value.split()[0]) * 1024
 
 
 def _devices() -> Facts:

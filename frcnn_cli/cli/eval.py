@@ -74,6 +74,10 @@ def command(
         raise click.UsageError("--explain follows boxes through our files: DETS must be what frcnn nms wrote.")
     if explain and (scores is None or props is None):
         raise click.UsageError("--explain wants --scores FILE and --props FILE, which DETS was made from.")
+    if explain and classes is not None:
+        raise click.UsageError("--explain looks at what boxes are confused with: leave --classes out.")
+    if not explain and (scores is not None or props is not None):
+        raise click.UsageError("--scores and --props go with --explain.")
     if curves is not None:
         may_write(curves, force, *(path for path in (dets, scores, props) if path is not None))
     dataset, found, images = resolve.detections(dets, data, split, bad_boxes, classes)

@@ -14,12 +14,11 @@ from frcnn_cli.cli import options
 from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 from frcnn_cli.cli.train_inputs import be_deterministic, trainer_of, validation_of
-from frcnn_cli.cli.train_run import Watch, run, tensorboard_writer
+from frcnn_cli.cli.train_run import Watch, fit_svms, run, tensorboard_writer
 from frcnn_cli.errors import FrcnnError
 
 if TYPE_CHECKING:
     from frcnn_cli.recipes.recipe import Recipe
-    from frcnn_cli.training.loop import Trainer
 
 # What a run is made of besides its recipe: recorded in its checkpoint, and not to be changed on --resume.
 _RECORDED = (
@@ -159,74 +158,77 @@ def command(
         recorded = _recorded_by(state.data, ctx, recorded)
         chosen = _same_recipe(state.recipe, recipe, settings, changes, recorded)
         if show_config:
-            display.result(chosen.to_toml())
+            display.json(chosen.to_dict()) if as_json else display.result(chosen.to_toml().rstrip())
             return
     else:
+        chosen = _resolved(recipe, settings, changes, recorded)
         if show_config:
-            display.result(_resolved(recipe, settings, changes, recorded).to_toml())
+            display.json(chosen.to_dict()) if as_json else display.result(chosen.to_toml().rstrip())
             return
         for name in ("data", "props"):
             if recorded[name] is None:
                 raise click.UsageError(f"Missing option '--{name}' (or --resume, to go on with a run).")
-        chosen = _resolved(recipe, settings, changes, recorded)
         folder = output or _free_folder(recorded["data"], chosen.network.backbone)
         if not force and any((folder / name).exists() for name in (STATE_FILE, "model.safetensors")):
             error = OutputExistsError(folder)
             error.fix = "Add --resume to go on with that run, --force to begin anew, or choose another -o"
             raise error
-    if recorded["patience"] is not None:
-        if recorded["validate_on"] is None:
-            raise click.UsageError("--patience counts validations: name a split with --validate-on.")
-        if chosen.stages > 1 or chosen.network.classifier == "svm":
-            raise click.UsageError("--patience would end training before its last stage (solver.stages, SVMs).")
+    if recorded["validate_on"] is None:
+        for name in ("patience", "val_data", "val_props"):
+            if recorded[name] is not None:
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')} is for validation: name a split with --validate-on."
+                )
+    if recorded["patience"] is not None and (chosen.stages > 1 or chosen.network.classifier == "svm"):
+        raise click.UsageError("--patience would end training before its last stage (solver.stages, SVMs).")
     writer = tensorboard_writer(folder) if tensorboard else None
     if deterministic:
         be_deterministic()
     trainer = trainer_of(folder, recorded, chosen, resume, device)
     validation = validation_of(recorded, trainer) if recorded["validate_on"] else None
     started = time.perf_counter()
-    if trainer.wants_svms():
-        _fit_svms(trainer, display)
-        return
-    if trainer.state.iteration >= trainer.total:
+    loss = None
+    if trainer.state.iteration < trainer.total:
+        watch = Watch(trainer, display, validation, recorded["validate_every"], recorded["patience"], writer)
+        loss = run(trainer, display, checkpoint_every, watch)
+        if loss is None:
+            done = f"stopped at iteration {trainer.state.iteration} of {trainer.total}, saved"
+            display.warn(f"{done}; go on with: frcnn train --resume -o {folder}")
+            ctx.exit(130)
+    elif not trainer.wants_svms():
         display.note(f"{folder} is finished: {trainer.total} iterations; train longer with a new run")
-        return
-    watch = Watch(trainer, display, validation, recorded["validate_every"], recorded["patience"], writer)
-    loss = run(trainer, display, checkpoint_every, watch)
-    if loss is None:
-        done = f"stopped at iteration {trainer.state.iteration} of {trainer.total}, saved"
-        display.warn(f"{done}; go on with: frcnn train --resume -o {folder}")
-        ctx.exit(130)
     if trainer.wants_svms():
-        _fit_svms(trainer, display)
+        fit_svms(trainer, display)
     seconds = time.perf_counter() - started
-    iterations = trainer.state.iteration
+    iterations, validated = trainer.state.iteration, trainer.validated() if validation else []
     if as_json:
         told = {"run": str(folder), "iterations": iterations, "seconds": round(seconds, 1), "loss": loss}
-        display.json(told | ({"validation": trainer.validated()} if validation else {}))
-    else:
+        display.json(told | ({"validation": validated} if validation else {}))
+    elif loss is not None:
         took = f"{iterations} iterations, {seconds / 60:.1f} min, loss {loss:.3f}"
         display.note(f"{folder}/model.safetensors: {took}")
-        if validation is not None and (folder / "best.safetensors").exists():
-            best = max(value for _, value in trainer.validated())
+        if validated and (folder / "best.safetensors").exists():
+            best = max(value for _, value in validated)
             display.note(f"the best while training (validation mAP {best:.3f}): --model {folder}/best.safetensors")
 
 
-def _fit_svms(trainer: Trainer, display: Display) -> None:
-    from frcnn_cli.data.decode import read_ref
-
-    with display.progress("SVMs", 2 * len(trainer.batches.images)) as bar:
-        trainer.save_with_svms(read_ref, bar.advance)
-
-
 def _resolved(name: str | None, settings: tuple[str, ...], changes: dict[str, Any], recorded: dict[str, Any]) -> Recipe:
-    """The recipe with what was typed. From cached maps, images are seen in one size and in their own colours."""
+    """The recipe with what was typed. From cached maps, images are seen in one size and in their own colours, and no
+    conv layer learns."""
     from frcnn_cli.recipes.reading import load
+    from frcnn_cli.recipes.recipe import differences
+    from frcnn_cli.recipes.values import typed
 
-    recipe = load(name or "paper").changed(changes).set(settings)
-    if recorded["features"] is not None:
-        recipe = recipe.changed({"images.train_short_sides": [], "images.colour_jitter": 0.0})
-    return recipe
+    values = changes | typed(settings)
+    recipe = load(name or "paper").changed(values)
+    if recorded["features"] is None:
+        return recipe
+    fixed = {"images.train_short_sides": [], "images.colour_jitter": 0.0, "network.train_from": "fc6"}
+    from_maps = recipe.changed(fixed)
+    for key, (own, needed) in differences(recipe, from_maps).items():
+        if key in values:
+            raise click.UsageError(f"{key} cannot be {own} with --features, whose maps are as they are ({needed}).")
+    return from_maps
 
 
 def _same_recipe(
@@ -234,9 +236,10 @@ def _same_recipe(
 ) -> Recipe:
     """The recipe of a run to go on with; what is typed again must agree with it."""
     from frcnn_cli.recipes.recipe import differences
+    from frcnn_cli.recipes.values import typed
 
-    typed = run.changed(changes).set(settings) if name is None else _resolved(name, settings, changes, recorded)
-    for key, (own, other) in differences(run, typed).items():
+    asked = run.changed(changes | typed(settings)) if name is None else _resolved(name, settings, changes, recorded)
+    for key, (own, other) in differences(run, asked).items():
         raise click.UsageError(
             f"{key} {other} differs from the run's own {own}. Leave it out to resume, or begin anew."
         )

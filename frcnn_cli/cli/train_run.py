@@ -108,8 +108,24 @@ def run(trainer: Trainer, display: Display, checkpoint_every: float, watch: Watc
     return loss
 
 
+def fit_svms(trainer: Trainer, display: Display) -> None:
+    """Puts SVMs in place of the softmax, when all else is trained.
+
+    Raises:
+        StoppedAtOnce: Ctrl-C; all else stays trained.
+    """
+    from frcnn_cli.data.decode import read_ref
+
+    try:
+        with display.progress("SVMs", 2 * len(trainer.batches.images)) as bar:
+            trainer.save_with_svms(read_ref, bar.advance)
+    except KeyboardInterrupt:
+        fix = f"Fit them: frcnn train --resume -o {trainer.folder}"
+        raise StoppedAtOnce("all is trained but the SVMs: the model has its softmax yet", fix) from None
+
+
 class StoppedAtOnce(FrcnnError):
-    """The second Ctrl-C."""
+    """Ctrl-C where nothing is left to be saved."""
 
     exit_code = 130
 

@@ -6,15 +6,15 @@ crowd is an object that evaluation ignores and training leaves out.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels, sound
-from frcnn_cli.errors import DataError, explain_os_error
+from frcnn_cli.data.labels import MOST_PIXELS, LabelledImage, LabelledObject, Labels, sound
+from frcnn_cli.errors import DataError
 from frcnn_cli.image import ImageRef
+from frcnn_cli.store.files import read_json
 
 MAX_JSON_BYTES = 2 << 30
 
@@ -26,7 +26,7 @@ def read_coco_labels(annotations: Path, folder: Path) -> Labels:
         DataError: a file or folder that is missing, JSON that is no such layout (what and where), or an image's file
             that is not in the folder.
     """
-    content = _read_json(annotations)
+    content = _read(annotations)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", "Write coco:ANNOTATIONS.json:FOLDER of its images")
     names: dict[int, str] = {}
@@ -46,9 +46,9 @@ def read_coco_labels(annotations: Path, folder: Path) -> Labels:
         if PurePosixPath(key).is_absolute() or ".." in PurePosixPath(key).parts:
             raise DataError(f"{annotations}: {key!r} lies outside the folder of images", "Name files below it")
         keys[number] = key
-        width, height = (value.get(side) for side in ("width", "height"))
-        told = all(isinstance(side, (int, float)) and side > 0 for side in (width, height))
-        sizes[number] = (float(width), float(height)) if told else None
+        size = [value.get(side) for side in ("width", "height")]
+        told = all(isinstance(side, (int, float)) and 0 < side < MOST_PIXELS for side in size)
+        sizes[number] = (float(size[0]), float(size[1])) if told else None
     if len(set(keys.values())) < len(keys):
         raise DataError(f"{annotations}: two images share a file", "Give each its own")
     objects: dict[int, list[LabelledObject]] = {number: [] for number in keys}
@@ -71,15 +71,8 @@ def read_coco_labels(annotations: Path, folder: Path) -> Labels:
     return Labels(annotations.name, split, classes, tuple(images), keys, names)
 
 
-def _read_json(path: Path) -> dict[str, list[Any]]:
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise DataError(f"{path} is larger than 2 GB", "Check the file")
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise explain_os_error(error, path) from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{path} is not JSON", "Name COCO's file of instances") from None
+def _read(path: Path) -> dict[str, list[Any]]:
+    content = read_json(path, MAX_JSON_BYTES, DataError, "Name COCO's file of instances")
     for name in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise DataError(f"{path} has no list of {name}", "Name COCO's file of instances")

@@ -120,7 +120,16 @@ def _missing_classes(splits: Sequence[Labels], but: set[str]) -> Iterator[Findin
 
 def _duplicates(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | str]) -> Iterator[Finding]:
     """The same picture in a split twice, or in two splits that are not parts of each other."""
-    members = {labels.split: {image.ref.path for image in labels.images} for labels in splits}
+    members: dict[str, set[Path]] = defaultdict(set)
+    called: dict[tuple[str, str], set[Path]] = defaultdict(set)  # by split and key
+    for labels in splits:
+        members[labels.split] |= {image.ref.path for image in labels.images}
+        for image in labels.images:
+            called[labels.split, image.ref.key].add(image.ref.path)
+    for (split, key), files in called.items():
+        if len(files) > 1:
+            what = f"{len(files)} pictures of split {split} are called {key!r}: {', '.join(sorted(map(str, files)))}"
+            yield Finding("error", "shared name", "", key, what, "Rename one: results go by the name")
     by_content: dict[str, list[tuple[str, LabelledImage]]] = defaultdict(list)
     for labels in splits:
         for image in labels.images:
@@ -147,16 +156,20 @@ def _pairs(names: Sequence[str]) -> Iterable[tuple[str, str]]:
     return ((a, b) for i, a in enumerate(names) for b in names[i + 1 :])
 
 
-def lint_folder(folder: Path, listed: set[str], problems: Sequence[DataError]) -> Iterator[Finding]:
+def unreadable(problems: Sequence[DataError]) -> Iterator[Finding]:
+    """What could not be read, each thing once, though several splits name it."""
+    for problem in dict.fromkeys((error.what, error.fix) for error in problems):
+        yield Finding("error", "unreadable", "", "", *problem)
+
+
+def lint_folder(folder: Path, listed: set[str]) -> Iterator[Finding]:
     """Of a folder in VOC layout: pictures without annotation, annotations without picture, what no split names.
 
     Args:
-        listed: keys of all splits. problems: what could not be read for that.
+        listed: keys of all splits.
     """
     from frcnn_cli.data.find import IMAGE_ENDINGS
 
-    for problem in dict.fromkeys((error.what, error.fix) for error in problems):
-        yield Finding("error", "unreadable", "", "", *problem)
     marked = {path.stem for path in (folder / "Annotations").glob("*.xml")}
     pictures = sorted((folder / "JPEGImages").iterdir())
     shown = {path.stem: path for path in pictures if path.suffix.lower() in IMAGE_ENDINGS}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from frcnn_cli.data.find import IMAGE_ENDINGS
@@ -15,6 +16,7 @@ from frcnn_cli.image import ImageRecord, ImageRef
 from frcnn_cli.store.files import read_text
 
 MAX_BYTES = 1 << 30
+_MAX_YAML_BYTES = 1 << 20
 # What columns are called; the first that is there is taken.
 _NAMES = {
     "image": ("image", "filename", "file_name", "file", "path", "image_path", "img", "image_id"),
@@ -46,8 +48,8 @@ def read_csv(table: Path, folder: Path, records: Mapping[str, ImageRecord]) -> l
         dialect: type[csv.Dialect] = csv.Sniffer().sniff(text[:4096], ",;\t")
     except csv.Error:
         dialect = csv.excel
-    lines = csv.DictReader(text.splitlines(), dialect=dialect)
-    columns = {(name or "").strip().lower(): name for name in lines.fieldnames or ()}
+    lines = _lines(csv.DictReader(text.splitlines(), dialect=dialect), table)
+    columns = {(name or "").strip().lower(): name for name in next(lines)}
     named = {what: next((columns[n] for n in names if n in columns), None) for what, names in _NAMES.items()}
     corners = next((c for c in _CORNERS if all(n in columns for n in c)), None)
     sizes = next((c for c in _SIZES if all(n in columns for n in c)), None)
@@ -79,6 +81,15 @@ def read_csv(table: Path, folder: Path, records: Mapping[str, ImageRecord]) -> l
             raise DataError(f"{where} puts {named_image!r} into a second split", "Leave each image in one")
     classes = tuple(sorted({obj.name for found in objects.values() for obj in found}))
     return _by_split(table.stem, classes, table, folder, records, objects, splits)
+
+
+def _lines(lines: csv.DictReader[str], table: Path) -> Iterator[dict[str, str]]:
+    """First the line of names, as if it held itself; then the others."""
+    try:
+        yield {name: name for name in lines.fieldnames or ()}
+        yield from lines
+    except csv.Error as error:
+        raise DataError(f"{table} line {lines.line_num + 1} cannot be read ({error})", "Correct the line") from None
 
 
 def _picture(image: str, records: Mapping[str, ImageRecord], by_name: dict[str, list[str]], where: str) -> str | None:
@@ -150,6 +161,14 @@ def _yolo_objects(path: Path, record: ImageRecord, classes: Sequence[str]) -> li
 
 
 def _yolo_names(root: Path) -> tuple[str, ...]:
+    names = _written_names(root)
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise DataError(f"{root} names two classes {name!r}", "Give each its own name")
+    return names
+
+
+def _written_names(root: Path) -> tuple[str, ...]:
     """From `data.yaml` (or the only .yaml there is), or `classes.txt`, a name a line."""
     if (root / "classes.txt").is_file():
         return tuple(
@@ -161,15 +180,16 @@ def _yolo_names(root: Path) -> tuple[str, ...]:
     import yaml
 
     try:
-        content = yaml.safe_load(read_text(found[0], MAX_BYTES, DataError))
-    except (yaml.YAMLError, RecursionError):
+        # Everything as the text that is written: `yes` is a class, and not True.
+        content = yaml.load(read_text(found[0], _MAX_YAML_BYTES, DataError), yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError, ValueError):
         raise DataError(f"{found[0]} is not YAML", "Write the names to classes.txt, a name a line") from None
     names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names:
+    if isinstance(names, dict) and set(names) == {str(number) for number in range(len(names))}:
+        names = [names[str(number)] for number in range(len(names))]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
         raise DataError(f"{found[0]} has no names of classes", "Write names: [cat, dog]")
-    return tuple(str(name) for name in names)
+    return tuple(names)
 
 
 def _by_split(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
+
+import numpy as np
 
 from frcnn_cli.boxes import to_inclusive
 from frcnn_cli.data.dataset import Dataset, Sample
@@ -22,13 +25,17 @@ _TAGS = ("xmin", "ymin", "xmax", "ymax")
 def write_voc(datasets: Sequence[Dataset], sizes: dict[str, ImageRecord], folder: Path) -> None:
     """`JPEGImages`, `Annotations` and `ImageSets/Main/SPLIT.txt`.
 
-    A key may hold no folder there: it becomes the file's name without its ending, folders joined by a dash. Corners are
-    whole where the boxes are.
+    A key may hold no folder and no blank there: it becomes the file's name without its ending, folders joined by a
+    dash, blanks by an underscore. Corners are whole where the boxes are. Crowds, which VOC does not know, are
+    `difficult`.
 
     Raises:
-        DataError: two images would share a name. FrcnnError: the folder cannot be written.
+        DataError: two images would share a name, or something that VOC cannot say: a box of a pixel or less, a class
+            whose name is no line of text. FrcnnError: the folder cannot be written.
     """
-    names = _names([sample.ref.key for dataset in datasets for sample in dataset.samples])
+    names = _names(_one_place_each(datasets))
+    for dataset in datasets:
+        _sayable(dataset)
     for dataset in datasets:
         for sample in dataset.samples:
             name = names[sample.ref.key]
@@ -40,7 +47,12 @@ def write_voc(datasets: Sequence[Dataset], sizes: dict[str, ImageRecord], folder
 
 
 def write_coco(datasets: Sequence[Dataset], sizes: dict[str, ImageRecord], folder: Path) -> None:
-    """`images/` and `annotations/instances_SPLIT.json`. Classes count from 1; COCO's own numbers are kept."""
+    """`images/` and `annotations/instances_SPLIT.json`. Classes count from 1; COCO's own numbers are kept.
+
+    Raises:
+        DataError: two images would share a name. FrcnnError: the folder cannot be written.
+    """
+    _one_place_each(datasets)
     for dataset in datasets:
         for sample in dataset.samples:
             _copy(sample.ref.path, folder / "images" / _file_name(sample))
@@ -102,9 +114,36 @@ def _xml(name: str, sample: Sample, classes: Sequence[str], record: ImageRecord)
     )
 
 
+def _one_place_each(datasets: Sequence[Dataset]) -> list[str]:
+    """The keys of all images, none of which stands for two files: splits may share images, not names."""
+    places: dict[str, Path] = {}
+    for dataset in datasets:
+        for sample in dataset.samples:
+            path = sample.ref.path.resolve()
+            if places.setdefault(sample.ref.key, path) != path:
+                both = f"{places[sample.ref.key]} and {path}"
+                raise DataError(f"two images are called {sample.ref.key!r} ({both})", "Rename one of them")
+    return list(places)
+
+
+def _sayable(dataset: Dataset) -> None:
+    """Raises DataError where VOC's annotations have no words for what is there."""
+    for name in dataset.classes:
+        if not name.strip() or not name.isprintable():
+            raise DataError(f"{name!r} cannot be the name of a class in VOC layout", "Rename it, or write --to coco")
+    for sample in dataset.samples:
+        sides = sample.truth.boxes[:, 2:] - sample.truth.boxes[:, :2]
+        for at in (sides.min(axis=1, initial=np.inf) <= 1).nonzero()[0]:
+            box = " ".join(f"{v:g}" for v in sample.truth.boxes[at])
+            raise DataError(
+                f"{sample.ref.key}: the box {box} is a pixel wide or less, which has no area in VOC's whole pixels",
+                "Take it out, or write --to coco",
+            )
+
+
 def _names(keys: Sequence[str]) -> dict[str, str]:
     names = {key: (key[: -len(Path(key).suffix)] if Path(key).suffix.lower() in IMAGE_ENDINGS else key) for key in keys}
-    names = {key: name.replace("/", "-") for key, name in names.items()}
+    names = {key: re.sub(r"\s+", "_", name.replace("/", "-")) for key, name in names.items()}
     owners: dict[str, str] = {}
     for key, name in names.items():
         if owners.setdefault(name, key) != key:

@@ -24,10 +24,13 @@ class Thresholds(NamedTuple):
 
     @classmethod
     def of_one_image(cls, recipe: Detection) -> Self:
-        """As a recipe has it. Where it rules over a whole set of images, what the authors' later code has for one."""
-        if recipe.per_set:
-            return cls(iou=recipe.iou)
-        return cls(recipe.iou, recipe.min_score, recipe.max_per_image, recipe.per_class)
+        """As a recipe has it. Where it rules over a whole set of images, what the authors' later code has for one takes
+        the place of what the recipe leaves as the paper has it."""
+        own = {name: getattr(recipe, name) for name in cls._fields}
+        if not recipe.per_set:
+            return cls(**own)
+        papers = Detection()
+        return cls()._replace(**{name: value for name, value in own.items() if value != getattr(papers, name)})
 
 
 def nms(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[np.int64]:

@@ -27,8 +27,8 @@ class Interval(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """difference: mAP of the first less that of the second. interval: of the difference. better: share of the draws in
-    which the first is ahead (a draw counts half)."""
+    """difference: mAP of the first less that of the second. interval: of the difference. better: share of the draws
+    with an object in which the first is ahead (a tie counts half)."""
 
     difference: float
     interval: Interval
@@ -75,5 +75,6 @@ def compare(first: NDArray[np.float64], second: NDArray[np.float64], difference:
         difference: of the two mAPs over the images as they are.
     """
     apart = first - second
-    ahead = float(np.mean(apart > 0) + 0.5 * np.mean(apart == 0))
+    apart = apart[np.isfinite(apart)]
+    ahead = float(np.mean(apart > 0) + 0.5 * np.mean(apart == 0)) if len(apart) else float("nan")
     return Comparison(difference, interval(apart), ahead)

@@ -6,7 +6,6 @@ of the box, counted from 1 with the last pixel inside. COCO: one JSON list of `i
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from frcnn_cli.annotations import Detections
 from frcnn_cli.boxes import from_inclusive, from_xywh, to_inclusive
 from frcnn_cli.errors import FileFormatError
-from frcnn_cli.store.files import read_text
+from frcnn_cli.store.files import read_json, read_text
 
 MAX_BYTES = 2 << 30
 _LARGEST = 1e7  # pixels, either way
@@ -72,10 +71,7 @@ def read_coco_results(path: Path, keys: Mapping[int, str], categories: Mapping[i
     Raises:
         FileFormatError: not a list of results, or an image or category that the data set lacks.
     """
-    try:
-        values = json.loads(read_text(path, MAX_BYTES))
-    except (ValueError, RecursionError):
-        raise FileFormatError(f"{path} is not JSON", "Name a list of COCO results") from None
+    values = read_json(path, MAX_BYTES, fix="Name a list of COCO results")
     if not isinstance(values, list):
         raise FileFormatError(f"{path} is not a list of results", "Each is image_id, category_id, bbox, score")
     rows: dict[str, list[_Row]] = {}

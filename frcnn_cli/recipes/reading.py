@@ -26,24 +26,28 @@ def load(name: str) -> Recipe:
     return _load(name, ())
 
 
-def _load(name: str, seen: tuple[str, ...]) -> Recipe:
-    if name in seen:
-        raise UsageError(f"recipe {name} starts from itself", "Start it from paper or modern")
+def _load(name: str, seen: tuple[Path, ...]) -> Recipe:
+    path = Path(name).resolve()
     if name in BUILT_IN:
         text = resources.files(__package__).joinpath(f"{name}.toml").read_text("utf-8")
+    elif path in seen:
+        raise UsageError(f"recipe {name} starts from itself", "Start it from paper or modern")
     else:
         text = _read(Path(name))
     try:
         values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{name} is not TOML ({error})", "frcnn recipes show paper prints one") from None
     base = values.pop("base", None)
     if base is not None and not isinstance(base, str):
         raise UsageError(f"{name}: base is {base!r}, not a recipe", 'Write base = "paper"')
+    # A file that is named lies beside the file that names it.
+    found = base if base is None or base in BUILT_IN else str(Path(name).parent / base)
+    start = _load(found, (*seen, path)) if found is not None else None
     try:
-        return Recipe.from_dict(values, _load(base, (*seen, name)) if base else None)
+        return Recipe.from_dict(values, start)
     except UsageError as error:
-        error.what = f"{name}: {error.what}" if not seen else error.what
+        error.what = f"{name}: {error.what}"
         raise
 
 

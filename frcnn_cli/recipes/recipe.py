@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Self, get_type_hints
 
 from frcnn_cli.errors import UsageError
 from frcnn_cli.recipes.sections import Detection, Images, Loss, Network, Sampling, Solver, Targets
-from frcnn_cli.recipes.values import as_typed, checked, meant
+from frcnn_cli.recipes.values import checked, meant
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,6 @@ class Recipe:
             sections.setdefault(section, {})[name] = checked(key, keys()[key], value)
         made = {name: dataclasses.replace(getattr(self, name), **changes) for name, changes in sections.items()}
         return dataclasses.replace(self, **made)
-
-    def set(self, pairs: Iterable[str]) -> Self:
-        """With `section.name=value` as typed; values as in TOML, text also without quotes."""
-        values = {}
-        for pair in pairs:
-            key, equals, text = pair.partition("=")
-            if not equals:
-                raise UsageError(f"{pair!r} is not section.name=value", "For example solver.epochs=8")
-            values[key.strip()] = as_typed(text.strip())
-        return self.changed(values)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain JSON values, by section and name."""

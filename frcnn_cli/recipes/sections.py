@@ -35,6 +35,7 @@ class Network:
     fine: bool = _value(False, "cells of half the size, for small objects: without the last halving of the map")
     train_from: str = _value("", "first layer that learns, e.g. conv3_1; empty: the backbone's own; fc6: no conv layer")
     pooling: Literal["max", "align"] = _value("max", "RoI max pooling, or RoI align of the same grid")
+    dropout: float = _value(0.5, "share of the units of fc6 and fc7 that training leaves out", 0, 0.95)
     classifier: Literal["softmax", "svm"] = _value("softmax", "svm: linear SVMs, fitted when all else is trained")
     class_agnostic: bool = _value(False, "one box for all classes, not one for each")
 

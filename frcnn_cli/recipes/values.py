@@ -10,12 +10,22 @@ from typing import Any, Literal, get_args, get_origin
 from frcnn_cli.errors import UsageError
 
 
-def as_typed(text: str) -> Any:
-    """A value as in TOML; text also without quotes."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text
+def typed(pairs: Iterable[str]) -> dict[str, Any]:
+    """`section.name=value` as typed, by `section.name`; values as in TOML, text also without quotes.
+
+    Raises:
+        UsageError: no such pair.
+    """
+    values = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise UsageError(f"{pair!r} is not section.name=value", "For example solver.epochs=8")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text.strip()}")["value"]
+        except (ValueError, RecursionError):  # not TOML, or a number of thousands of digits
+            values[key.strip()] = text.strip()
+    return values
 
 
 def checked(key: str, kind: Any, value: Any) -> Any:

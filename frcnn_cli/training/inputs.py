@@ -84,11 +84,11 @@ class CachedMaps:
             )
 
     def check_weights(self, features_id: str) -> None:
-        """Raises MismatchError where the maps are those of other conv layers."""
+        """Raises MismatchError where the maps are those of other conv layers, or of images otherwise prepared."""
         if self.file.provenance["features_id"] != features_id:
             raise MismatchError(
-                f"the maps of {self.file.path} were computed with other weights",
-                "Give the same --weights to frcnn features and frcnn train",
+                f"the maps of {self.file.path} were computed with other weights, or of images otherwise prepared",
+                "Give both commands the same --weights, and leave images.* but for its sides",
             )
 
     def __call__(self, ref: ImageRef, look: Look) -> Input:

@@ -25,8 +25,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     whole = [line for line in path.read_text("utf-8", "replace").splitlines(keepends=True) if line.endswith("}\n")]
     try:
         lines = [json.loads(line) for line in whole]
-        if not all(isinstance(line["iteration"], int) for line in lines):
-            raise ValueError("no iteration")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FileFormatError(f"{path} is not a log of frcnn train ({error})", "Name a run's folder") from None
+        for line in lines:
+            if not isinstance(line["iteration"], int):
+                raise ValueError("no iteration")
+            for name, value in line.items():
+                if isinstance(value, bool) or not isinstance(value, (int, float)):
+                    raise ValueError(f"{name} is not a number")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        fix = "Name a run's folder, or take the file out of it"
+        raise FileFormatError(f"{path} is not a log of frcnn train ({error})", fix) from None
     return lines

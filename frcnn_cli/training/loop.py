@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import itertools
 import json
 import math
 import time
@@ -25,6 +24,7 @@ from frcnn_cli.features.backbones import build
 from frcnn_cli.image import Image, ImageRef
 from frcnn_cli.model import MODEL_FILE, Detector, ModelConfig
 from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.store.files import write_whole
 from frcnn_cli.training.average import Average
 from frcnn_cli.training.batches import Batch, Batches, TrainingImage, trained_on
 from frcnn_cli.training.checkpoint import STATE_FILE, Kept, RunState, read_state, restore, save_state
@@ -88,7 +88,7 @@ class Trainer:
         self.optimiser = optimiser(detector, self.recipe.solver)
         self.average = Average(detector, self.recipe.solver.average) if self.recipe.solver.average else None
         self._pending: list[Step] = []
-        self._saved = state.iteration > 0
+        self._owns_folder = self._saved = state.iteration > 0
 
     @classmethod
     def begin(
@@ -103,7 +103,8 @@ class Trainer:
         inputs: Inputs,
         device: torch.device,
     ) -> Trainer:
-        """A new run: weights loaded or drawn, target statistics measured, the folder made."""
+        """A new run: weights loaded or drawn, target statistics measured, the folder made. A run that lies there stays
+        until this one writes something."""
         torch.manual_seed(recipe.solver.seed)
         backbone = build(model.network.backbone, weights, model.network.fine)
         frozen = backbone.frozen_before(recipe.network.train_from)
@@ -118,10 +119,6 @@ class Trainer:
         state = RunState(0, model, recipe, frozen, from_maps, data, images_digest)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # A model and a checkpoint that lie there stay until the first ones of this run replace them.
-            (folder / LOG_FILE).unlink(missing_ok=True)
-            (folder / BEST_FILE).unlink(missing_ok=True)
-            (folder / CONFIG_FILE).write_text(json.dumps(state.to_json(), indent=2) + "\n")
         except OSError as error:
             raise explain_os_error(error, folder) from None
         return cls(folder, images, detector, targets, state, inputs, device)
@@ -270,6 +267,7 @@ class Trainer:
                     f"Train with a lower learning rate than --lr {self.recipe.solver.learning_rate:g}",
                 )
         self._write_log()
+        self._own_folder()
         self.finished().save(self.folder / MODEL_FILE)
         kept = Kept(self._momentum(), self.average.weights if self.average else {}, self.normalisation)
         save_state(self.folder, self.state, self.detector, kept)
@@ -335,7 +333,21 @@ class Trainer:
         steps, self._pending = self._pending, []
         self._append(_averaged(steps, self.recipe.sampling.images))
 
+    def _own_folder(self) -> None:
+        """Clears a run away that lies there, whole, before the first thing of this one is written: never parts of both
+        beside each other."""
+        if self._owns_folder:
+            return
+        self._owns_folder = True
+        try:
+            for name in (STATE_FILE, MODEL_FILE, BEST_FILE, LOG_FILE):
+                (self.folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise explain_os_error(error, self.folder) from None
+        write_whole(self.folder / CONFIG_FILE, (json.dumps(self.state.to_json(), indent=2) + "\n").encode())
+
     def _append(self, line: Mapping[str, float]) -> None:
+        self._own_folder()
         try:
             with open(self.folder / LOG_FILE, "a") as log:
                 log.write(json.dumps(line) + "\n")
@@ -345,11 +357,9 @@ class Trainer:
     def _cut_log(self) -> None:
         """Takes out the lines of iterations that came after the checkpoint: they will be done again."""
         path = self.folder / LOG_FILE
-        if not path.is_file():
-            return
-        lines = path.read_text().splitlines(keepends=True)
-        whole = itertools.takewhile(lambda line: line.endswith("}\n"), lines)
-        path.write_text("".join(line for line in whole if json.loads(line)["iteration"] <= self.state.iteration))
+        kept = [json.dumps(line) for line in read_log(path) if line["iteration"] <= self.state.iteration]
+        if path.is_file():
+            write_whole(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def images_digest(

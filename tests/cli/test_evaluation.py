@@ -70,6 +70,13 @@ def test_explained(work, data, dets):
     assert all(f" {kind} " in shown.out for kind in (*MISSED, *FALSE))
 
 
+def test_options_of_explain(work, data):
+    files = ("--scores", work / "scores.h5", "--props", work / "props.h5")
+    assert "go with --explain" in run_frcnn("eval", work / "dets.h5", *data, *files).err
+    some = run_frcnn("eval", work / "dets.h5", *data, *files, "--explain", "--classes", "disc")
+    assert (some.code, "leave --classes out" in some.err) == (2, True)
+
+
 def test_explained_wants_the_files_that_belong_together(work, data):
     line = ("eval", work / "dets.h5", *data, "--explain")
     assert run_frcnn(*line).code == 2

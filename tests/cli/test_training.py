@@ -153,7 +153,41 @@ def test_svms_in_place_of_the_softmax(line, props, voc, tmp_path):
     assert told["recipe"]["network"]["classifier"] == "svm"
     out = ("-o", tmp_path / "d.h5")
     assert run_frcnn("detect", f"voc:{voc}", "--split", "test", "--model", tmp_path / "run", *out).code == 0
-    assert "is finished" in run_frcnn("train", "--resume", "-o", tmp_path / "run").err
+    again = run_frcnn("train", "--resume", "-o", tmp_path / "run", "--json")
+    assert "is finished" in again.err
+    assert (again.json["iterations"], again.json["loss"]) == (10, None)
+
+
+def test_stopped_while_svms_are_fitted(line, tmp_path, monkeypatch):
+    from frcnn_cli.training import loop
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "fit_svms", interrupted)
+        ran = run_frcnn(*line, "--set", "network.classifier=svm", "--epochs", "1")
+    assert_one_line_error(ran, "all is trained but the SVMs", "--resume", code=130)
+    again = run_frcnn("train", "--resume", "-o", tmp_path / "run", "--json")
+    assert (again.code, again.json["iterations"]) == (0, 5)
+    told = run_frcnn("inspect", tmp_path / "run", "--json").json
+    assert told["recipe"]["network"]["classifier"] == "svm"
+
+
+@pytest.mark.parametrize("option", [("--val-props", "x.h5"), ("--val-data", "voc:x"), ("--patience", "2")])
+def test_what_is_for_validation_alone(line, option):
+    ran = run_frcnn(*line, *option)
+    assert ran.code == 2
+    assert f"{option[0]} is for validation" in ran.err
+
+
+def test_maps_leave_no_choice_of_layers_and_colours(line):
+    for setting in ("network.train_from=conv2", "images.colour_jitter=0.5", "images.train_short_sides=[90, 120]"):
+        ran = run_frcnn(*line, "--features", "f.h5", "--set", setting)
+        assert ran.code == 2
+        assert f"{setting.split('=')[0]} cannot be" in ran.err
+    shown = run_frcnn("train", "--features", "f.h5", "--show-config", "--json").json
+    assert shown["network"]["train_from"] == "fc6"
 
 
 def test_fewer_proposals_and_boxes_as_proposed(line, props, voc, tmp_path):

@@ -37,6 +37,10 @@ def write(folder, values):
     return f"coco:{path}:{folder / 'images'}"
 
 
+def spec_parts(spec):
+    return parts(spec)[0].coco
+
+
 def test_what_is_there_is_read(tmp_path):
     spec = write(tmp_path, content())
     data = load_dataset(spec, "whatever")
@@ -90,6 +94,26 @@ def test_what_is_not_right_is_said(tmp_path, change, words):
     change(values)
     with pytest.raises(DataError, match=words):
         load_dataset(write(tmp_path, values), "val")
+
+
+def test_sizes_that_are_none_are_not_told(tmp_path):
+    for size in (10**400, -3, "100", None, float("inf")):
+        values = content()
+        values["images"][0]["width"] = size
+        labels = read_coco_labels(*spec_parts(write(tmp_path, values)))
+        assert [image.size for image in labels.images] == [None, (100, 80)]
+
+
+def test_json_that_memory_cannot_hold(tmp_path, monkeypatch):
+    from frcnn_cli.store import files
+
+    spec = write(tmp_path, {**content(), "images": [{}] * 100_000})
+    monkeypatch.setattr(files, "system_memory", lambda: (10_000_000, 20_000_000))
+    with pytest.raises(DataError, match="would take about 0.0 GB of memory"):
+        load_dataset(spec, "val")
+    monkeypatch.setattr(files, "system_memory", lambda: None)
+    with pytest.raises(DataError, match="entry 0 of images has no id"):
+        load_dataset(spec, "val")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[]", "3"])

@@ -163,3 +163,20 @@ def test_proposals(tmp_path):
     assert linted(tmp_path, "--props", props) == [("error", "images missing")]
     nothing = tmp_path / "none.h5"
     assert run_frcnn(*line[:-5], nothing, "--source", "sliding-window", "--workers", 0, "--max-boxes", 1).code == 0
+
+
+def test_unions(tmp_path):
+    """Splits of one name belong together; what is wrong is told once."""
+    one, two = sound(tmp_path / "one"), sound(tmp_path / "two")
+    for name in ("JPEGImages/train0.jpg", "Annotations/train0.xml"):
+        shutil.copy(one / name, one / name.replace("train0", "both"))
+    for split in ("train", "val"):
+        (one / f"ImageSets/Main/{split}.txt").open("a").write("both\n")
+    (two / "Annotations/val0.xml").write_text("<broken")
+    (two / "JPEGImages/train1.jpg").unlink()
+    ran = run_frcnn("data", "lint", f"voc:{one}+voc:{two}", "--json").json
+    kinds = [f["kind"] for f in ran["findings"]]
+    assert kinds.count("unreadable") == 2
+    assert kinds.count("shared image") == 1
+    # Five of train's six are in both folders under one name, and five of val's.
+    assert kinds.count("shared name") == 10

@@ -1,5 +1,7 @@
 """A .csv, YOLO's tree, and both layouts written: the same boxes come back."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image as Pillow
@@ -128,6 +130,10 @@ def test_there_and_back_again(tmp_path):
         ("image,class,x,y,w,h,split\na.jpg,cat,1,2,3,4,p\na.jpg,cat,1,2,3,4,q\n", "into a second split"),
         ("image,class,x,y,w,h,split\na.jpg,cat,1,2,3,4,../p\n", "not the name of a split"),
         ("image,class,x,y,w,h\na.jpg,cat,90,2,30,4\n", "reaches outside"),
+        (f"image,class,x,y,w,h\na.jpg,{200_000 * 'c'},1,2,3,4\n", "line 2 cannot be read"),
+        (f"image,class,x,y,w,{200_000 * 'h'}\n", "line 1 cannot be read"),
+        ("image,class,x,y,w,h\na.jpg,ca\x01t,1,2,3,4\n", "cannot be the name of a class"),
+        ("image,class,x,y,w,h\na.jpg,cat,1,2,1,30\n", "is a pixel wide or less"),
     ],
 )
 def test_tables_that_are_none(tmp_path, text, words):
@@ -147,13 +153,60 @@ def test_yolo_lines_that_are_none(tmp_path, line):
 
 
 @pytest.mark.parametrize(
-    "text", ["names: 3", "names: {0: a, 2: b}", "- 1", "{", "!!python/object/apply:os.system [ls]"]
+    "text",
+    [
+        *("names: 3", "names: {0: a, 2: b}", "- 1", "{", "!!python/object/apply:os.system [ls]"),
+        *("names: [cat, cat]", "names: [cat, [dog]]", "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]", "names: ['']"),
+    ],
 )
 def test_names_that_are_none(tmp_path, text):
     yolo(tmp_path / "y")
     (tmp_path / "y/data.yaml").write_text(text)
     ran = run_frcnn("data", "convert", tmp_path / "y", "--to", "voc", "-o", tmp_path / "out")
-    assert_one_line_error(ran, "data.yaml")
+    assert_one_line_error(ran, "names two classes 'cat'" if "cat, cat" in text else "data.yaml")
+
+
+def test_names_are_what_is_written(tmp_path):
+    yolo(tmp_path / "y")
+    (tmp_path / "y/data.yaml").write_text("names: [yes, 1]")
+    assert run_frcnn("data", "convert", tmp_path / "y", "--to", "coco", "-o", tmp_path / "out").code == 0
+    text = (tmp_path / "out/annotations/instances_train.json").read_text()
+    assert '"name": "yes"' in text
+    assert '"name": "1"' in text
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco"])
+def test_splits_whose_pictures_share_a_name(tmp_path, layout):
+    """As COCO's train and val may: one of them must not be written over the other."""
+    parts = []
+    for split, width in (("train", 100), ("val", 80)):
+        (tmp_path / split).mkdir()
+        Pillow.new("RGB", (width, 60)).save(tmp_path / split / "1.png")
+        image = {"id": 1, "file_name": "1.png", "width": width, "height": 60}
+        annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]}
+        content = {"images": [image], "annotations": [annotation], "categories": [{"id": 1, "name": "cat"}]}
+        (tmp_path / f"instances_{split}.json").write_text(json.dumps(content))
+        parts.append(f"coco:{tmp_path}/instances_{split}.json:{tmp_path / split}")
+    ran = run_frcnn("data", "convert", "+".join(parts), "--to", layout, "-o", tmp_path / "out")
+    assert_one_line_error(ran, "two images are called '1.png'")
+    assert not (tmp_path / "out").exists()
+
+
+def test_blanks_in_names_and_crowds_in_voc(tmp_path):
+    (tmp_path / "p").mkdir()
+    Pillow.new("RGB", (100, 60)).save(tmp_path / "p/my cat.png")
+    content = {
+        "images": [{"id": 1, "file_name": "my cat.png"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40], "iscrowd": 1}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "instances_train.json").write_text(json.dumps(content))
+    spec = f"coco:{tmp_path}/instances_train.json:{tmp_path}/p"
+    ran = run_frcnn("data", "convert", spec, "--to", "voc", "-o", tmp_path / "out")
+    assert "1 crowd(s) are difficult objects now" in ran.err
+    data = load_dataset(f"voc:{tmp_path / 'out'}", "train")
+    assert [sample.ref.key for sample in data.samples] == ["my_cat"]
+    assert data.samples[0].truth.difficult.tolist() == [True]
 
 
 def test_two_names_that_would_become_one(tmp_path):

@@ -79,3 +79,11 @@ def test_which_is_better(skills, verdict):
     assert (told.better > 0.5) == (plain[0] > plain[1])
     same = compare(maps[0], maps[0], 0.0)
     assert (same.verdict, same.better, same.interval) == ("neither", 0.5, (0, 0))
+
+
+def test_draws_without_an_object_say_nothing():
+    few = np.array([0.5, np.nan, 0.5, np.nan])
+    assert compare(few, few, 0.0).better == 0.5
+    assert compare(few + 0.1, few, 0.1).better == 1.0
+    nothing = compare(0 * few[1::2], few[1::2], np.nan)
+    assert np.isnan([nothing.better, *nothing.interval]).all()

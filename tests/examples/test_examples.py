@@ -41,6 +41,6 @@ def test_ablations(tmp_path, voc):
     assert [len(row) for row in tables] == [5, 5, 3, 3]
     again = subprocess.run(line, capture_output=True, text=True)
     assert again.stdout == done.stdout
-    assert "frcnn train" not in again.stderr
+    assert "frcnn train --data" not in again.stderr
     wrong = subprocess.run([*line[:4], "--studies", "nope"], capture_output=True, text=True)
     assert wrong.returncode == 2

@@ -132,7 +132,8 @@ class TestNetwork:
     def test_outputs(self):
         """K+1 class logits (init N(0, 0.01)), 4(K+1) box deltas (init N(0, 0.001)), biases 0; dropout 0.5"""
         head = RoIHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), 20, 1, 16)
-        assert (head.cls_score.out_features, head.bbox_pred.out_features, head.dropout) == (21, 84, 0.5)
+        assert (head.cls_score.out_features, head.bbox_pred.out_features) == (21, 84)
+        assert PAPER.network.dropout == 0.5
         assert head.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.02)
         assert head.bbox_pred.weight.std().item() == pytest.approx(0.001, rel=0.02)
         assert not head.cls_score.bias.any()
@@ -312,6 +313,9 @@ class TestDetection:
         """The successor: score > 0.05, NMS 0.3, then at most 100 an image over all classes"""
         rule = Thresholds.of_one_image(PAPER.detection)
         assert rule == Thresholds(iou=0.3, min_score=0.05, max_per_image=100, per_class=0)
+        # In place of what the recipe leaves as it is, and not of what it says itself.
+        own = {"detection.min_score": 0.2, "detection.max_per_image": 3, "detection.per_class": 7, "detection.iou": 0.4}
+        assert Thresholds.of_one_image(PAPER.changed(own).detection) == Thresholds(0.4, 0.2, 3, 7)
 
     def test_equal_rois_once(self):
         """RoIs that are equal after rounding to the 1/16 grid go through the head once"""

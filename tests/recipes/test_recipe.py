@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from frcnn_cli.errors import FrcnnError, UsageError
 from frcnn_cli.recipes.reading import BUILT_IN, load
 from frcnn_cli.recipes.recipe import Recipe, differences, keys
+from frcnn_cli.recipes.values import typed
 from tests.conftest import run_frcnn
 
 
@@ -71,7 +72,8 @@ def test_a_file_says_what_it_starts_from(tmp_path):
         ("x = " + 20_000 * "[", "is not TOML"),
         ("[solver]\nlearning_rate = 1" + 400 * "0", "not a number"),
         ("[solver]\nseed = 20000000000000", "solver.seed"),
-        ("base = 'other.toml'", "no recipe 'other.toml'"),
+        ("[solver]\nseed = " + 5000 * "9", "is not TOML"),
+        ("base = 'other.toml'", "other.toml'"),
     ],
 )
 def test_recipes_that_make_no_sense_are_said(tmp_path, text, words):
@@ -79,6 +81,17 @@ def test_recipes_that_make_no_sense_are_said(tmp_path, text, words):
     with pytest.raises(UsageError) as caught:
         load(str(tmp_path / "r.toml"))
     assert words in str(caught.value)
+
+
+def test_a_base_lies_beside_its_file_and_is_named_where_it_is_wrong(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "base.toml").write_text("[loss]\nbeta = 0.5\n")
+    (tmp_path / "deep/top.toml").write_text('base = "../base.toml"\n')
+    assert load(str(tmp_path / "deep/top.toml")).loss.beta == 0.5
+    (tmp_path / "base.toml").write_text("[loss]\nbeta = -1\n")
+    with pytest.raises(UsageError, match=r"base\.toml: loss\.beta must be above 0") as caught:
+        load(str(tmp_path / "deep/top.toml"))
+    assert "top.toml" not in str(caught.value)
 
 
 def test_a_recipe_that_starts_from_itself(tmp_path):
@@ -100,12 +113,14 @@ def test_recipes_that_cannot_be_read(tmp_path):
 
 
 def test_values_as_typed():
-    recipe = Recipe().set(["solver.epochs=8", "network.pooling=align", "images.train_short_sides=[480, 600]"])
+    values = typed(["solver.epochs=8", "network.pooling=align", "images.train_short_sides=[480, 600]"])
+    recipe = Recipe().changed(values)
     assert (recipe.solver.epochs, recipe.network.pooling) == (8.0, "align")
     assert recipe.short_sides == (480, 600)
     assert Recipe().short_sides == (600,)
     with pytest.raises(UsageError, match="is not section.name=value"):
-        Recipe().set(["solver.epochs"])
+        typed(["solver.epochs"])
+    assert typed([f"solver.seed={'9' * 5000}"]) == {"solver.seed": "9" * 5000}
 
 
 _VALUES = st.one_of(
@@ -146,5 +161,9 @@ class TestCommand:
         words = ("train", "--recipe", "modern", "--lr", "0.5", "--set", "loss.beta=0.25", "--show-config")
         wanted = load("modern").changed({"solver.learning_rate": 0.5, "loss.beta": 0.25})
         assert run_frcnn(*words).out.strip() == wanted.to_toml().strip()
+        assert run_frcnn(*words, "--json").json == wanted.to_dict()
         assert run_frcnn("train", "--recipe", "nope", "--show-config").code == 2
+        # Neither is sensible without the other.
+        both = ("--batch-images", "200", "--set", "sampling.rois=400", "--show-config")
+        assert run_frcnn("train", *both).code == 0
         assert run_frcnn("train", "--set", "solver.lr=1", "--show-config").code == 2

@@ -14,7 +14,7 @@ from frcnn_cli.data.decode import read_ref
 from frcnn_cli.data.voc import read_voc
 from frcnn_cli.errors import FrcnnError, MismatchError
 from frcnn_cli.features.transform import ImageTransform
-from frcnn_cli.model import Detector, ModelConfig
+from frcnn_cli.model import MODEL_FILE, Detector, ModelConfig
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.recipes.sections import Sampling, Solver
 from frcnn_cli.roi.coder import encode
@@ -312,9 +312,6 @@ class TestLoop:
         assert Detector.load(tmp_path / BEST_FILE).config == run.detector.config
         # What was validated is what is saved: the very same figure from the file.
         assert validation.mean_ap(Detector.load(tmp_path / BEST_FILE)) == pytest.approx(max(found))
-        again = trainer(tmp_path, images, epochs=4)
-        assert not (tmp_path / BEST_FILE).exists()
-        assert again.validated() == []
 
     def test_the_average_is_what_is_saved(self, tmp_path, images):
         run = trainer(tmp_path, images, **{"solver.average": 0.5})
@@ -438,15 +435,32 @@ class TestLoop:
         assert sum(len(i.truth) for i in trained_on(hard, Recipe())) > 0
         assert sum(len(i.truth) for i in trained_on(hard, Recipe().changed({"sampling.difficult": False}))) == 0
 
-    def test_a_new_run_leaves_the_old_model_until_it_has_one(self, tmp_path, images):
-        trainer(tmp_path, images).save()
-        old = (tmp_path / "model.safetensors").read_bytes()
-        run = trainer(tmp_path, images, lr=0.02)
-        assert (tmp_path / "model.safetensors").read_bytes() == old
-        for _ in run.run():
+    def test_an_old_run_stays_whole_until_the_new_one_writes(self, tmp_path, images):
+        first = trainer(tmp_path, images, epochs=4)
+        for _ in first.run():
             pass
-        run.save()
-        assert (tmp_path / "model.safetensors").read_bytes() != old
+        first.validate(Validation(images[:3], read_ref))
+        first.save()
+        old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        assert set(old) == {MODEL_FILE, "state.safetensors", BEST_FILE, "log.jsonl", "config.json"}
+        run = trainer(tmp_path, images, epochs=4, lr=0.02)
+        steps = run.run()
+        for _ in range(9):
+            next(steps)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
+        next(steps)  # the first line of its log
+        assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl", "config.json"}
+        assert (tmp_path / "config.json").read_bytes() != old["config.json"]
+        assert run.validated() == []
+
+    @pytest.mark.parametrize("text", ["{}\n", '{"iteration": "x"}\n', '{"iteration": 1, "loss": [2]}\n', "[1}\n"])
+    def test_a_log_that_is_none_is_not_gone_on_with(self, tmp_path, images, text):
+        trainer(tmp_path, images).save()
+        (tmp_path / "log.jsonl").write_text(text)
+        inputs = DecodedImages(read_ref, ImageTransform(0))
+        with pytest.raises(FrcnnError, match="is not a log"):
+            Trainer.resume(tmp_path, images, "id", inputs, torch.device("cpu"))
+        assert (tmp_path / "log.jsonl").read_text() == text
 
     def test_images_without_objects_or_proposals_train_on(self, tmp_path, images):
         empty = GroundTruth(np.zeros((0, 4), np.float32), np.zeros(0, int))

@@ -22,7 +22,6 @@ class Backbone:
         [R, channels, grid, grid] -> [R, D, .., ..], whose mean over the cells is taken ("C4", after ResNet's paper).
     frozen: how many leading modules of `conv` stay as ImageNet left them (section 4.5)
     layers: where in `conv` each named layer begins
-    dropout: share of units dropped in training, after each of two linear layers
     normalisation: the pixels that its weights were trained on (see `transform`)
     """
 
@@ -33,7 +32,6 @@ class Backbone:
     grid: int
     frozen: int
     layers: dict[str, int] = field(default_factory=dict)
-    dropout: float = 0.5
     normalisation: Literal["torchvision", "caffe"] = "torchvision"
 
     def frozen_before(self, layer: str) -> int:
