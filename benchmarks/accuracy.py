@@ -6,8 +6,8 @@ DATA holds bccd/ and weights/squeezenet1_0_tv.pth. Both learn from BCCD's train 
 evaluated on val by our evaluation, with the very same proposals of our selective search, the same backbone, weights and
 cells, image size, mini-batch size, sampling, box targets, optimiser, clipping and schedule. The peer is what a user
 would put together: torchvision's `RoIHeads` with `MultiScaleRoIAlign`, `TwoMLPHead` and `FastRCNNPredictor`, as they
-are. So these differ: its smooth L1 turns at 1/9, its align knows nothing of the shift of the network's cells, images are
-mirrored by chance (ours: each as often as not), and the order of the images is another.
+are. So these differ: its smooth L1 turns at 1/9, its align knows nothing of the shift of the network's cells, images
+are mirrored by chance (ours: each as often as not), and the order of the images is another.
 """
 
 from __future__ import annotations
