@@ -14,7 +14,8 @@ from frcnn_cli.cli.display import Display
 from frcnn_cli.errors import FrcnnError
 
 if TYPE_CHECKING:
-    from frcnn_cli.training.loop import Step, Trainer
+    from frcnn_cli.training.log import Step
+    from frcnn_cli.training.loop import Trainer
     from frcnn_cli.training.validation import Validation
 
 _ALIKE_FOR = 50  # iterations with all scores alike until that is said

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from frcnn_cli.training.average import Average
 from frcnn_cli.training.batches import Batch, Batches, TrainingImage, trained_on
 from frcnn_cli.training.checkpoint import STATE_FILE, Kept, RunState, read_state, restore, save_state
 from frcnn_cli.training.inputs import CachedMaps, Inputs
-from frcnn_cli.training.log import LOG_FILE, read_log
+from frcnn_cli.training.log import LOG_FILE, RunLog, Step, read_log
 from frcnn_cli.training.loss import Losses, multi_task_loss
 from frcnn_cli.training.normalisation import Normalisation, normalisation
 from frcnn_cli.training.optimiser import optimiser
@@ -41,24 +41,6 @@ BEST_FILE = "best.safetensors"
 CONFIG_FILE = "config.json"
 _LOG_EVERY = 10  # iterations
 _ALIKE = 1e-6  # between logits
-
-
-@dataclass(frozen=True)
-class Step:
-    """One iteration's figures: losses, sampled RoIs by kind, learning rate, seconds since the one before; and whether
-    every RoI got the same scores, as from hidden units that are all dead."""
-
-    iteration: int  # 1 for the first
-    total: int
-    epoch: float
-    loss: float
-    loss_classification: float
-    loss_boxes: float
-    foreground: int
-    background: int
-    learning_rate: float
-    seconds: float
-    all_alike: bool = False
 
 
 class Trainer:
@@ -87,7 +69,7 @@ class Trainer:
             module.requires_grad_(False)
         self.optimiser = optimiser(detector, self.recipe.solver)
         self.average = Average(detector, self.recipe.solver.average) if self.recipe.solver.average else None
-        self._pending: list[Step] = []
+        self.log = RunLog(folder / LOG_FILE)
         self._owns_folder = self._saved = state.iteration > 0
 
     @classmethod
@@ -162,7 +144,7 @@ class Trainer:
                 trainer.optimiser.state[parameter]["momentum_buffer"] = buffer
         if trainer.average is not None and state.iteration:
             trainer.average.restore(kept.average)
-        trainer._cut_log()
+        trainer.log.cut_after(state.iteration)
         return trainer
 
     def run(self) -> Iterator[Step]:
@@ -197,7 +179,9 @@ class Trainer:
                 now - before,
                 all_alike,
             )
-            self._log(step)
+            self.log.pending.append(step)
+            if step.iteration % _LOG_EVERY == 0 or step.iteration == self.total:
+                self._write_log()
             yield step
             before = time.perf_counter()  # what whoever called did in between is not training
 
@@ -300,17 +284,18 @@ class Trainer:
         """Evaluates the model as it is now, logs its mAP, and keeps it as `best.safetensors` if none was better."""
         made = self.finished()
         found = validation.mean_ap(made, tell)
+        self._own_folder()
         before = [value for _, value in self.validated()]
         self._write_log()
         line = {"iteration": self.state.iteration, "total": self.total, "validation_map": round(found, 6)}
-        self._append({name: value for name, value in line.items() if value == value})
+        self.log.write({name: value for name, value in line.items() if value == value})
         if found > max(before, default=-1.0):
             made.save(self.folder / BEST_FILE)
         return found
 
     def validated(self) -> list[tuple[int, float]]:
         """Iteration and mAP of each validation so far."""
-        lines = read_log(self.folder / LOG_FILE)
+        lines = read_log(self.log.path)
         return [(int(line["iteration"]), line["validation_map"]) for line in lines if "validation_map" in line]
 
     def _momentum(self) -> dict[str, Tensor]:
@@ -321,17 +306,10 @@ class Trainer:
             if state.get(parameter, {}).get("momentum_buffer") is not None
         }
 
-    def _log(self, step: Step) -> None:
-        self._pending.append(step)
-        if step.iteration % _LOG_EVERY == 0 or step.iteration == self.total:
-            self._write_log()
-
     def _write_log(self) -> None:
-        """Appends the mean of the iterations since the last line to `log.jsonl`."""
-        if not self._pending:
-            return
-        steps, self._pending = self._pending, []
-        self._append(_averaged(steps, self.recipe.sampling.images))
+        if self.log.pending:
+            self._own_folder()
+            self.log.write_pending(self.recipe.sampling.images)
 
     def _own_folder(self) -> None:
         """Clears a run away that lies there, whole, before the first thing of this one is written: never parts of both
@@ -345,21 +323,6 @@ class Trainer:
         except OSError as error:
             raise explain_os_error(error, self.folder) from None
         write_whole(self.folder / CONFIG_FILE, (json.dumps(self.state.to_json(), indent=2) + "\n").encode())
-
-    def _append(self, line: Mapping[str, float]) -> None:
-        self._own_folder()
-        try:
-            with open(self.folder / LOG_FILE, "a") as log:
-                log.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise explain_os_error(error, self.folder / LOG_FILE) from None
-
-    def _cut_log(self) -> None:
-        """Takes out the lines of iterations that came after the checkpoint: they will be done again."""
-        path = self.folder / LOG_FILE
-        kept = [json.dumps(line) for line in read_log(path) if line["iteration"] <= self.state.iteration]
-        if path.is_file():
-            write_whole(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def images_digest(
@@ -376,21 +339,3 @@ def images_digest(
         for array in (image.truth.boxes, image.truth.labels, image.truth.difficult, image.proposals):
             total.update(array.tobytes())
     return total.hexdigest()
-
-
-def _averaged(steps: Sequence[Step], images_per_batch: int) -> dict[str, float]:
-    last = steps[-1]
-    means = {
-        name: sum(getattr(step, name) for step in steps) / len(steps)
-        for name in ("loss", "loss_classification", "loss_boxes", "foreground", "background", "seconds")
-    }
-    seconds = means.pop("seconds")
-    return {
-        "iteration": last.iteration,
-        "total": last.total,
-        "epoch": round(last.epoch, 4),
-        **{name: round(value, 5) for name, value in means.items()},
-        "learning_rate": last.learning_rate,
-        "images_per_second": round(images_per_batch / seconds, 3),
-        "eta_seconds": round((last.total - last.iteration) * seconds),
-    }

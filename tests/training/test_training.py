@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -448,6 +449,11 @@ class TestLoop:
         for _ in range(9):
             next(steps)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
+        # Nor is it what the new one is measured by.
+        other = trainer(shutil.copytree(tmp_path, tmp_path.with_name("copy")), images, epochs=4, lr=1e-9)
+        other.validate(Validation(images[:3], read_ref))
+        assert len(other.validated()) == 1
+        assert (other.folder / BEST_FILE).read_bytes() != old[BEST_FILE]
         next(steps)  # the first line of its log
         assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl", "config.json"}
         assert (tmp_path / "config.json").read_bytes() != old["config.json"]
