@@ -1,10 +1,11 @@
 """The paper's studies (sections 4 and 5) on a data set of yours: each is a recipe with one value changed.
 
     python examples/ablations.py voc:my-data runs/studies --studies losses,layers,svm,proposals,dense \\
-        --backbone squeezenet1_0 --weights imagenet --epochs 6 [MORE OPTIONS OF frcnn train ...]
+        -- --backbone squeezenet1_0 --weights imagenet --epochs 6
 
-Trains on --split, tests on --test-split, and prints a table in the shape of the paper's. Proposals are made if they are
-not there, and a run that is there is not made again, so a stopped study goes on. All else goes to `frcnn train`.
+Trains on --split, tests on --test-split, and prints a table in the shape of the paper's. What follows -- goes to
+`frcnn train`. Proposals are made if they are not there, and a run that is there goes on, or is done: with the same
+options, for others name another folder.
 
     losses      classification alone; multi-task, boxes as proposed; stage after stage; multi-task   (table 6)
     layers      training from fc6, from the middle, from the backbone's own first layer              (table 5)
@@ -54,12 +55,10 @@ class Study:
         """
         args, folder = self.args, self.work / (run or name)
         train, test = (self.work / f"{props}-{split}.h5" for split in (args.split, args.test_split))
-        if (folder / "state.safetensors").exists():
-            frcnn("train", "--resume", "-o", folder)  # does what is left to do, if anything is
-        else:
-            changes = [word for pair in settings for word in ("--set", pair)]
-            where = ("--data", args.data, "--split", args.split, "--props", train, "-o", folder)
-            frcnn("train", *where, *self.training, *changes)
+        changes = [word for pair in settings for word in ("--set", pair)]
+        where = ("--data", args.data, "--split", args.split, "--props", train, "-o", folder)
+        begun = ("--resume",) if (folder / "state.safetensors").exists() else ()  # which refuses other settings
+        frcnn("train", *begun, *where, *self.training, *changes)
         files = {stage: self.work / f"{name}-{stage}.h5" for stage in ("feats", "scores", "dets")}
         frcnn("features", args.data, "--split", args.test_split, "--model", folder, "-o", files["feats"], "--force")
         frcnn("score", files["feats"], "--props", test, "--model", folder, "-o", files["scores"], *score, "--force")
@@ -108,10 +107,12 @@ def frcnn(*words: object) -> str:
     """Runs a command as typed, in this process; its results. Its progress goes to the terminal."""
     print("$ frcnn", *map(str, words), file=sys.stderr)
     results = io.StringIO()
-    with contextlib.redirect_stdout(results):
-        code = main.main([*map(str, words)], prog_name="frcnn", standalone_mode=False)
-    if code:
-        sys.exit(code)
+    try:
+        with contextlib.redirect_stdout(results):
+            main.main([*map(str, words)], prog_name="frcnn")
+    except SystemExit as ended:
+        if ended.code:
+            raise
     return results.getvalue()
 
 
@@ -120,14 +121,18 @@ def _mending(training: Sequence[str]) -> list[str]:
 
 
 def studies() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n")[0], usage="%(prog)s DATA WORK [options] -- [options of frcnn train]"
+    )
     parser.add_argument("data", help="as frcnn train --data has it")
     parser.add_argument("work", type=Path, help="folder for everything")
     parser.add_argument("--studies", default="losses", help=f"with commas between them: {','.join(STUDIES)}")
     parser.add_argument("--split", default="trainval")
     parser.add_argument("--test-split", default="test")
     parser.add_argument("--train-from", default="", help="a layer in the middle, e.g. conv3_1, for the study of layers")
-    args, training = parser.parse_known_args()
+    typed = sys.argv[1:]
+    end = typed.index("--") if "--" in typed else len(typed)
+    args, training = parser.parse_args(typed[:end]), typed[end + 1 :]
     unknown = set(args.studies.split(",")) - set(STUDIES)
     if unknown:
         parser.error(f"no study {sorted(unknown)[0]!r}: there are {', '.join(STUDIES)}")

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from frcnn_cli.cli.display import Display
 from frcnn_cli.errors import FrcnnError, explain_os_error
@@ -36,7 +37,12 @@ class Command(click.Command):
         for param, times in Counter(given).items():
             if times > 1 and isinstance(param, click.Option) and _names_data(param):
                 raise click.UsageError(f"Option '{param.opts[-1]}' is given {times} times, and takes one value.", ctx)
-        return super().parse_args(ctx, args)
+        left = super().parse_args(ctx, args)
+        if ctx.get_parameter_source("split") is ParameterSource.COMMANDLINE:
+            for spec in (ctx.params.get("data"), *ctx.params.get("images", ())):
+                if isinstance(spec, str) and "@" in spec:
+                    _split_counts(ctx, spec)
+        return left
 
     def invoke(self, ctx: click.Context) -> Any:
         debug = ctx.params.pop("debug")
@@ -59,6 +65,14 @@ class Command(click.Command):
 def _names_data(option: click.Option) -> bool:
     """Whether an option given again would leave out data in silence, where others are overridden, as is the custom."""
     return not option.multiple and (isinstance(option.type, click.Path) or option.name == "data")
+
+
+def _split_counts(ctx: click.Context, spec: str) -> None:
+    """Raises click.UsageError where --split says nothing, as the data set tells the split of each of its parts."""
+    from frcnn_cli.data.spec import is_dataset_spec, names_its_splits
+
+    if is_dataset_spec(spec) and names_its_splits(spec):
+        raise click.UsageError(f"{spec} tells its split itself: leave --split out, or the @.", ctx)
 
 
 class NetworkCommand(Command):

@@ -45,6 +45,7 @@ def command(
     \b
     frcnn compare paper.h5 modern.h5 --data voc:my-data --split val
     """
+    from frcnn_cli.data.spec import named
     from frcnn_cli.evaluation import bootstrap
     from frcnn_cli.evaluation.voc import evaluate
 
@@ -76,5 +77,5 @@ def command(
         for path, result, values in zip((first, second), results, maps, strict=True)
     ]
     rows.append(("difference", *(f"{value:+.3f}" for value in (apart.difference, *apart.interval))))
-    display.table(("", "mAP", "95% from", "to"), rows, title=f"{data} {split}, {len(wanted)} images, IoU {iou:g}")
+    display.table(("", "mAP", "95% from", "to"), rows, title=f"{named(data, split)}, {len(wanted)} images, IoU {iou:g}")
     display.result(f"{first} is ahead in {apart.better:.1%} of the draws: {verdict}")

@@ -31,8 +31,9 @@ def command(
 ) -> None:
     """Write a labelled data set in VOC or COCO layout; pictures are copied.
 
-    SOURCE is a .csv (a line an object: image, class, xmin, ymin, xmax, ymax or x, y, w, h, perhaps split), a folder in
-    YOLO's manner (images/SPLIT, labels/SPLIT, data.yaml), or a data set (voc:DIR, coco:JSON:DIR).
+    SOURCE is a .csv (a line an object: image, class, xmin, ymin, xmax, ymax or x, y, w, h, perhaps split; a line with
+    the image alone: it has no objects), a folder in YOLO's manner (images/SPLIT, labels/SPLIT, data.yaml), or a data
+    set (voc:DIR, coco:JSON:DIR).
 
     \b
     frcnn data convert labels.csv --images pictures/ --to voc -o my-data
@@ -60,6 +61,8 @@ def command(
                 by_split.setdefault(one.split, []).append(one.dataset(bad_boxes))
         datasets = [union(found) for found in by_split.values()]
     else:
+        if not path.exists():
+            raise DataError(f"{path} is not there", "Name a .csv, a folder in YOLO's manner, or voc:DIR")
         is_table = path.is_file()
         if is_table and images is None:
             raise click.UsageError("A .csv wants --images DIR, the folder of its pictures.")
@@ -73,6 +76,12 @@ def command(
         records = {record.key: record for record in prefetch(read_record, refs)}
         found = read_csv(path, folder, records) if is_table else read_yolo(path, records)
         datasets = [one.dataset(bad_boxes) for one in found if split in (None, one.split)]
+        unnamed = set(records) - {image.ref.key for one in found for image in one.images}
+        if is_table and unnamed:
+            display.warn(
+                f"{len(unnamed)} picture(s) that no line names are left out, e.g. {min(unnamed)}: where nothing is to"
+                " be found, write a line with the image alone"
+            )
     if not datasets:
         raise DataError(f"{source} has no split{f' {split!r}' if split else ''}", "Leave --split out to convert all")
     refs = [sample.ref for dataset in datasets for sample in dataset.samples]

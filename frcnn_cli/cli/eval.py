@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 @click.option("--split", default="test", show_default=True, metavar="NAME", help="Split of the data set.")
 @options.metric
 @click.option(
-    "--iou", default=0.5, show_default=True, type=options.Number(0, 1), help="Least overlap of a correct detection."
+    "--iou",
+    default=0.5,
+    show_default=True,
+    type=options.Number(0, 1, min_open=True),
+    help="Least overlap of a correct detection.",
 )
 @click.option("--coco", is_flag=True, help="Also COCO's twelve numbers, over IoU 0.5 to 0.95.")
 @click.option("--ci", is_flag=True, help="Also how far mAP may be off: 95% interval, bootstrap over images.")
@@ -68,6 +72,7 @@ def command(
     frcnn eval dets.h5 --data coco:instances_val.json:val2017 --coco --json
     frcnn eval dets.h5 --data voc:my-data --explain --scores scores.h5 --props props-test.h5
     """
+    from frcnn_cli.data.spec import named
     from frcnn_cli.evaluation.voc import evaluate
 
     if explain and dets.suffix != ".h5":
@@ -93,12 +98,12 @@ def command(
     if explain and scores is not None and props is not None:
         told["explanation"] = explained(dets, scores, props, images, found, wanted, result)
     if curves is not None:
-        write_curves(curves, result, f"{data} {split}")
+        write_curves(curves, result, named(data, split))
         display.note(f"the curves are in {curves}")
     if as_json:
         display.json(_as_json(len(wanted), **told))
     else:
-        _show(display, f"{data} {split}, {len(wanted)} images", **told)
+        _show(display, f"{named(data, split)}, {len(wanted)} images", **told)
 
 
 def _interval(display: Display, result: Result) -> Any:

@@ -104,11 +104,14 @@ def _voc(opened: StageFile, output: Path, split: str) -> int:
 def _coco(opened: StageFile, output: Path, data: str | None, split: str) -> int:
     import json
 
-    from frcnn_cli.data.spec import load_dataset
+    from frcnn_cli.data.decode import digest_file
+    from frcnn_cli.data.identify import records
+    from frcnn_cli.data.spec import load_dataset, named
     from frcnn_cli.detections.columns import from_columns
     from frcnn_cli.errors import MismatchError
     from frcnn_cli.evaluation.coco import to_results
     from frcnn_cli.store.files import write_whole
+    from frcnn_cli.store.join import join
 
     _ends_in(output, ".json", "coco")
     ids = {image.key: number for number, image in enumerate(opened.images, 1)}
@@ -116,7 +119,9 @@ def _coco(opened: StageFile, output: Path, data: str | None, split: str) -> int:
     if data is not None:
         dataset = load_dataset(data, split, "fix")
         if dataset.image_ids:
-            ids = {key: number for number, key in dataset.image_ids.items()}
+            rows = join(records(dataset.refs, digest_file), opened.images, named(data, split), str(opened.path))
+            own = {ref.key: opened.images[row].key for ref, row in zip(dataset.refs, rows, strict=True)}
+            ids = {own[key]: number for number, key in dataset.image_ids.items()}
             categories = {name: number for number, name in dataset.categories.items()}
     for image in opened.images:
         if image.key not in ids:

@@ -214,6 +214,7 @@ class _Target:
     def __init__(self, data: str, split: str, bad_boxes: str, classes: str | None) -> None:
         from frcnn_cli.data.decode import digest_file
         from frcnn_cli.data.identify import records
+        from frcnn_cli.data.spec import named
 
         self.name = data
         self.bad_boxes = bad_boxes
@@ -224,7 +225,7 @@ class _Target:
             self.dataset = resolve.data_set(data, split, bad_boxes, classes)
             self.records = records(self.dataset.refs, digest_file)
             self.classes = self.dataset.classes
-            self.name = f"{data} {split}"
+            self.name = named(data, split)
         self.images = len(self.records)
 
     def _read_boxes(self, path: Path) -> tuple[list[ImageRecord], Any]:

@@ -78,6 +78,7 @@ def truth(
     """
     from frcnn_cli.data.decode import digest_file
     from frcnn_cli.data.identify import records
+    from frcnn_cli.data.spec import named
     from frcnn_cli.errors import MismatchError
     from frcnn_cli.store.join import join
 
@@ -88,7 +89,7 @@ def truth(
             f"{spec} has objects of class {unknown[0]!r}, which the model does not know",
             f"Name the classes to evaluate: --classes {','.join(n for n in dataset.classes if n in names)}",
         )
-    rows = join(records(dataset.refs, digest_file), file.images, f"{spec} {split_name}", str(file.path))
+    rows = join(records(dataset.refs, digest_file), file.images, named(spec, split_name), str(file.path))
     return dataset.relabelled(names).within([file.images[row] for row in rows], bad), rows
 
 

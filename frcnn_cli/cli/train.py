@@ -15,7 +15,7 @@ from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 from frcnn_cli.cli.train_inputs import be_deterministic, trainer_of, validation_of
 from frcnn_cli.cli.train_run import Watch, fit_svms, run, tensorboard_writer
-from frcnn_cli.errors import FrcnnError
+from frcnn_cli.errors import FrcnnError, UsageError
 
 if TYPE_CHECKING:
     from frcnn_cli.recipes.recipe import Recipe
@@ -202,8 +202,12 @@ def command(
     seconds = time.perf_counter() - started
     iterations, validated = trainer.state.iteration, trainer.validated() if validation else []
     if as_json:
-        told = {"run": str(folder), "iterations": iterations, "seconds": round(seconds, 1), "loss": loss}
-        display.json(told | ({"validation": validated} if validation else {}))
+        told = {"run": str(folder), "iterations": iterations, "of": trainer.total, "seconds": round(seconds, 1)}
+        told |= {"loss": loss}
+        if validation:
+            each = [{"iteration": at, "map": value} for at, value in validated]
+            told |= {"validation": each, "best": max(each, key=lambda one: one["map"], default=None)}
+        display.json(told)
     elif loss is not None:
         took = f"{iterations} iterations, {seconds / 60:.1f} min, loss {loss:.3f}"
         display.note(f"{folder}/model.safetensors: {took}")
@@ -221,6 +225,9 @@ def _resolved(name: str | None, settings: tuple[str, ...], changes: dict[str, An
 
     values = changes | typed(settings)
     recipe = load(name or "paper").changed(values)
+    if recipe.network.backbone not in options.BACKBONE.choices:
+        there_are = f"There are {', '.join(options.BACKBONE.choices)}"
+        raise UsageError(f"network.backbone is {recipe.network.backbone!r}, which there is not", there_are)
     if recorded["features"] is None:
         return recipe
     fixed = {"images.train_short_sides": [], "images.colour_jitter": 0.0, "network.train_from": "fc6"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from frcnn_cli.cli import resolve
-from frcnn_cli.errors import FileFormatError
+from frcnn_cli.errors import DataError, FileFormatError
 
 if TYPE_CHECKING:
     from frcnn_cli.recipes.recipe import Recipe
@@ -26,6 +26,7 @@ def trainer_of(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: b
     """
     from frcnn_cli.data.decode import digest_file, read_ref
     from frcnn_cli.data.identify import records
+    from frcnn_cli.data.spec import named
     from frcnn_cli.model import ModelConfig, choose_device, image_transform
     from frcnn_cli.store.join import join
     from frcnn_cli.store.reader import StageFile
@@ -36,20 +37,22 @@ def trainer_of(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: b
 
     chosen = choose_device(device)
     dataset = resolve.data_set(recorded["data"], recorded["split"], recorded["bad_boxes"], recorded["classes"])
-    identified = records(dataset.refs, digest_file)
+    identified, whole = records(dataset.refs, digest_file), named(recorded["data"], recorded["split"])
     with StageFile(recorded["props"], PROPOSALS) as file:
-        rows = join(identified, file.images, f"{recorded['data']} {recorded['split']}", str(recorded["props"]))
+        rows = join(identified, file.images, whole, str(recorded["props"]))
         dataset = dataset.within([file.images[row] for row in rows], recorded["bad_boxes"])
         images = [
             TrainingImage(sample.ref, sample.truth, file[row]["boxes"])
             for sample, row in zip(dataset.samples, rows, strict=True)
         ]
         proposals = file.provenance
+    if not any(len(image.truth) for image in images):
+        raise DataError(f"{whole} has no object to learn", "Name another --split")
     transform = image_transform(recipe)
     inputs: Inputs = DecodedImages(read_ref, transform)
     if recorded["features"] is not None:
         maps = click.get_current_context().with_resource(StageFile(recorded["features"], FEATURES))
-        rows = join(identified, maps.images, f"{recorded['data']} {recorded['split']}", str(recorded["features"]))
+        rows = join(identified, maps.images, whole, str(recorded["features"]))
         inputs = CachedMaps(maps, {image.ref.key: row for image, row in zip(images, rows, strict=True)})
         settings = {
             "backbone": recipe.network.backbone,
@@ -77,7 +80,7 @@ def validation_of(recorded: dict[str, Any], trainer: Trainer) -> Validation:
         MismatchError: one of them is trained on.
     """
     from frcnn_cli.data.decode import read_ref
-    from frcnn_cli.data.spec import parts
+    from frcnn_cli.data.spec import named, names_its_splits
     from frcnn_cli.errors import MismatchError
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import PROPOSALS
@@ -85,7 +88,7 @@ def validation_of(recorded: dict[str, Any], trainer: Trainer) -> Validation:
     from frcnn_cli.training.validation import Validation
 
     data, split = recorded["val_data"] or recorded["data"], recorded["validate_on"]
-    if not recorded["val_data"] and all(part.kind == "coco" or part.split for part in parts(data)):
+    if not recorded["val_data"] and names_its_splits(data):
         raise MismatchError(f"{data} has no other splits to validate on", "Name a data set with --val-data")
     with StageFile(recorded["val_props"] or recorded["props"], PROPOSALS) as file:
         dataset, rows = resolve.truth(
@@ -99,7 +102,7 @@ def validation_of(recorded: dict[str, Any], trainer: Trainer) -> Validation:
     for image in images:
         if image.ref.path.resolve() in trained:
             raise MismatchError(
-                f"{image.ref.key} of {data} {split} is also trained on, so its mAP would tell nothing",
+                f"{image.ref.key} of {named(data, split)} is also trained on, so its mAP would tell nothing",
                 "Name another split with --validate-on, or another data set with --val-data",
             )
     return Validation(images, read_ref)

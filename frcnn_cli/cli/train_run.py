@@ -25,7 +25,10 @@ def tensorboard_writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise FrcnnError("TensorBoard is not installed", "Install it: pip install tensorboard") from None
+        raise FrcnnError(
+            "TensorBoard is not installed",
+            "Install it: uv sync --extra tensorboard in a checkout, or pip install tensorboard",
+        ) from None
     return SummaryWriter(folder / "tensorboard")
 
 
@@ -93,7 +96,7 @@ def run(trainer: Trainer, display: Display, checkpoint_every: float, watch: Watc
             rate = now if rate == 0 else 0.9 * rate + 0.1 * now
             loss = step.loss if loss == 0 else 0.9 * loss + 0.1 * step.loss
             bar.say(
-                f"epoch {step.epoch:.2f}  loss {loss:.3f} (now class {step.loss_classification:.3f},"
+                f"epoch {step.epoch:.2f}  mean loss {loss:.3f} (now class {step.loss_classification:.3f},"
                 f" box {step.loss_boxes:.3f})  fg {step.foreground}/{step.foreground + step.background}"
                 f"  lr {step.learning_rate:.2g}  {rate:.1f} images/s"
             )

@@ -75,6 +75,11 @@ def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]
             "Turn the boxes, or store the picture upright",
         )
         return
+    for (name, box), times in Counter((obj.name, obj.box) for obj in image.objects).items():
+        if times > 1:
+            corners = " ".join(f"{v:g}" for v in box)
+            what = f"the same object is marked {times} times"
+            yield Finding("error", "object twice", file, f"{name} {corners}", what, "Leave it once: one box finds one")
     for obj in image.objects:
         x1, y1, x2, y2 = obj.box
         if max(obj.box) > _WRAPPED:

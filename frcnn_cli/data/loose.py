@@ -35,10 +35,10 @@ _SIZES = (("x", "y", "w", "h"), ("x", "y", "width", "height"), ("left", "top", "
 def read_csv(table: Path, folder: Path, records: Mapping[str, ImageRecord]) -> list[Labels]:
     """A line an object: image, class, corners (xmin ymin xmax ymax) or corner and size (x y w h), perhaps split.
 
-    Pictures of the folder that no line names are images without objects. Boxes are taken as they are, in pixels from 0.
+    A line with an image alone is an image without objects. Boxes are taken as they are, in pixels from 0.
 
     Args:
-        records: every picture of the folder, by its path below it.
+        records: every picture of the folder, by its path below it; those that no line names are left out.
 
     Raises:
         DataError: columns that are not there, or a line that is not an object.
@@ -53,7 +53,8 @@ def read_csv(table: Path, folder: Path, records: Mapping[str, ImageRecord]) -> l
     named = {what: next((columns[n] for n in names if n in columns), None) for what, names in _NAMES.items()}
     corners = next((c for c in _CORNERS if all(n in columns for n in c)), None)
     sizes = next((c for c in _SIZES if all(n in columns for n in c)), None)
-    if named["image"] is None or named["class"] is None or (corners or sizes) is None:
+    image, class_, split_ = (named[what] for what in ("image", "class", "split"))
+    if image is None or class_ is None or (corners or sizes) is None:
         raise DataError(
             f"{table} has the columns {', '.join(columns) or 'of nothing'}",
             "Its first line must name image, class, and xmin, ymin, xmax, ymax or x, y, w, h",
@@ -61,26 +62,37 @@ def read_csv(table: Path, folder: Path, records: Mapping[str, ImageRecord]) -> l
     by_name: dict[str, list[str]] = {}
     for path in records:
         by_name.setdefault(Path(path).name, []).append(path)
-    objects: dict[str, list[LabelledObject]] = {key: [] for key in records}
+    objects: dict[str, list[LabelledObject]] = {}
     splits: dict[str, str] = {}
     for number, line in enumerate(lines, 2):
         where = f"{table} line {number}"
-        try:
-            named_image, name = str(line[named["image"]]).strip(), str(line[named["class"]] or "").strip()
-            a, b, c, d = (float(line[columns[n]]) for n in (corners or sizes or ()))
-        except (TypeError, ValueError):
-            raise DataError(f"{where} is not an object", "It wants an image, a class and four numbers") from None
+        named_image, name = (str(line[column] or "").strip() for column in (image, class_))
+        words = [(line[columns[n]] or "").strip() for n in (corners or sizes or ())]
         key = _picture(named_image, records, by_name, where)
-        if key is None or not name or not sound(a, b, c, d):
-            what = f"names {named_image!r}, which is not in {folder}" if key is None else "is not an object"
-            raise DataError(f"{where} {what}", "Correct the line, or add the picture")
-        box = (a, b, c, d) if corners else (a, b, a + c, b + d)
-        objects[key].append(LabelledObject(name, box, f"line {number}: {name} {a:g} {b:g} {c:g} {d:g}"))
-        split = str(line[named["split"]] or "").strip() if named["split"] else ""
+        if key is None:
+            what = f"{where} names {named_image!r}, which is not in {folder}"
+            raise DataError(what, "Correct the line, or add the picture")
+        mine = objects.setdefault(key, [])
+        if name or any(words):
+            mine.append(_table_object(name, words, corners is not None, where, number))
+        split = str(line[split_] or "").strip() if split_ else ""
         if splits.setdefault(key, split or "trainval") != (split or "trainval"):
             raise DataError(f"{where} puts {named_image!r} into a second split", "Leave each image in one")
     classes = tuple(sorted({obj.name for found in objects.values() for obj in found}))
     return _by_split(table.stem, classes, table, folder, records, objects, splits)
+
+
+def _table_object(name: str, words: Sequence[str], corners: bool, where: str, number: int) -> LabelledObject:
+    try:
+        a, b, c, d = (float(word) for word in words)
+    except ValueError:
+        a = b = c = d = math.nan
+    if not name or not sound(a, b, c, d):
+        written = " ".join([name or "(no class)", *(word or "(nothing)" for word in words)])
+        fix = "It wants an image, a class and four numbers; or an image alone, which then has no objects"
+        raise DataError(f"{where} is not an object: {written[:200]}", fix)
+    box = (a, b, c, d) if corners else (a, b, a + c, b + d)
+    return LabelledObject(name, box, f"line {number}: {name} {a:g} {b:g} {c:g} {d:g}")
 
 
 def _lines(lines: csv.DictReader[str], table: Path) -> Iterator[dict[str, str]]:
@@ -110,7 +122,8 @@ def _picture(image: str, records: Mapping[str, ImageRecord], by_name: dict[str, 
 def read_yolo(root: Path, records: Mapping[str, ImageRecord]) -> list[Labels]:
     """`images/SPLIT/x.jpg` beside `labels/SPLIT/x.txt` (or `SPLIT/images` and `SPLIT/labels`, or without splits).
 
-    A line an object: `class cx cy w h` in shares of the picture. Names of classes are in `data.yaml` or `classes.txt`.
+    A line an object: `class cx cy w h` in shares of the picture, or its outline, whose box is taken. Names of classes
+    are in `data.yaml` or `classes.txt`.
 
     Args:
         records: every picture below `root`, by its path below it.
@@ -142,22 +155,27 @@ def _yolo_objects(path: Path, record: ImageRecord, classes: Sequence[str]) -> li
         if not words:
             continue
         try:
-            label = int(words[0])
-            cx, cy, w, h = (float(word) for word in words[1:5])
+            label, numbers = int(words[0]), [float(word) for word in words[1:]]
+            cx, cy, w, h = _around(numbers) if len(numbers) >= 6 and len(numbers) % 2 == 0 else numbers[:4]
         except ValueError:
             label, cx, cy, w, h = -1, *[math.nan] * 4
         if label >= len(classes):
             most = f"there are {len(classes)} names, of 0 to {len(classes) - 1}"
             raise DataError(f"{path} line {number} is of class {label}, and {most}", "Correct it, or name the class")
-        if label < 0 or not sound(cx, cy, w, h) or len(words) > 6:
-            raise DataError(
-                f"{path} line {number} is not an object", "It wants: class cx cy w h, in shares of the picture"
-            )
+        if label < 0 or not sound(cx, cy, w, h) or (len(words) > 6 and len(words) % 2 == 0):
+            fix = "It wants: class cx cy w h, or class x1 y1 x2 y2 x3 y3 ..., in shares of the picture"
+            raise DataError(f"{path} line {number} is not an object", fix)
         x1, y1 = (cx - w / 2) * record.width, (cy - h / 2) * record.height
         box = (x1, y1, x1 + w * record.width, y1 + h * record.height)
         written = f"{path.name} line {number}: {classes[label]} {cx:g} {cy:g} {w:g} {h:g}"
         found.append(LabelledObject(classes[label], box, written))
     return found
+
+
+def _around(outline: Sequence[float]) -> tuple[float, float, float, float]:
+    """Centre and size of the box around an outline's corners, x1 y1 x2 y2 x3 y3 ..."""
+    left, top, right, bottom = min(outline[::2]), min(outline[1::2]), max(outline[::2]), max(outline[1::2])
+    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
 
 
 def _yolo_names(root: Path) -> tuple[str, ...]:
@@ -176,7 +194,8 @@ def _written_names(root: Path) -> tuple[str, ...]:
         )
     found = [root / "data.yaml"] if (root / "data.yaml").is_file() else sorted(root.glob("*.y*ml"))
     if len(found) != 1:
-        raise DataError(f"{root} does not name its classes", "Write them to classes.txt, a name a line")
+        fix = f"Write names: [cat, dog] to {root / 'data.yaml'}, or a name a line to {root / 'classes.txt'}"
+        raise DataError(f"{root} does not name its classes", fix)
     import yaml
 
     try:

@@ -99,6 +99,16 @@ def splits_of(spec: str) -> list[str]:
     return list(found)
 
 
+def names_its_splits(spec: str) -> bool:
+    """Whether every part of the data set is of one split, told by itself: no other choice says anything."""
+    return all(part.split or part.kind == "coco" for part in parts(spec))
+
+
+def named(spec: str, split: str) -> str:
+    """What one split of a data set is called."""
+    return spec if names_its_splits(spec) else f"{spec} {split}"
+
+
 def read_splits(spec: str) -> tuple[list[Labels], list[Path], list[DataError]]:
     """All splits as they are annotated, the folders in VOC layout, and what is wrong with images that were left out."""
     found: list[Labels] = []
@@ -108,6 +118,8 @@ def read_splits(spec: str) -> tuple[list[Labels], list[Path], list[DataError]]:
         if part.kind == "coco":
             found.append(read_coco_labels(*part.coco))
             continue
+        if not part.folder.is_dir():
+            raise DataError(f"{part.folder} is not a folder", "Name a folder in VOC layout")
         folders.append(part.folder)
         names = [part.split] if part.split else voc_splits(part.folder)
         found += [read_voc_labels(part.folder, name, problems) for name in names]

@@ -21,6 +21,8 @@ def typed(pairs: Iterable[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals:
             raise UsageError(f"{pair!r} is not section.name=value", "For example solver.epochs=8")
+        if key.strip() in values:
+            raise UsageError(f"{key.strip()} is set twice", "Set it once")
         try:
             values[key.strip()] = tomllib.loads(f"value = {text.strip()}")["value"]
         except (ValueError, RecursionError):  # not TOML, or a number of thousands of digits

@@ -160,6 +160,21 @@ def test_results_in_cocos_format(work, tmp_path):
     )
 
 
+def test_images_go_by_their_content_where_names_differ(work, voc, tmp_path):
+    """VOC's key is COCO's file name without its ending."""
+    made = run_frcnn("data", "convert", f"voc:{voc}", "--split", "trainval", "--to", "coco", "-o", tmp_path / "c")
+    assert made.code == 0, made.err
+    spec = f"coco:{tmp_path}/c/annotations/instances_trainval.json:{tmp_path}/c/images"
+    line = ("export", work / "dets.h5", "--format", "coco", "-o", tmp_path / "r.json", "--data", spec)
+    ran = run_frcnn(*line)
+    assert ran.code == 0, ran.err
+    again, before = (run_frcnn("eval", path, "--data", spec, "--json").json for path in (tmp_path / "r.json", line[1]))
+    assert again["map"] == pytest.approx(before["map"], abs=1e-4)
+    assert {n: c["detections"] for n, c in again["classes"].items()} == {
+        n: c["detections"] for n, c in before["classes"].items()
+    }
+
+
 def test_class_names_that_are_no_file_names(work, tmp_path):
     import h5py
 

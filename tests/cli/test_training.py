@@ -1,6 +1,7 @@
 """frcnn train as a whole: validation, patience, curves, a kill, and the recipe that everything was made with."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,9 +41,11 @@ def test_validation_while_training(line, props, tmp_path):
     ran = run_frcnn(*line, *more)
     assert ran.code == 0, ran.err
     told = ran.json["validation"]
-    assert [iteration for iteration, _ in told] == [5, 10, 15, 20]
+    assert [entry["iteration"] for entry in told] == [5, 10, 15, 20]
+    assert ran.json["best"] == max(told, key=lambda entry: entry["map"])
+    assert (ran.json["iterations"], ran.json["of"]) == (20, 20)
     values = [entry["validation_map"] for entry in log(tmp_path / "run") if "validation_map" in entry]
-    assert values == [value for _, value in told]
+    assert values == [entry["map"] for entry in told]
     assert "epoch 4.00: validation mAP" in ran.err
     assert (tmp_path / "run/best.safetensors").is_file()
     resumed = run_frcnn("train", "--resume", "-o", tmp_path / "run")
@@ -172,6 +175,25 @@ def test_stopped_while_svms_are_fitted(line, tmp_path, monkeypatch):
     assert (again.code, again.json["iterations"]) == (0, 5)
     told = run_frcnn("inspect", tmp_path / "run", "--json").json
     assert told["recipe"]["network"]["classifier"] == "svm"
+
+
+def test_a_split_without_an_object(line, voc, tmp_path):
+    folder = tmp_path / "bare"
+    shutil.copytree(voc, folder)
+    for path in (folder / "Annotations").iterdir():
+        if path.stem in (folder / "ImageSets/Main/trainval.txt").read_text().split():
+            path.write_text("<annotation></annotation>")
+    words = [f"voc:{folder}" if word == f"voc:{voc}" else word for word in line]
+    assert_one_line_error(run_frcnn(*words), f"voc:{folder} trainval has no object to learn")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_split_that_the_data_set_tells_itself(line, voc):
+    words = [f"voc:{voc}@trainval" if word == f"voc:{voc}" else word for word in line]
+    ran = run_frcnn(*words, "--split", "test")
+    assert ran.code == 2
+    assert "tells its split itself" in ran.err
+    assert run_frcnn("proposals", f"voc:{voc}@test", "--split", "test", "-o", "x.h5").code == 2
 
 
 @pytest.mark.parametrize("option", [("--val-props", "x.h5"), ("--val-data", "voc:x"), ("--patience", "2")])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from tests.conftest import run_frcnn
+from tests.conftest import assert_one_line_error, run_frcnn
 from tests.data.test_voc import write_voc
 
 
@@ -54,6 +54,7 @@ def test_a_sound_one(tmp_path):
         ([("cat", 200, 5, 220, 40)], ("error", "outside")),
         ([("Cat", 5, 5, 20, 40)], ("error", "misspelt class")),
         ([("dgo", 5, 5, 20, 40)], ("error", "misspelt class")),
+        (2 * [("cat", 5, 5, 20, 40)], ("error", "object twice")),
         ([], ("warning", "no objects")),
     ],
 )
@@ -180,3 +181,7 @@ def test_unions(tmp_path):
     assert kinds.count("shared image") == 1
     # Five of train's six are in both folders under one name, and five of val's.
     assert kinds.count("shared name") == 10
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    assert_one_line_error(run_frcnn("data", "lint", f"voc:{tmp_path / 'no'}"), "no is not a folder")

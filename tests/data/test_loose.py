@@ -43,21 +43,22 @@ def expected(splits):
 @pytest.mark.parametrize("layout", ["voc", "coco"])
 @pytest.mark.parametrize("style", ["corners", "sizes", "semicolons"])
 def test_a_csv(tmp_path, layout, style):
-    pictures(tmp_path / "p", ["a.jpg", "deep/b.jpg", "c.png"])
+    pictures(tmp_path / "p", ["a.jpg", "deep/b.jpg", "c.png", "not-labelled.jpg"])
     header = "filename,class,xmin,ymin,xmax,ymax,split" if style != "sizes" else "image,label,x,y,w,h,split"
     lines = [header]
     for key, rows in BOXES.items():
         for name, x1, y1, x2, y2 in rows:
             numbers = (x1, y1, x2, y2) if style != "sizes" else (x1, y1, x2 - x1, y2 - y1)
             lines.append(",".join(map(str, (f"{key}.{'png' if key == 'c' else 'jpg'}", name, *numbers, "train"))))
+    lines.append("b.jpg,,,,,,val")  # nothing is in it
     text = "\n".join(lines)
     (tmp_path / "l.csv").write_text(text.replace(",", ";") if style == "semicolons" else text)
     out = tmp_path / "out"
     line = ("data", "convert", tmp_path / "l.csv", "--images", tmp_path / "p", "--to", layout, "-o", out)
     ran = run_frcnn(*line)
     assert ran.code == 0, ran.err
-    # A picture that no line names has no split either.
-    assert read_back(out, layout) == expected({"a": "train", "b": "trainval", "c": "train"})
+    assert "1 picture(s) that no line names are left out, e.g. not-labelled.jpg" in ran.err
+    assert read_back(out, layout) == expected({"a": "train", "b": "val", "c": "train"})
     assert_one_line_error(run_frcnn(*line), "exists already")
 
 
@@ -124,7 +125,8 @@ def test_there_and_back_again(tmp_path):
         ("", "has the columns of nothing"),
         ("a,b\n1,2\n", "has the columns a, b"),
         ("image,class,x,y,w,h\nz.jpg,cat,1,2,3,4\n", "line 2 names 'z.jpg', which is not in"),
-        ("image,class,x,y,w,h\na.jpg,cat,1,2,3\n", "line 2 is not an object"),
+        ("image,class,x,y,w,h\na.jpg,cat,1,2,3\n", "line 2 is not an object: cat 1 2 3 (nothing)"),
+        ("image,class,x,y,w,h\na.jpg,cat,1,2,abc,4\n", "line 2 is not an object: cat 1 2 abc 4"),
         ("image,class,x,y,w,h\na.jpg,,1,2,3,4\n", "line 2 is not an object"),
         ("image,class,x,y,w,h\na.jpg,cat,1,2,nan,4\n", "line 2 is not an object"),
         ("image,class,x,y,w,h,split\na.jpg,cat,1,2,3,4,p\na.jpg,cat,1,2,3,4,q\n", "into a second split"),
@@ -144,7 +146,9 @@ def test_tables_that_are_none(tmp_path, text, words):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("line", ["0 0.5 0.5 0.1", "0 0.5 0.5 0.1 nan", "cat 0 0 1 1", "-1 0 0 1 1"])
+@pytest.mark.parametrize(
+    "line", ["0 0.5 0.5 0.1", "0 0.5 0.5 0.1 nan", "cat 0 0 1 1", "-1 0 0 1 1", "0 .1 .1 .2 .2 .3 .3 .4"]
+)
 def test_yolo_lines_that_are_none(tmp_path, line):
     yolo(tmp_path / "y")
     (tmp_path / "y/labels/train/a.txt").write_text(line)
@@ -209,9 +213,19 @@ def test_blanks_in_names_and_crowds_in_voc(tmp_path):
     assert data.samples[0].truth.difficult.tolist() == [True]
 
 
+def test_outlines_in_yolos_tree(tmp_path):
+    yolo(tmp_path / "y")
+    (tmp_path / "y/labels/train/a.txt").write_text("1 .1 .25 .5 .25 .4 .75 .2 .5\n0 .5 .5 .2 .2 .9\n")
+    assert run_frcnn("data", "convert", tmp_path / "y", "--to", "coco", "-o", tmp_path / "out").code == 0
+    split, objects = read_back(tmp_path / "out", "coco")["a"]
+    assert split == "train"
+    assert [name for name, *_ in objects] == ["cat", "dog"]
+    np.testing.assert_allclose([box for _, *box in objects], [[40, 32, 60, 48], [10, 20, 50, 60]], atol=1e-4)
+
+
 def test_two_names_that_would_become_one(tmp_path):
     pictures(tmp_path / "p", ["a.jpg", "a.png"])
-    (tmp_path / "l.csv").write_text("image,class,x,y,w,h\na.jpg,cat,1,2,3,4\n")
+    (tmp_path / "l.csv").write_text("image,class,x,y,w,h\na.jpg,cat,1,2,3,4\na.png,cat,1,2,3,4\n")
     line = ("data", "convert", tmp_path / "l.csv", "--images", tmp_path / "p", "--to", "voc", "-o", tmp_path / "out")
     assert_one_line_error(run_frcnn(*line), "would both become 'a'")
 
@@ -256,7 +270,7 @@ def test_an_unknown_source(tmp_path):
     with pytest.raises(FrcnnError):
         load_dataset("yolo:x", "train")
     assert_one_line_error(
-        run_frcnn("data", "convert", tmp_path / "no", "--to", "voc", "-o", tmp_path / "o"), "not a folder"
+        run_frcnn("data", "convert", tmp_path / "no", "--to", "voc", "-o", tmp_path / "o"), "no is not there"
     )
     assert run_frcnn("data", "convert", __file__, "--to", "voc", "-o", tmp_path / "o").code == 2
 

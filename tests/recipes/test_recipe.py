@@ -167,3 +167,5 @@ class TestCommand:
         both = ("--batch-images", "200", "--set", "sampling.rois=400", "--show-config")
         assert run_frcnn("train", *both).code == 0
         assert run_frcnn("train", "--set", "solver.lr=1", "--show-config").code == 2
+        assert run_frcnn("train", "--set", "network.backbone=vgg99", "--show-config").code == 2
+        assert run_frcnn("train", "--set", "loss.beta=1", "--set", "loss.beta=2", "--show-config").code == 2

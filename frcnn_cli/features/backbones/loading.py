@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -32,7 +34,8 @@ class Weights:
             return make(weights=None)
         if self.which == "imagenet":
             try:
-                return make(weights="IMAGENET1K_V1")
+                with redirect_stdout(sys.stderr):  # where the download is announced: stdout is for results
+                    return make(weights="IMAGENET1K_V1")
             except (OSError, RuntimeError) as error:
                 raise FrcnnError(
                     f"the ImageNet weights of {self.name} could not be downloaded ({error})",
