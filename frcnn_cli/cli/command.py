@@ -39,7 +39,8 @@ class Command(click.Command):
                 raise click.UsageError(f"Option '{param.opts[-1]}' is given {times} times, and takes one value.", ctx)
         left = super().parse_args(ctx, args)
         if ctx.get_parameter_source("split") is ParameterSource.COMMANDLINE:
-            for spec in (ctx.params.get("data"), *ctx.params.get("images", ())):
+            images = ctx.params.get("images")
+            for spec in (ctx.params.get("data"), *(images if isinstance(images, tuple) else ())):
                 if isinstance(spec, str) and "@" in spec:
                     _split_counts(ctx, spec)
         return left
