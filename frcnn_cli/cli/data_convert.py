@@ -45,7 +45,7 @@ def command(
     from frcnn_cli.data.loose import pictures_below, read_csv, read_yolo
     from frcnn_cli.data.prefetch import prefetch
     from frcnn_cli.data.spec import is_dataset_spec, read_splits
-    from frcnn_cli.data.writing import WRITERS
+    from frcnn_cli.data.writing import WRITERS, without_slivers
     from frcnn_cli.errors import DataError
 
     if output.exists() and (output.is_file() or any(output.iterdir())):
@@ -87,6 +87,8 @@ def command(
     refs = [sample.ref for dataset in datasets for sample in dataset.samples]
     sizes = {record.key: record for record in prefetch(read_record, refs)}
     datasets = [d.within([sizes[sample.ref.key] for sample in d.samples], bad_boxes) for d in datasets]
+    if layout == "voc" and bad_boxes == "fix":
+        datasets = [without_slivers(dataset) for dataset in datasets]
     WRITERS[layout](datasets, sizes, output)
     crowds = sum(int(sample.truth.crowd.sum()) for dataset in datasets for sample in dataset.samples)
     if layout == "voc" and crowds:

@@ -15,6 +15,7 @@ import click
 from frcnn_cli.cli import options
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
+from frcnn_cli.memory import system_memory
 
 _PACKAGES = (
     *("frcnn-cli", "torch", "torchvision", "triton", "numba", "llvmlite", "numpy", "scipy", "opencv-contrib-python"),
@@ -97,8 +98,6 @@ def _machine() -> Facts:
     model, flags = _processor()
     yield "processor", model
     yield "vector instructions", " ".join(flag for flag in _FLAGS if flag in flags) or "not known"
-    from frcnn_cli.memory import system_memory
-
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield "cores", f"{usable} usable of {os.cpu_count()}"
     memory = system_memory()

@@ -9,8 +9,11 @@ from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
 
 
+_EXAMPLES = {"list": "", "show": "paper", "diff": "paper modern"}
+
+
 @click.command(cls=Command)
-@click.argument("action", type=click.Choice(["list", "show", "diff"]), default="list")
+@click.argument("action", type=click.Choice(list(_EXAMPLES)), default="list")
 @click.argument("names", nargs=-1, metavar="[RECIPE [RECIPE]]")
 @options.as_json
 @click.pass_obj
@@ -29,11 +32,9 @@ def command(display: Display, action: str, names: tuple[str, ...], as_json: bool
     from frcnn_cli.recipes.reading import BUILT_IN, load
     from frcnn_cli.recipes.recipe import differences
 
-    wanted, example = {"list": ("no recipe", ""), "show": ("one recipe", " paper"), "diff": ("two", " paper modern")}[
-        action
-    ]
+    example = _EXAMPLES[action]
     if len(names) != len(example.split()):
-        raise click.UsageError(f"{action} takes {wanted}: frcnn recipes {action}{example}")
+        raise click.UsageError(f"{action} takes {len(example.split())} recipe(s): frcnn recipes {action} {example}")
     if action == "list":
         display.json(BUILT_IN) if as_json else display.table(("recipe", "what it is"), list(BUILT_IN.items()), left=2)
         return

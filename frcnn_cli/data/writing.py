@@ -6,11 +6,13 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frcnn_cli.boxes import to_inclusive
 from frcnn_cli.data.dataset import Dataset, Sample
@@ -132,13 +134,26 @@ def _sayable(dataset: Dataset) -> None:
         if not name.strip() or not name.isprintable():
             raise DataError(f"{name!r} cannot be the name of a class in VOC layout", "Rename it, or write --to coco")
     for sample in dataset.samples:
-        sides = sample.truth.boxes[:, 2:] - sample.truth.boxes[:, :2]
-        for at in (sides.min(axis=1, initial=np.inf) <= 1).nonzero()[0]:
+        for at in _slivers(sample).nonzero()[0]:
             box = " ".join(f"{v:g}" for v in sample.truth.boxes[at])
             raise DataError(
                 f"{sample.ref.key}: the box {box} is a pixel wide or less, which has no area in VOC's whole pixels",
-                "Take it out, or write --to coco",
+                "Leave such boxes out with --bad-boxes fix, or write --to coco",
             )
+
+
+def without_slivers(dataset: Dataset) -> Dataset:
+    """Without the boxes that VOC's whole pixels give no area; the data set's `notes` say how many they were."""
+    samples = tuple(replace(sample, truth=sample.truth.where(~_slivers(sample))) for sample in dataset.samples)
+    lost = sum(len(sample.truth) for sample in dataset.samples) - sum(len(sample.truth) for sample in samples)
+    notes = (f"left out {lost} box(es) of {dataset.split} that are a pixel wide or less",) if lost else ()
+    return replace(dataset, samples=samples, notes=(*dataset.notes, *notes))
+
+
+def _slivers(sample: Sample) -> NDArray[np.bool_]:
+    sides = sample.truth.boxes[:, 2:] - sample.truth.boxes[:, :2]
+    slivers: NDArray[np.bool_] = sides.min(axis=1, initial=np.inf) <= 1
+    return slivers
 
 
 def _names(keys: Sequence[str]) -> dict[str, str]:

@@ -196,6 +196,15 @@ def test_splits_whose_pictures_share_a_name(tmp_path, layout):
     assert not (tmp_path / "out").exists()
 
 
+def test_slivers_in_voc(tmp_path):
+    pictures(tmp_path / "p", ["a.jpg"])
+    (tmp_path / "l.csv").write_text("image,class,x,y,w,h\na.jpg,cat,1,2,1,30\na.jpg,cat,1,2,2,30\n")
+    line = ("data", "convert", tmp_path / "l.csv", "--images", tmp_path / "p", "--to", "voc", "-o", tmp_path / "out")
+    ran = run_frcnn(*line, "--bad-boxes", "fix")
+    assert "left out 1 box(es) of trainval that are a pixel wide or less" in ran.err
+    assert read_back(tmp_path / "out", "voc") == {"a": ("trainval", [("cat", 1.0, 2.0, 3.0, 32.0)])}
+
+
 def test_blanks_in_names_and_crowds_in_voc(tmp_path):
     (tmp_path / "p").mkdir()
     Pillow.new("RGB", (100, 60)).save(tmp_path / "p/my cat.png")
