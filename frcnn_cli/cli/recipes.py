@@ -8,7 +8,6 @@ from frcnn_cli.cli import options
 from frcnn_cli.cli.command import Command
 from frcnn_cli.cli.display import Display
 
-
 _EXAMPLES = {"list": "", "show": "paper", "diff": "paper modern"}
 
 
