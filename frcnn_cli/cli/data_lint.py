@@ -38,7 +38,6 @@ def command(display: Display, data: str, props: tuple[Path, ...], as_json: bool)
     from frcnn_cli.data.lint import lint, lint_folder, lint_proposals, unreadable
     from frcnn_cli.data.prefetch import prefetch
     from frcnn_cli.data.spec import read_splits
-    from frcnn_cli.data.voc import listed_keys
     from frcnn_cli.errors import DataError, ImageError
     from frcnn_cli.image import ImageRecord, ImageRef
     from frcnn_cli.store.reader import StageFile
@@ -61,7 +60,7 @@ def command(display: Display, data: str, props: tuple[Path, ...], as_json: bool)
             bar.advance()
     found = [*unreadable(problems), *lint(splits, records)]
     for folder in dict.fromkeys(folders):
-        found += lint_folder(folder, listed_keys(folder))
+        found += lint_folder(folder)
     for path in props:
         with StageFile(path, PROPOSALS) as file:
             found += lint_proposals(str(path), file.images, file.counts(), splits, records)

@@ -167,14 +167,16 @@ def unreadable(problems: Sequence[DataError]) -> Iterator[Finding]:
         yield Finding("error", "unreadable", "", "", *problem)
 
 
-def lint_folder(folder: Path, listed: set[str]) -> Iterator[Finding]:
-    """Of a folder in VOC layout: pictures without annotation, annotations without picture, what no split names.
-
-    Args:
-        listed: keys of all splits.
-    """
+def lint_folder(folder: Path) -> Iterator[Finding]:
+    """Of a folder in VOC layout: pictures without annotation, annotations without picture, what no split names, or one
+    twice."""
     from frcnn_cli.data.find import IMAGE_ENDINGS
+    from frcnn_cli.data.voc import listed_keys, repeated_keys
 
+    listed = listed_keys(folder)
+    for split, key in repeated_keys(folder):
+        where = str(folder / "ImageSets" / "Main" / f"{split}.txt")
+        yield Finding("warning", "listed twice", where, key, "the split names it more than once", "It is read once")
     marked = {path.stem for path in (folder / "Annotations").glob("*.xml")}
     pictures = sorted((folder / "JPEGImages").iterdir())
     shown = {path.stem: path for path in pictures if path.suffix.lower() in IMAGE_ENDINGS}

@@ -6,6 +6,7 @@ are whatever the annotations hold, sorted, over all annotations of the folder, s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
@@ -83,7 +84,17 @@ def listed_keys(folder: Path) -> set[str]:
     return {key for split in voc_splits(folder) for key in _read_split(folder, split)}
 
 
+def repeated_keys(folder: Path) -> list[tuple[str, str]]:
+    """Split and image, where a split's list names it more than once: it is read once."""
+    counts = {split: Counter(_listed(folder, split)) for split in voc_splits(folder)}
+    return [(split, key) for split, keys in counts.items() for key, times in keys.items() if times > 1]
+
+
 def _read_split(folder: Path, split: str) -> list[str]:
+    return list(dict.fromkeys(_listed(folder, split)))
+
+
+def _listed(folder: Path, split: str) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", "Name a folder in VOC layout (JPEGImages, Annotations, ImageSets)")
     sets = folder / "ImageSets" / "Main"
@@ -98,7 +109,7 @@ def _read_split(folder: Path, split: str) -> list[str]:
         raise DataError(f"{path} is not UTF-8 text", "Write one image key a line") from None
     if not keys:
         raise DataError(f"{path} names no images", "Write one image key a line")
-    return list(dict.fromkeys(keys))
+    return keys
 
 
 def _index_images(folder: Path) -> dict[str, Path]:

@@ -183,5 +183,10 @@ def test_unions(tmp_path):
     assert kinds.count("shared name") == 10
 
 
+def test_a_list_that_names_an_image_twice(tmp_path):
+    (sound(tmp_path) / "ImageSets/Main/val.txt").open("a").write("val0\n")
+    assert linted(tmp_path) == [("warning", "listed twice")]
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     assert_one_line_error(run_frcnn("data", "lint", f"voc:{tmp_path / 'no'}"), "no is not a folder")
