@@ -26,7 +26,7 @@ for split in trainval test; do
     run "$work/props-$split.h5" frcnn proposals "$bccd" --split $split -o "$work/props-$split.h5" \
         --set preset=quality --set k=50
 done
-frcnn recall "$work/props-test.h5" --data "$bccd" --split test
+frcnn recall "$work/props-test.h5" --data "$bccd" --split test --by class
 
 resume=()
 [ -e "$work/run/state.safetensors" ] && resume=(--resume)
