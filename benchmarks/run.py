@@ -430,7 +430,8 @@ def files(data: Path, machine: Machine) -> Iterator[Row]:
     from frcnn_cli.store.schema import FEATURES
     from frcnn_cli.store.writer import StageWriter
 
-    detector = Detector.untrained("squeezenet1_0", weights_of(data, "squeezenet1_0"), ImageTransform())
+    recipe = Recipe(network=Network("squeezenet1_0"))
+    detector = Detector.untrained(recipe, weights_of(data, "squeezenet1_0"))
     samples = load_dataset(f"voc:{data / 'bccd'}", "test", "fix").samples[:8]
     columns = [to_columns(*detector.feature_map(read_image(sample.ref.path))) for sample in samples]
     count = 20 * REPEATS

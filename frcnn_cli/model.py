@@ -20,8 +20,9 @@ from frcnn_cli.annotations import Detections
 from frcnn_cli.boxes import Boxes, as_boxes
 from frcnn_cli.detections.nms import Thresholds
 from frcnn_cli.detections.nms import detect as detections_from_scores
+from frcnn_cli.device import choose_device
 from frcnn_cli.errors import FeatureError, FileFormatError, FrcnnError, UsageError
-from frcnn_cli.features.backbones import BACKBONES, build
+from frcnn_cli.features.backbones import build
 from frcnn_cli.features.backbones.backbone import Backbone
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image
@@ -52,7 +53,7 @@ class ModelConfig:
     `recipe` is what the model was trained with, for the record and for `detection`.
 
     Raises:
-        ValueError: an unknown backbone, no classes, proposals that are not described so, or ranks of other layers.
+        ValueError: no classes, proposals that are not described so, or ranks of other layers.
     """
 
     network: Network
@@ -63,8 +64,6 @@ class ModelConfig:
     recipe: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.network.backbone not in BACKBONES:
-            raise ValueError(f"unknown backbone {self.network.backbone!r}")
         if not self.classes:
             raise ValueError("no classes")
         if not {"source", "max_boxes", "min_size"} <= set(self.proposals):
@@ -268,21 +267,19 @@ class Detector(nn.Module):
         return load_registry().restored(self.config.proposals["source"])
 
     @classmethod
-    def untrained(
-        cls, backbone: str, weights: str, transform: ImageTransform, device: str = "cpu", fine: bool = False
-    ) -> Self:
+    def untrained(cls, recipe: Recipe, weights: str, device: str = "cpu") -> Self:
         """Conv layers as a classification network has them, for their maps alone; the head is of no use.
 
         Args:
-            weights: as `features.backbones.build` has them; of "none" those that `frcnn train --seed 0` begins with.
+            recipe: its network and images count. weights: as `features.backbones.build` has them; of "none" those that
+                `frcnn train --seed 0` begins with.
         """
-        chosen = choose_device(device)
+        chosen, network = choose_device(device), recipe.network
         nobody = {"source": {"name": "none", "version": "0", "options": {}}, "max_boxes": 0, "min_size": 0.0}
+        config = ModelConfig(network, ("none",), image_transform(recipe), nobody)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            made = cls(
-                ModelConfig(Network(backbone, fine), ("none",), transform, nobody), build(backbone, weights, fine)
-            )
+            made = cls(config, build(network.backbone, weights, network.fine))
         return made.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
     def save(self, path: Path) -> None:
@@ -334,26 +331,8 @@ class Detector(nn.Module):
 def image_transform(recipe: Recipe) -> ImageTransform:
     """What a detector of this recipe does to images."""
     images = recipe.images
-    if recipe.network.backbone not in BACKBONES:
-        known = ", ".join(BACKBONES)
-        raise UsageError(f"network.backbone is {recipe.network.backbone!r}, which there is not", f"Name one of {known}")
     normalisation = images.normalisation
     if normalisation == "backbone":
         with torch.device("meta"):
             normalisation = build(recipe.network.backbone).normalisation
     return ImageTransform.as_trained(normalisation, images.short_side, images.long_side)
-
-
-def choose_device(name: str) -> torch.device:
-    """ "auto" is the GPU if there is one. Raises FrcnnError for a device that is absent or unknown."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise FrcnnError(f"{name!r} is not a device that frcnn runs on", "Write auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise FrcnnError(f"there is no GPU {name!r} on this machine", "Write --device cpu, or --device auto")
-    return device

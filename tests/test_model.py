@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from frcnn_cli.compression import Compressor
+from frcnn_cli.device import choose_device
 from frcnn_cli.errors import FileFormatError, FrcnnError, SourceError, UsageError
 from frcnn_cli.features.backbones import build
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.image import Image
-from frcnn_cli.model import Detector, ModelConfig, choose_device
+from frcnn_cli.model import Detector, ModelConfig
 from frcnn_cli.recipes.sections import Network
 
 PROPOSALS = {
@@ -107,7 +108,10 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, change, words):
         (lambda d: d.update(version=0), "version 0"),
         (lambda d: (d.update(version=1), d["config"].update(ranks={"fc6": 4})), "version 1"),
         (lambda d: d["config"].update(ranks={"fc6": float("inf")}), "damaged description"),
-        (lambda d: d["config"]["network"].update(backbone="resnet9000"), "unknown backbone"),
+        (
+            lambda d: d["config"]["network"].update(backbone="resnet9000"),
+            "network.backbone is 'resnet9000', not vgg16 or",
+        ),
         (lambda d: d["config"].pop("classes"), "damaged description"),
         (lambda d: d.update(version="abc"), "damaged description"),
         (lambda d: d["config"].update(proposals={}), "damaged description"),

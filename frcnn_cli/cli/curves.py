@@ -44,7 +44,7 @@ def command(display: Display, runs: tuple[Path, ...], output: Path | None, force
     frcnn curves runs/paper runs/modern -o both.html --force
     """
     from frcnn_cli.errors import FrcnnError, OutputExistsError
-    from frcnn_cli.store.files import write_whole
+    from frcnn_cli.files import write_whole
 
     if output is None:
         output = (runs[0] if runs[0].is_dir() else runs[0].parent) / "curves.html"

@@ -30,7 +30,7 @@ def may_write(path: Path, force: bool, *inputs: Path) -> None:
 
 def write_curves(path: Path, result: Result, title: str) -> None:
     """Raises FrcnnError where the file cannot be written."""
-    from frcnn_cli.store.files import write_whole
+    from frcnn_cli.files import write_whole
 
     write_whole(path, _table(result) if path.suffix.lower() == ".csv" else _picture(result, title, path.suffix))
 

@@ -70,9 +70,9 @@ def _ends_in(output: Path, ending: str, form: str) -> None:
 
 def _boxes(opened: StageFile, form: str, output: Path) -> int:
     from frcnn_cli.errors import FileFormatError
+    from frcnn_cli.files import write_whole
     from frcnn_cli.proposals.files.exporting import FORMATS
     from frcnn_cli.proposals.source import Proposals
-    from frcnn_cli.store.files import write_whole
     from frcnn_cli.store.schema import PROPOSALS
 
     if opened.format is not PROPOSALS:
@@ -88,7 +88,7 @@ def _voc(opened: StageFile, output: Path, split: str) -> int:
     from frcnn_cli.detections.columns import from_columns
     from frcnn_cli.errors import FrcnnError
     from frcnn_cli.evaluation.results import voc_lines
-    from frcnn_cli.store.files import write_whole
+    from frcnn_cli.files import write_whole
 
     if output.is_file():
         raise FrcnnError(f"{output} is a file", "VOC's results are a folder; name one")
@@ -110,7 +110,7 @@ def _coco(opened: StageFile, output: Path, data: str | None, split: str) -> int:
     from frcnn_cli.detections.columns import from_columns
     from frcnn_cli.errors import MismatchError
     from frcnn_cli.evaluation.coco import to_results
-    from frcnn_cli.store.files import write_whole
+    from frcnn_cli.files import write_whole
     from frcnn_cli.store.join import join
 
     _ends_in(output, ".json", "coco")

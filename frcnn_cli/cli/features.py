@@ -74,10 +74,9 @@ def command(
     from frcnn_cli.data.behind import Behind
     from frcnn_cli.data.decode import digest_file
     from frcnn_cli.features.columns import to_columns
-    from frcnn_cli.model import Detector, image_transform
+    from frcnn_cli.model import Detector
     from frcnn_cli.pipeline import Failed, FeaturePipeline
     from frcnn_cli.recipes.recipe import Recipe
-    from frcnn_cli.recipes.sections import Images, Network
     from frcnn_cli.store.schema import FEATURES
     from frcnn_cli.store.writer import StageWriter
 
@@ -91,9 +90,9 @@ def command(
     elif model is not None:
         raise click.UsageError("Give --model or --backbone, not both.")
     else:
-        recipe = Recipe(Network(backbone, fine), Images(short_side, long_side))
-        transform = image_transform(recipe)
-        detector = Detector.untrained(backbone, weights, transform, device, fine).to_precision(precision)
+        network = {"network.backbone": backbone, "network.fine": fine}
+        recipe = Recipe().changed({**network, "images.short_side": short_side, "images.long_side": long_side})
+        detector = Detector.untrained(recipe, weights, device).to_precision(precision)
     provenance: dict[str, Any] = {
         "features_id": detector.features_id,
         "backbone": detector.config.network.backbone,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
+
+from frcnn_cli.recipes.sections import BackboneName
 
 if TYPE_CHECKING:
     from frcnn_cli.detections.nms import Thresholds
@@ -16,12 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
 
 PATH = click.Path(path_type=Path)
-BACKBONE = click.Choice(
-    [
-        *("vgg16", "vgg11", "vgg13", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg_cnn_m_1024", "caffenet", "alexnet"),
-        *("resnet18", "resnet50", "mobilenet_v3_large", "squeezenet1_0", "squeezenet1_1", "small"),
-    ]
-)
+BACKBONE = click.Choice(get_args(BackboneName))
 DATA_HELP = "Data set: voc:DIR, coco:JSON:DIR, or voc, voc2007, voc2012 (in $FRCNN_DATA or ./data); A+B for both."
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from frcnn_cli.files import write_whole
 from frcnn_cli.proposals.recall import Coverage
-from frcnn_cli.store.files import write_whole
 
 
 def draw_recall(found: Mapping[str, Coverage], path: Path, title: str) -> None:

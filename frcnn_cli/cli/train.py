@@ -15,7 +15,7 @@ from frcnn_cli.cli.command import NetworkCommand
 from frcnn_cli.cli.display import Display
 from frcnn_cli.cli.train_inputs import be_deterministic, trainer_of, validation_of
 from frcnn_cli.cli.train_run import Watch, fit_svms, run, tensorboard_writer
-from frcnn_cli.errors import FrcnnError, UsageError
+from frcnn_cli.errors import FrcnnError
 
 if TYPE_CHECKING:
     from frcnn_cli.recipes.recipe import Recipe
@@ -225,9 +225,6 @@ def _resolved(name: str | None, settings: tuple[str, ...], changes: dict[str, An
 
     values = changes | typed(settings)
     recipe = load(name or "paper").changed(values)
-    if recipe.network.backbone not in options.BACKBONE.choices:
-        there_are = f"There are {', '.join(options.BACKBONE.choices)}"
-        raise UsageError(f"network.backbone is {recipe.network.backbone!r}, which there is not", there_are)
     if recorded["features"] is None:
         return recipe
     fixed = {"images.train_short_sides": [], "images.colour_jitter": 0.0, "network.train_from": "fc6"}

@@ -27,7 +27,8 @@ def trainer_of(folder: Path, recorded: dict[str, Any], recipe: Recipe, resume: b
     from frcnn_cli.data.decode import digest_file, read_ref
     from frcnn_cli.data.identify import records
     from frcnn_cli.data.spec import named
-    from frcnn_cli.model import ModelConfig, choose_device, image_transform
+    from frcnn_cli.device import choose_device
+    from frcnn_cli.model import ModelConfig, image_transform
     from frcnn_cli.store.join import join
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import FEATURES, PROPOSALS

@@ -13,8 +13,8 @@ from typing import Any
 
 from frcnn_cli.data.labels import MOST_PIXELS, LabelledImage, LabelledObject, Labels, sound
 from frcnn_cli.errors import DataError
+from frcnn_cli.files import read_json
 from frcnn_cli.image import ImageRef
-from frcnn_cli.store.files import read_json
 
 MAX_JSON_BYTES = 2 << 30
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from frcnn_cli.data.find import IMAGE_ENDINGS
 from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels, sound
 from frcnn_cli.errors import DataError
+from frcnn_cli.files import read_text
 from frcnn_cli.image import ImageRecord, ImageRef
-from frcnn_cli.store.files import read_text
 
 MAX_BYTES = 1 << 30
 _MAX_YAML_BYTES = 1 << 20

@@ -18,8 +18,8 @@ from frcnn_cli.boxes import to_inclusive
 from frcnn_cli.data.dataset import Dataset, Sample
 from frcnn_cli.data.find import IMAGE_ENDINGS
 from frcnn_cli.errors import DataError, explain_os_error
+from frcnn_cli.files import write_whole
 from frcnn_cli.image import ImageRecord
-from frcnn_cli.store.files import write_whole
 
 _TAGS = ("xmin", "ymin", "xmax", "ymax")
 

@@ -16,7 +16,7 @@ import numpy as np
 from frcnn_cli.annotations import Detections
 from frcnn_cli.boxes import from_inclusive, from_xywh, to_inclusive
 from frcnn_cli.errors import FileFormatError
-from frcnn_cli.store.files import read_json, read_text
+from frcnn_cli.files import read_json, read_text
 
 MAX_BYTES = 2 << 30
 _LARGEST = 1e7  # pixels, either way

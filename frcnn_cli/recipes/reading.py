@@ -6,7 +6,8 @@ import tomllib
 from importlib import resources
 from pathlib import Path
 
-from frcnn_cli.errors import UsageError, explain_os_error
+from frcnn_cli.errors import UsageError
+from frcnn_cli.files import read_text
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.recipes.values import meant
 
@@ -52,14 +53,7 @@ def _load(name: str, seen: tuple[Path, ...]) -> Recipe:
 
 
 def _read(path: Path) -> str:
-    try:
-        if not path.is_file():
-            known = f"Write {' or '.join(BUILT_IN)}, or name a TOML file"
-            raise UsageError(f"there is no recipe {str(path)!r}{meant(str(path), BUILT_IN)}", known)
-        if path.stat().st_size > _MAX_BYTES:
-            raise UsageError(f"{path} is larger than any recipe", "Check the file")
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise explain_os_error(error, path) from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text", "Name a TOML file") from None
+    if not path.is_file():
+        known = f"Write {' or '.join(BUILT_IN)}, or name a TOML file"
+        raise UsageError(f"there is no recipe {str(path)!r}{meant(str(path), BUILT_IN)}", known)
+    return read_text(path, _MAX_BYTES, UsageError)

@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 Box = tuple[float, float, float, float]
+# fmt: off
+BackboneName = Literal[
+    "vgg16", "vgg11", "vgg13", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg_cnn_m_1024", "caffenet", "alexnet",
+    "resnet18", "resnet50", "mobilenet_v3_large", "squeezenet1_0", "squeezenet1_1", "small",
+]
+# fmt: on
 
 
 class Bounds(NamedTuple):
@@ -31,7 +37,7 @@ def _value(default: Any, help: str, least: float = -math.inf, most: float = math
 class Network:
     """Which network, and which of its layers learn."""
 
-    backbone: str = _value("vgg16", "the classification network that it starts from")
+    backbone: BackboneName = _value("vgg16", "the classification network that it starts from")
     fine: bool = _value(False, "cells of half the size, for small objects: without the last halving of the map")
     train_from: str = _value("", "first layer that learns, e.g. conv3_1; empty: the backbone's own; fc6: no conv layer")
     pooling: Literal["max", "align"] = _value("max", "RoI max pooling, or RoI align of the same grid")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.errors import FileFormatError, explain_os_error
-from frcnn_cli.store.files import most_bytes
+from frcnn_cli.files import most_bytes
 
 
 def read_v73(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frcnn_cli.errors import FileFormatError, explain_os_error
-from frcnn_cli.store.files import write_whole
+from frcnn_cli.files import write_whole
 
 LOG_FILE = "log.jsonl"
 MAX_BYTES = 1 << 30

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from frcnn_cli.errors import FrcnnError, MismatchError, explain_os_error
 from frcnn_cli.features.backbones import build
+from frcnn_cli.files import write_whole
 from frcnn_cli.image import Image, ImageRef
 from frcnn_cli.model import MODEL_FILE, Detector, ModelConfig
 from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.store.files import write_whole
 from frcnn_cli.training.average import Average
 from frcnn_cli.training.batches import Batch, Batches, TrainingImage, trained_on
 from frcnn_cli.training.checkpoint import STATE_FILE, Kept, RunState, read_state, restore, save_state

@@ -32,6 +32,12 @@ def line(props, voc, tmp_path):
     return ("train", "--data", f"voc:{voc}", "--props", props / "trainval.h5", "-o", tmp_path / "run", *SMALL)
 
 
+def no_better(props, epochs, patience):
+    """At a rate of almost nothing no validation is better than the first."""
+    validated = ("--validate-on", "test", "--val-props", props / "test.h5", "--patience", patience)
+    return ("--epochs", epochs, "--lr", "1e-9", *validated)
+
+
 def log(folder):
     return [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
 
@@ -53,19 +59,7 @@ def test_validation_while_training(line, props, tmp_path):
 
 
 def test_patience_ends_a_run_that_gets_no_better(line, props, tmp_path):
-    # At a rate of almost nothing no validation is better than the first.
-    more = (
-        "--epochs",
-        "9",
-        "--lr",
-        "1e-9",
-        "--validate-on",
-        "test",
-        "--val-props",
-        props / "test.h5",
-        "--patience",
-        "2",
-    )
+    more = no_better(props, "9", patience="2")
     ran = run_frcnn(*line, *more)
     assert ran.code == 0, ran.err
     assert "nothing better in 2 validation(s)" in ran.err
@@ -95,18 +89,7 @@ def test_patience_is_for_one_stage(line, props):
 def test_a_resumed_run_goes_on_validating(line, props, tmp_path, monkeypatch):
     from frcnn_cli.cli import train_run
 
-    more = (
-        "--epochs",
-        "6",
-        "--lr",
-        "1e-9",
-        "--validate-on",
-        "test",
-        "--val-props",
-        props / "test.h5",
-        "--patience",
-        "3",
-    )
+    more = no_better(props, "6", patience="3")
     look = train_run.Watch.look
 
     def stopped(watch, step):
@@ -126,7 +109,9 @@ def test_a_resumed_run_goes_on_validating(line, props, tmp_path, monkeypatch):
 
 
 def test_a_backbone_that_there_is_not(line):
-    assert_one_line_error(run_frcnn(*line, "--set", "network.backbone=nope"), "'nope', which there is not", code=2)
+    assert_one_line_error(
+        run_frcnn(*line, "--set", "network.backbone=nope"), "network.backbone is 'nope', not vgg16 or", code=2
+    )
 
 
 def test_a_dead_head_is_said(line, monkeypatch):

@@ -105,7 +105,7 @@ def test_sizes_that_are_none_are_not_told(tmp_path):
 
 
 def test_json_that_memory_cannot_hold(tmp_path, monkeypatch):
-    from frcnn_cli.store import files
+    from frcnn_cli import files
 
     spec = write(tmp_path, {**content(), "images": [{}] * 100_000})
     monkeypatch.setattr(files, "system_memory", lambda: (10_000_000, 20_000_000))

@@ -1,4 +1,5 @@
 import copy
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from frcnn_cli.features.backbones import BACKBONES, build
 from frcnn_cli.features.backbones.loading import Weights
 from frcnn_cli.features.columns import from_columns, to_columns
 from frcnn_cli.features.transform import ImageTransform
+from frcnn_cli.recipes.sections import BackboneName
 from frcnn_cli.roi.head import RoIHead
 from tests.conftest import ROOT
 
@@ -125,6 +127,10 @@ def _plain(layer):
     if isinstance(layer, torch.nn.MaxPool2d):
         return torch.nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)
     return torch.nn.Identity() if isinstance(layer, torch.nn.LocalResponseNorm) else layer
+
+
+def test_recipes_name_every_backbone():
+    assert set(get_args(BackboneName)) == set(BACKBONES)
 
 
 def test_random_weights_are_not_kept():

@@ -108,7 +108,7 @@ def test_recipes_that_cannot_be_read(tmp_path):
     with pytest.raises(FrcnnError, match="not UTF-8"):
         load(str(tmp_path / "r.toml"))
     (tmp_path / "r.toml").write_bytes(b" " * (2 << 20))
-    with pytest.raises(FrcnnError, match="larger than any recipe"):
+    with pytest.raises(FrcnnError, match="larger than 1 MB"):
         load(str(tmp_path / "r.toml"))
 
 

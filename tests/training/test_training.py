@@ -500,7 +500,7 @@ def test_training_from_maps_is_training_with_all_conv_layers_frozen(tmp_path, im
         run.save()
         return losses, Detector.load(folder)
 
-    extractor = Detector.untrained("small", "none", model.transform)
+    extractor = Detector.untrained(config.changed({"images.short_side": 0}), "none")
     with StageWriter(tmp_path / "f.h5", FEATURES, {"features_id": extractor.features_id, "dtype": "float32"}) as out:
         for image in images:
             decoded = read_ref(image.ref)

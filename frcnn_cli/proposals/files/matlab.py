@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.errors import FileFormatError, explain_os_error
+from frcnn_cli.files import most_bytes
 from frcnn_cli.proposals.files.boxfile import BoxFile, as_rows, with_scores
 from frcnn_cli.proposals.files.convention import Convention
-from frcnn_cli.store.files import most_bytes
 
 _BOXES = ("boxes", "all_boxes", "bboxes", "proposals")  # variables that are looked for first
 _NAMES = ("images", "image_names", "names", "ids", "files")

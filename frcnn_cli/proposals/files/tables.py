@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.errors import FileFormatError, explain_os_error
+from frcnn_cli.files import most_bytes
 from frcnn_cli.proposals.files.boxfile import BoxFile, as_rows
 from frcnn_cli.proposals.files.convention import OURS
-from frcnn_cli.store.files import most_bytes
 
 _LONGEST_HEADER = 1000  # of an array in an .npz: Python's parser, which reads it, does not like long ones
 _IMAGES = ("image", "filename", "file_name", "image_id", "path", "img")

@@ -27,7 +27,7 @@ def read_text(path: Path, most: int, wrong: type[FrcnnError] = FileFormatError) 
     """
     try:
         if path.stat().st_size > most:
-            raise wrong(f"{path} is larger than {most / 1e9:.1f} GB", "Check the file")
+            raise wrong(f"{path} is larger than {most >> 20} MB", "Check the file")
         return path.read_text("utf-8-sig")
     except OSError as error:
         raise explain_os_error(error, path) from None
