@@ -25,17 +25,17 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import MultiScaleRoIAlign
 
-from frcnn_cli.annotations import Detections
-from frcnn_cli.boxes import flip_horizontally
-from frcnn_cli.data.decode import read_ref
-from frcnn_cli.data.spec import load_dataset
+from frcnn_cli.core.annotations import Detections
+from frcnn_cli.core.boxes import flip_horizontally
+from frcnn_cli.core.decoding import read_ref
+from frcnn_cli.data.load import load_dataset
 from frcnn_cli.evaluation.voc import evaluate
 from frcnn_cli.features.backbones import build
-from frcnn_cli.memory import keep_freed_memory
-from frcnn_cli.model import ModelConfig, image_transform
+from frcnn_cli.system.memory import keep_freed_memory
+from frcnn_cli.detector.detector import ModelConfig, image_transform
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
-from frcnn_cli.recipes.reading import load
+from frcnn_cli.recipes.files import load
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.training.batches import TrainingImage
 from frcnn_cli.training.inputs import DecodedImages

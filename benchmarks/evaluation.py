@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from frcnn_cli.annotations import Detections, GroundTruth
+from frcnn_cli.core.annotations import Detections, GroundTruth
 from frcnn_cli.evaluation.coco import coco_numbers, to_coco, to_results
 from frcnn_cli.evaluation.voc import evaluate
 

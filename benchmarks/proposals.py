@@ -28,10 +28,10 @@ import cv2
 import numpy as np
 
 from frcnn_cli import Image, __version__, read_image
-from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.data.spec import load_dataset
-from frcnn_cli.proposals.files.convention import Convention
-from frcnn_cli.proposals.files.importing import read_box_file
+from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.data.load import load_dataset
+from frcnn_cli.proposals.box_files.convention import Convention
+from frcnn_cli.proposals.box_files.importing import read_box_file
 from frcnn_cli.proposals.propose import Limits, propose
 from frcnn_cli.proposals.recall import Recall, cover
 from frcnn_cli.proposals.sources.opencv import OpenCVSelectiveSearch

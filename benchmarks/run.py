@@ -36,15 +36,15 @@ from torchvision.ops import roi_align as tv_align
 from torchvision.ops import roi_pool as tv_pool
 
 from frcnn_cli import __version__, read_image
-from frcnn_cli.compression import Compressor, made_up_scene
-from frcnn_cli.data.decode import read_ref
-from frcnn_cli.data.spec import load_dataset
+from frcnn_cli.detector.compression import Compressor, made_up_scene
+from frcnn_cli.core.decoding import read_ref
+from frcnn_cli.data.load import load_dataset
 from frcnn_cli.detections.nms import detect
 from frcnn_cli.features.backbones import build
 from frcnn_cli.features.transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform
-from frcnn_cli.image import Image, ImageRecord
-from frcnn_cli.memory import keep_freed_memory
-from frcnn_cli.model import Detector, ModelConfig
+from frcnn_cli.core.image import Image, ImageRecord
+from frcnn_cli.system.memory import keep_freed_memory
+from frcnn_cli.detector.detector import Detector, ModelConfig
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
 from frcnn_cli.recipes.recipe import Recipe

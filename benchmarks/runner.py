@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from frcnn_cli.data.decode import read_ref
-from frcnn_cli.data.spec import load_image_refs
-from frcnn_cli.proposals.runner import propose_many
+from frcnn_cli.core.decoding import read_ref
+from frcnn_cli.data.load import load_image_refs
+from frcnn_cli.proposals.workers import propose_many
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
 
 

@@ -1,38 +1,92 @@
-"""Fast R-CNN as a toolkit of stages. What the commands do, these do with arrays in and arrays out:
+"""Fast R-CNN as a toolkit of stages. What a command does, a function does:
 
-from frcnn_cli import Detector, propose, evaluate
-Detector.load("runs/bccd").detect(image)
+from frcnn_cli import detect_images, evaluate, load_dataset, propose_images, train
+
+propose_images(load_dataset("voc:my-data", "trainval"), "props.h5")
+detector = train("voc:my-data", "props.h5", "runs/my", recipe="modern")
+test = load_dataset("voc:my-data", "test")
+print(evaluate(detect_images(test, detector), test).mean_ap)
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from frcnn_cli.core import errors
+
 if TYPE_CHECKING:
-    from frcnn_cli.annotations import Detections, GroundTruth
-    from frcnn_cli.data.decode import read_image
+    from frcnn_cli.core.annotations import Detections, GroundTruth
+    from frcnn_cli.core.decoding import read_image
+    from frcnn_cli.core.errors import FrcnnError
+    from frcnn_cli.core.image import Image
+    from frcnn_cli.data.load import load_dataset
+    from frcnn_cli.detector.detector import Detector
     from frcnn_cli.evaluation.voc import evaluate
-    from frcnn_cli.image import Image
-    from frcnn_cli.model import Detector
+    from frcnn_cli.inference.detect import detect_images
     from frcnn_cli.proposals.propose import propose
+    from frcnn_cli.proposals.recall import recall
+    from frcnn_cli.proposals.registry import get_source
+    from frcnn_cli.proposals.run import propose_images
+    from frcnn_cli.proposals.source import Proposals
+    from frcnn_cli.recipes.recipe import Recipe
+    from frcnn_cli.store.reader import open_stage
+    from frcnn_cli.training.train import train
 
-__version__ = "0.1.0"
-__all__ = ["Detections", "Detector", "GroundTruth", "Image", "evaluate", "propose", "read_image"]
+__version__ = "0.2.0"
+__all__ = [
+    "Detections",
+    "Detector",
+    "FrcnnError",
+    "GroundTruth",
+    "Image",
+    "Proposals",
+    "Recipe",
+    "detect_images",
+    "evaluate",
+    "get_source",
+    "load_dataset",
+    "open_stage",
+    "propose",
+    "propose_images",
+    "read_image",
+    "recall",
+    "train",
+]
 
-# Resolved on first use, so that `frcnn --help` imports neither torch nor cv2.
-_HOMES = {
-    "Detections": "frcnn_cli.annotations",
-    "Detector": "frcnn_cli.model",
-    "GroundTruth": "frcnn_cli.annotations",
-    "Image": "frcnn_cli.image",
-    "evaluate": "frcnn_cli.evaluation.voc",
-    "propose": "frcnn_cli.proposals.propose",
-    "read_image": "frcnn_cli.data.decode",
+# Imported on first use, so that `frcnn --help` imports neither torch nor NumPy.
+_MODULES = {
+    "Detections": "core.annotations",
+    "Detector": "detector.detector",
+    "FrcnnError": "core.errors",
+    "GroundTruth": "core.annotations",
+    "Image": "core.image",
+    "Proposals": "proposals.source",
+    "Recipe": "recipes.recipe",
+    "detect_images": "inference.detect",
+    "evaluate": "evaluation.voc",
+    "get_source": "proposals.registry",
+    "load_dataset": "data.load",
+    "open_stage": "store.reader",
+    "propose": "proposals.propose",
+    "propose_images": "proposals.run",
+    "read_image": "core.decoding",
+    "recall": "proposals.recall",
+    "train": "training.train",
 }
+
+# Plugins for frcnn 0.1 import frcnn_cli.errors; new ones find its classes in frcnn_cli.proposals.hook.
+sys.modules[f"{__name__}.errors"] = errors
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""`python -m frcnn_cli` is `frcnn`."""
+"""`python -m frcnn_cli` runs the command `frcnn`."""
 
 from frcnn_cli.cli import main
 

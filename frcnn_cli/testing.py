@@ -1,4 +1,4 @@
-"""The conformance kit for proposal sources: what the stages rely on, checked against your own source.
+"""A conformance test for proposal sources: checks everything that the stages rely on.
 
 from frcnn_cli.testing import check_proposal_source
 
@@ -14,19 +14,20 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.image import Image
-from frcnn_cli.proposals.propose import checked, propose
+from frcnn_cli.core.image import Image
+from frcnn_cli.proposals.limits import validated
+from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.source import Proposals, ProposalSource
 
 
 def check_proposal_source(source: ProposalSource) -> None:
-    """Runs a source on ordinary and extreme images and checks all of its contract.
+    """Runs a source on ordinary and extreme images, and checks what `ProposalSource` requires.
 
     Raises:
-        AssertionError: the first broken promise, with the image it was broken on: wrong dtype or shape, NaN, inverted
-            boxes or boxes outside the image, results that differ between two calls, a changed image, a failure on a 1 x
-            1, gray or extremely wide image, options that do not survive being written down and read back, or a source
-            that cannot be sent to a worker process.
+        AssertionError: the first violation, with its image: a wrong dtype or shape, NaN, inverted boxes or boxes
+            outside the image, results that differ between two calls, a modified image, a failure on a 1 x 1, gray or
+            extremely wide image, options that change when they are recorded and restored, or a source that cannot be
+            sent to a worker process.
     """
     _check_declaration(source)
     source.prepare()
@@ -36,7 +37,7 @@ def check_proposal_source(source: ProposalSource) -> None:
 
 
 def test_images() -> Iterator[Image]:
-    """The images that sources are tried on; the key says what is special about each."""
+    """The images that sources are tested on; each key states what is special."""
     rng = np.random.default_rng(20150430)
     noise = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
     scene = np.full((96, 128, 3), 200, np.uint8)
@@ -67,7 +68,7 @@ def _check_declaration(source: ProposalSource) -> None:
         )
     described = source.described()
     again = type(source).configured(described["options"])
-    assert again == source, f"options do not survive being written down: {source} became {again}"
+    assert again == source, f"options change when they are recorded and restored: {source} became {again}"
     try:
         copied = pickle.loads(pickle.dumps(source))
     except Exception as error:
@@ -77,22 +78,22 @@ def _check_declaration(source: ProposalSource) -> None:
 
 def _check_on(source: ProposalSource, image: Image) -> Proposals:
     where = f"source {source.name!r} on {image.key}"
-    # A source may be handed pixels that can be written to (a caller's own array): it must leave them alone.
+    # Callers may pass a writable array, which the source must not modify.
     pixels = image.pixels.copy()
     writable = Image(image.pixels, image.record)
     object.__setattr__(writable, "pixels", pixels)
     try:
         first = source.propose(writable)
-        assert np.array_equal(pixels, image.pixels), f"{where}: the image was changed"
+        assert np.array_equal(pixels, image.pixels), f"{where}: the image was modified"
         second = source.propose(writable)
     except AssertionError:
         raise
     except Exception as error:
         raise AssertionError(f"{where} failed: {type(error).__name__}: {error}") from error
-    assert np.array_equal(pixels, image.pixels), f"{where}: the image was changed"
+    assert np.array_equal(pixels, image.pixels), f"{where}: the image was modified"
     try:
-        first, second = (checked(answer, image, source.name) for answer in (first, second))
-        propose(image, source)  # with pixels that cannot be written to, as the stages call it
+        first, second = (validated(answer, image, source.name) for answer in (first, second))
+        propose(image, source)  # with read-only pixels, as in the stages
     except Exception as error:
         raise AssertionError(f"{where}: {error}") from error
     assert _equal(first, second), f"{where}: two calls gave different results"

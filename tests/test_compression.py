@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.compression import Compressor, Scene, made_up_scene, mean_ap, milliseconds
-from frcnn_cli.errors import UsageError
-from frcnn_cli.model import Detector
+from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.detector.compression import Compressor, Scene, made_up_scene, mean_ap, milliseconds
+from frcnn_cli.core.errors import UsageError
+from frcnn_cli.detector.detector import Detector
 from frcnn_cli.recipes.recipe import Recipe
 from tests.test_model import detector, picture
 

@@ -6,7 +6,7 @@ import sys
 
 import numba
 
-from frcnn_cli import jit
+from frcnn_cli.system import jit
 
 CODE = """
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from frcnn_cli.compression import Compressor
-from frcnn_cli.device import choose_device
-from frcnn_cli.errors import FileFormatError, FrcnnError, SourceError, UsageError
+from frcnn_cli.detector.compression import Compressor
+from frcnn_cli.system.device import choose_device
+from frcnn_cli.core.errors import FileFormatError, FrcnnError, SourceError, UsageError
 from frcnn_cli.features.backbones import build
 from frcnn_cli.features.transform import ImageTransform
-from frcnn_cli.image import Image
-from frcnn_cli.model import Detector, ModelConfig
+from frcnn_cli.core.image import Image
+from frcnn_cli.detector.detector import Detector, ModelConfig
 from frcnn_cli.recipes.sections import Network
 
 PROPOSALS = {

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from frcnn_cli.data.behind import Behind
-from frcnn_cli.errors import FeatureError, FrcnnError, ImageError
-from frcnn_cli.image import Image, ImageRef
-from frcnn_cli.pipeline import Failed, FeaturePipeline, Mapped
+from frcnn_cli.system.background import BackgroundCalls
+from frcnn_cli.core.errors import FeatureError, FrcnnError, ImageError
+from frcnn_cli.core.image import Image, ImageRef
+from frcnn_cli.inference.pipeline import Failed, FeaturePipeline, Mapped
 from tests.test_model import detector
 
 
@@ -63,7 +63,7 @@ def test_nothing_to_do():
 
 def test_calls_behind_are_made_in_order_on_another_thread():
     made = []
-    with Behind(ahead=2) as behind:
+    with BackgroundCalls(ahead=2) as behind:
         for i in range(20):
             behind(lambda i: made.append((i, threading.get_ident())), i)
     assert [i for i, _ in made] == list(range(20))
@@ -74,8 +74,8 @@ def test_an_error_behind_is_not_lost():
     def fail():
         raise FrcnnError("the disk is full", "Free some space")
 
-    with pytest.raises(FrcnnError, match="disk is full"), Behind() as behind:
+    with pytest.raises(FrcnnError, match="disk is full"), BackgroundCalls() as behind:
         behind(fail)
-    with pytest.raises(ZeroDivisionError), Behind() as behind:
+    with pytest.raises(ZeroDivisionError), BackgroundCalls() as behind:
         behind(fail)
         _ = 1 // 0

@@ -1,4 +1,4 @@
-"""frcnn demo: the whole chain on a data set made on the spot."""
+"""frcnn demo: all stages on a synthetic data set."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from frcnn_cli.cli import options
-from frcnn_cli.cli.command import Command
-from frcnn_cli.cli.display import Display
+from frcnn_cli.cli.common import options
+from frcnn_cli.cli.common.command import Command
+from frcnn_cli.cli.common.console import Console
 
 _TRAINING = (
     "--backbone small --weights none --epochs 12 --lr 0.02 --schedule cosine --warmup 50"
@@ -21,35 +21,34 @@ _TRAINING = (
 
 @click.command(cls=Command)
 @click.option(
-    "-o", "--output", type=options.PATH, default=Path("frcnn-demo"), show_default=True, help="Folder for everything."
+    "-o", "--output", type=options.PATH, default=Path("frcnn-demo"), show_default=True, help="Folder for all files."
 )
-@click.option("--force", is_flag=True, help="Begin anew if the folder exists.")
+@click.option("--force", is_flag=True, help="Start again from scratch if the folder exists.")
 @click.pass_obj
-def command(display: Display, output: Path, force: bool) -> None:
-    """See it all work, in three minutes.
+def command(console: Console, output: Path, force: bool) -> None:
+    """Run everything on synthetic data, in three minutes.
 
-    Makes a small data set, then runs the real commands on it, one after the other. Ends with the AP table, and
-    pictures of detections (DIR/detections.jpg).
+    Generates a small data set and runs the actual commands on it, one after the other. The last outputs are the AP
+    table and images with detections (DIR/detections.jpg).
 
     \b
     frcnn demo
     frcnn demo -o /tmp/demo
     """
+    from frcnn_cli.core.errors import OutputExistsError
     from frcnn_cli.data.synthetic import CLASSES, make_dataset
-    from frcnn_cli.errors import OutputExistsError
 
     if output.exists():
         if not force:
             raise OutputExistsError(output)
         if not (output / "data" / "Annotations").is_dir():
-            raise click.UsageError(f"{output} is not a demo's folder; choose another with -o.")
+            raise click.UsageError(f"{output} was not made by frcnn demo; choose another folder with -o.")
         shutil.rmtree(output)
     started = time.perf_counter()
     data = output / "data"
-    display.result(f"Making a data set in VOC layout: {data} ({', '.join(CLASSES)})")
+    console.result(f"Generating a data set in VOC layout: {data} ({', '.join(CLASSES)})")
     make_dataset(data)
-    spec = f"voc:{data}"
-    run = str(output / "run")
+    spec, run = f"voc:{data}", str(output / "run")
     props, props_test, feats, scores, dets = (
         str(output / f"{name}.h5") for name in ("props", "props-test", "feats", "scores", "dets")
     )
@@ -59,33 +58,34 @@ def command(display: Display, output: Path, force: bool) -> None:
         ["proposals", spec, "--split", "trainval", "-o", props],
         ["proposals", spec, "--split", "test", "-o", props_test],
         ["recall", props_test, "--data", spec, "--split", "test"],
-        ["train", "--data", spec, "--props", props, "-o", run, *_TRAINING.split()],
+        ["train", "--data", spec, "--split", "trainval", "--props", props, "-o", run, *_TRAINING.split()],
         ["features", spec, "--split", "test", "--model", run, "-o", feats],
         ["score", feats, "--props", props_test, "--model", run, "-o", scores],
         ["nms", scores, "-o", dets],
         ["eval", dets, "--data", spec, "--split", "test"],
         ["detect", f"@{output}/some.txt", "--model", run, "-o", str(output / "pictures"), "--min-score", "0.5"],
     ):
-        _run(display, line)
-    _sheet(output / "pictures", output / "detections.jpg")
-    display.result(f"\nAll of it took {(time.perf_counter() - started) / 60:.1f} min. The files are in {output}:")
-    display.result(f"look at {output}/detections.jpg, or try: frcnn inspect {output}/scores.h5")
+        _run(console, line)
+    _save_sheet(output / "pictures", output / "detections.jpg")
+    console.result(f"\nThe demo took {(time.perf_counter() - started) / 60:.1f} min. Its files are in {output}:")
+    console.result(f"open {output}/detections.jpg, or run: frcnn inspect {shlex.quote(str(output / 'scores.h5'))}")
 
 
-def _sheet(folder: Path, path: Path) -> None:
-    """One picture of all pictures in a folder."""
-    from frcnn_cli.data.decode import read_image
-    from frcnn_cli.picture import contact_sheet, save_picture
+def _save_sheet(folder: Path, path: Path) -> None:
+    """One image of all images in a folder."""
+    from frcnn_cli.core.decoding import read_image
+    from frcnn_cli.core.drawing import contact_sheet
+    from frcnn_cli.system.files import save_image
 
     pictures = [read_image(file).pixels for file in sorted(folder.rglob("*.jpg"))]
-    save_picture(contact_sheet(pictures, columns=4), path)
+    save_image(contact_sheet(pictures, columns=4), path)
 
 
-def _run(display: Display, line: list[str]) -> None:
+def _run(console: Console, line: list[str]) -> None:
     """Runs one command as a user would type it."""
     from frcnn_cli.cli import main
 
-    display.result(f"\n$ frcnn {shlex.join(line)}")
-    code = main.main(line + (["--quiet"] if display.quiet else []), prog_name="frcnn", standalone_mode=False)
+    console.result(f"\n$ frcnn {shlex.join(line)}")
+    code = main.main(line + (["--quiet"] if console.quiet else []), prog_name="frcnn", standalone_mode=False)
     if code:
         raise click.exceptions.Exit(code)

@@ -1,4 +1,4 @@
-"""frcnn export: props.h5 or dets.h5 -> other tools' files."""
+"""frcnn export: proposals or detections -> files of other tools."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from frcnn_cli.cli import options, resolve
-from frcnn_cli.cli.command import Command
-from frcnn_cli.cli.display import Display
+from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common.command import Command
+from frcnn_cli.cli.common.console import Console
+from frcnn_cli.core.errors import FileFormatError, OutputExistsError, UsageError
 
 if TYPE_CHECKING:
     from frcnn_cli.store.reader import StageFile
@@ -22,19 +23,27 @@ if TYPE_CHECKING:
     "form",
     required=True,
     type=click.Choice(["detectron2", "mmdet", "mat", "coco", "csv", "voc"]),
-    help="Of boxes: detectron2, mmdet (pickles), mat (cell arrays as selective search was published), coco (results),"
-    " csv. Of detections: coco, voc (a folder of the devkit's comp4_det_SPLIT_CLASS.txt).",
+    help="Of proposals: detectron2 or mmdet (pickles), mat (cell arrays, as selective search was published), coco"
+    " (results), or csv. Of detections: coco, or voc (a folder of the devkit's comp4_det_SPLIT_CLASS.txt).",
 )
 @click.option("-o", "--output", type=options.PATH, required=True, metavar="FILE", help="File or folder to write.")
-@click.option("--data", metavar="DATA", help="For COCO: the data set, whose numbers of images and classes are written.")
-@click.option("--split", default="test", show_default=True, metavar="NAME", help="Split of detections.")
+@click.option(
+    "--data", metavar="DATA", help="For COCO results: the data set whose numbers of images and classes are written."
+)
+@click.option(
+    "--split",
+    metavar="NAME",
+    help="Split of --data, and of the names of VOC's files.  [default: test for names, the covered split for --data]",
+)
 @options.force
 @click.pass_obj
-def command(display: Display, file: Path, form: str, output: Path, data: str | None, split: str, force: bool) -> None:
-    """Write FILE, boxes or detections, as another tool reads it.
+def command(
+    console: Console, file: Path, form: str, output: Path, data: str | None, split: str | None, force: bool
+) -> None:
+    """Write the proposals or detections in FILE for another tool.
 
-    frcnn import reads boxes back to the same (COCO results have no place for images without any), frcnn eval reads
-    detections. detectron2 and COCO want scores: boxes that have none get falling ones by their rank.
+    frcnn import reads proposals back to the same boxes (COCO results cannot express images without boxes), and frcnn
+    eval reads detections. detectron2 and COCO require scores: boxes without scores get decreasing ones, by rank.
 
     \b
     frcnn export props.h5 --format detectron2 -o props.pkl
@@ -42,96 +51,36 @@ def command(display: Display, file: Path, form: str, output: Path, data: str | N
     frcnn export dets.h5 --format voc -o results/ --split test
     frcnn export dets.h5 --format coco -o results.json --data coco:instances_val.json:val2017
     """
-    from frcnn_cli.errors import OutputExistsError, UsageError
     from frcnn_cli.store.reader import StageFile
-    from frcnn_cli.store.schema import DETECTIONS
+    from frcnn_cli.store.schema import DETECTIONS, PROPOSALS
 
-    resolve.must_differ(output, file)
+    arguments.must_differ(output, file)
     if output.exists() and not force:
         raise OutputExistsError(output)
     with StageFile(file) as opened:
-        if opened.format is not DETECTIONS:
-            if form == "voc":
-                raise UsageError(f"{file} holds {opened.format.name}, not detections", "Name what frcnn nms wrote")
-            count = _boxes(opened, form, output)
+        if opened.format is PROPOSALS and form != "voc":
+            from frcnn_cli.proposals.exporting import export_boxes
+
+            count = export_boxes(opened, output, form)
+        elif opened.format is DETECTIONS:
+            count = _export_detections(opened, form, output, data, split)
         elif form == "voc":
-            count = _voc(opened, output, split)
-        elif form == "coco":
-            count = _coco(opened, output, data, split)
+            raise UsageError(f"{file} holds {opened.format.name}, not detections", "Name a file that frcnn nms wrote")
         else:
-            raise UsageError(f"detections are not written as {form}", "Write --format voc or --format coco")
-        display.note(f"{output}: {len(opened)} images, {count} boxes")
+            raise FileFormatError(f"{file} holds {opened.format.name}", "Name a file of proposals or detections")
+        console.note(f"{output}: {len(opened)} images, {count} boxes")
 
 
-def _ends_in(output: Path, ending: str, form: str) -> None:
-    if output.suffix.lower() != ending:
-        raise click.UsageError(f"-o {output}: {form} is a {ending} file.")
+def _export_detections(file: StageFile, form: str, output: Path, data: str | None, split: str | None) -> int:
+    from frcnn_cli.data.pairing import coco_numbers
+    from frcnn_cli.evaluation.exporting import export_coco_results, export_voc_results
 
-
-def _boxes(opened: StageFile, form: str, output: Path) -> int:
-    from frcnn_cli.errors import FileFormatError
-    from frcnn_cli.files import write_whole
-    from frcnn_cli.proposals.files.exporting import FORMATS
-    from frcnn_cli.proposals.source import Proposals
-    from frcnn_cli.store.schema import PROPOSALS
-
-    if opened.format is not PROPOSALS:
-        raise FileFormatError(f"{opened.path} holds {opened.format.name}", "Name a file of proposals or detections")
-    ending, write = FORMATS[form]
-    _ends_in(output, ending, form)
-    items = [(image, Proposals(arrays["boxes"], arrays.get("scores"))) for image, arrays in opened]
-    write_whole(output, write(items))
-    return opened.row_count
-
-
-def _voc(opened: StageFile, output: Path, split: str) -> int:
-    from frcnn_cli.detections.columns import from_columns
-    from frcnn_cli.errors import FrcnnError
-    from frcnn_cli.evaluation.results import voc_lines
-    from frcnn_cli.files import write_whole
-
-    if output.is_file():
-        raise FrcnnError(f"{output} is a file", "VOC's results are a folder; name one")
-    for name in opened.classes:
-        if not name.strip() or set(name) & set("/\\\0"):
-            raise FrcnnError(f"class {name!r} cannot be part of a file's name", "Write --format coco")
-    found = {image.key: from_columns(arrays) for image, arrays in opened}
-    for name, text in voc_lines(found, opened.classes).items():
-        write_whole(output / f"comp4_det_{split}_{name}.txt", text.encode())
-    return opened.row_count
-
-
-def _coco(opened: StageFile, output: Path, data: str | None, split: str) -> int:
-    import json
-
-    from frcnn_cli.data.decode import digest_file
-    from frcnn_cli.data.identify import records
-    from frcnn_cli.data.spec import load_dataset, named
-    from frcnn_cli.detections.columns import from_columns
-    from frcnn_cli.errors import MismatchError
-    from frcnn_cli.evaluation.coco import to_results
-    from frcnn_cli.files import write_whole
-    from frcnn_cli.store.join import join
-
-    _ends_in(output, ".json", "coco")
-    ids = {image.key: number for number, image in enumerate(opened.images, 1)}
-    categories = None
+    if form == "voc":
+        return export_voc_results(file, output, split or "test")
+    if form != "coco":
+        raise UsageError(f"detections cannot be written as {form}", "Write --format voc or --format coco")
     if data is not None:
-        dataset = load_dataset(data, split, "fix")
+        dataset = arguments.dataset(data, split, "fix", covered_by=file.images)
         if dataset.image_ids:
-            rows = join(records(dataset.refs, digest_file), opened.images, named(data, split), str(opened.path))
-            own = {ref.key: opened.images[row].key for ref, row in zip(dataset.refs, rows, strict=True)}
-            ids = {own[key]: number for number, key in dataset.image_ids.items()}
-            categories = {name: number for number, name in dataset.categories.items()}
-    for image in opened.images:
-        if image.key not in ids:
-            raise MismatchError(
-                f"{data} has no image {image.key!r} of {opened.path}", "Name the data set of these images"
-            )
-    for name in opened.classes:
-        if categories is not None and name not in categories:
-            raise MismatchError(f"{data} has no class {name!r} of {opened.path}", "Name the data set of these images")
-    numbers = None if categories is None else [categories[name] for name in opened.classes]
-    results = to_results({image.key: from_columns(arrays) for image, arrays in opened}, ids, numbers)
-    write_whole(output, json.dumps(results).encode())
-    return opened.row_count
+            return export_coco_results(file, output, *coco_numbers(dataset, file))
+    return export_coco_results(file, output)

@@ -1,18 +1,21 @@
-"""frcnn import: other tools' box files -> props.h5."""
+"""frcnn import: box files of other tools -> props.h5."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from frcnn_cli.cli import options, resolve
-from frcnn_cli.cli.command import Command
-from frcnn_cli.cli.display import Display
+from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common.command import Command
+from frcnn_cli.cli.common.console import Console
 
 if TYPE_CHECKING:
-    from frcnn_cli.proposals.files.importing import Import
+    from frcnn_cli.proposals.box_files.interpreting import Interpretation
+
+_FLAGS = {"order": "--order", "base": "--base", "inclusive": "--end", "relative": "--relative"}
 
 
 @click.command(cls=Command)
@@ -21,40 +24,42 @@ if TYPE_CHECKING:
     "--data",
     required=True,
     metavar="DATA",
-    help="The images: a data set (voc:DIR, or voc), whose objects help to find the convention, or files and folders.",
+    help="The images: a data set (voc:DIR, or voc), whose objects help to detect the convention, or files and folders.",
 )
 @options.split
 @options.output("props.h5")
 @click.option(
-    "--order", type=click.Choice(["xyxy", "yxyx", "xywh", "yxhw", "cxcywh"]), help="What the four numbers of a box are."
+    "--order", type=click.Choice(["xyxy", "yxyx", "xywh", "yxhw", "cxcywh"]), help="Order of the four numbers of a box."
 )
-@click.option("--base", type=click.Choice(["0", "1"]), help="The first pixel's coordinate.")
+@click.option("--base", type=click.Choice(["0", "1"]), help="Coordinate of the first pixel.")
 @click.option(
     "--end",
     type=click.Choice(["inside", "beyond"]),
-    help="The far corner is the last pixel inside the box, or the first beyond (its width is x2 - x1).",
+    help="Whether the bottom right corner is the last pixel inside the box, or the first beyond it (width = x2 - x1).",
 )
-@click.option("--relative/--absolute", default=None, help="Numbers are shares of the image's size, or pixels.")
+@click.option(
+    "--relative/--absolute", default=None, help="Whether coordinates are fractions of the image size, or pixels."
+)
 @click.option(
     "--on-bad",
     type=click.Choice(["error", "drop", "clip"]),
     default="error",
     show_default=True,
-    help="Boxes outside their image, without area, inverted or not finite: stop and count them, drop them, or cut to"
-    " the image what can be cut and drop the rest.",
+    help="Boxes outside their image, without area, inverted or not finite. error: stop and count them; drop: drop them;"
+    " clip: clip them to the image, and drop those without area.",
 )
 @click.option(
     "--without",
     type=click.Choice(["error", "empty"]),
     default="error",
     show_default=True,
-    help="Images that the file has no entry for: stop and count them, or give them no boxes.",
+    help="Images without an entry in the file. error: stop and count them; empty: they have no boxes.",
 )
 @options.force
 @options.as_json
 @click.pass_obj
 def command(
-    display: Display,
+    console: Console,
     file: Path,
     data: str,
     split: str | None,
@@ -70,94 +75,57 @@ def command(
 ) -> None:
     """Read the boxes that another tool wrote into a proposals file.
 
-    FILE is a .mat (selective search's and others', v5 or v7.3), a .pkl of Detectron, detectron2 or MMDetection, COCO
-    results or boxes by image in .json, .csv, .npz, a .h5 of ours, or a folder with a .mat or .npy an image.
+    FILE is a .mat (of selective search and others, v5 or v7.3), a .pkl of Detectron, detectron2 or MMDetection, COCO
+    results or boxes by image in .json, .csv, .npz, a .h5 of frcnn, or a folder with one .mat or .npy per image.
 
-    How its numbers are meant is found out from the images' sizes, and from the objects of a data set; what was found
-    and what was assumed is printed, and can be stated. All boxes are kept, in their order or by their scores, but of
-    equal ones one.
+    The convention of its numbers is detected from the image sizes, and from the objects of a data set. What was
+    detected and what was assumed is printed, and can be stated instead. All boxes are kept, in their order or by their
+    scores; of equal boxes of one image, only one is kept.
 
     \b
     frcnn import voc_2007_trainval.mat --data voc:VOCdevkit/VOC2007 --split trainval -o props.h5
     frcnn import boxes.pkl --data images/ -o props.h5 --order xywh --base 0
     frcnn import boxes.csv --data voc:my-data --split test -o props.h5 --on-bad clip
     """
-    from frcnn_cli.data.decode import read_record
-    from frcnn_cli.data.prefetch import prefetch
-    from frcnn_cli.proposals.files.importing import Troubles, import_boxes, read_box_file, understand
-    from frcnn_cli.proposals.propose import Limits, kept
-    from frcnn_cli.proposals.sources.file import FileSource
-    from frcnn_cli.store.schema import PROPOSALS
-    from frcnn_cli.store.writer import StageWriter
+    from frcnn_cli.proposals.importing import import_boxes
 
-    resolve.must_differ(output, file)
-    stated: dict[str, Any] = {
-        "order": order,
-        "base": None if base is None else int(base),
-        "inclusive": None if end is None else end == "inside",
-        "relative": relative,
-    }
-    boxes = read_box_file(file)
-    refs, truths = resolve.labelled_images(data, split)
-    records = list(prefetch(read_record, refs, threads=4, ahead=16))
-    found = understand(boxes, refs, records, truths, {k: v for k, v in stated.items() if v is not None})
-    _tell(display, found, {k: v for k, v in stated.items() if v is not None})
-    if found.unused:
-        display.warn(f"{len(found.unused)} entries are of none of the images, e.g. {found.unused[0]!r}")
-    bad = Troubles()
-    imported = list(import_boxes(found, records, on_bad, without, bad))
-    everything = Limits(max((len(proposals.boxes) for _, proposals in imported), default=0) or 1, 0.0)
-    source = FileSource(file, **vars(found.convention))
-    provenance = {"source": source.described(), **everything._asdict(), "on_bad": on_bad}
-    total = equal = 0
-    with StageWriter(output, PROPOSALS, provenance, force) as out:
-        for record, proposals in imported:
-            given, proposals = len(proposals.boxes), kept(proposals, everything)
-            total += len(proposals.boxes)
-            equal += given - len(proposals.boxes)
-            columns = {"boxes": proposals.boxes}
-            if proposals.scores is not None:
-                columns["scores"] = proposals.scores
-            out.add(record, columns)
-        out.finish()
+    arguments.check_output(output, force, (".h5",), file)
+    inclusive = None if end is None else end == "inside"
+    every = {"order": order, "base": None if base is None else int(base), "inclusive": inclusive, "relative": relative}
+    stated = {name: value for name, value in every.items() if value is not None}
+    refs, truths = arguments.labelled_images(data, split)
+    done = import_boxes(
+        file, output, refs, truths, stated, on_bad, without, force,
+        on_interpreted=lambda interpretation: _report(console, interpretation, stated),
+    )  # fmt: skip
+    found, bad = done.interpretation, done.bad
     if bad.counts:
-        display.warn(f"{bad}: {bad.cut} cut to the image, {sum(bad.counts.values()) - bad.cut} dropped")
-    if equal:
-        display.note(f"{equal} boxes were equal to another of their image and left out")
+        console.warn(f"{bad}: {bad.clipped} clipped to the image, {bad.dropped} dropped")
+    if done.duplicates:
+        console.note(f"{done.duplicates} boxes were equal to another box of their image, and were left out")
     if as_json:
-        display.json(
-            {
-                "output": str(output),
-                "kind": boxes.kind,
-                "images": len(records),
-                "boxes": total,
-                "matched": found.matched,
-                "convention": vars(found.convention),
-                "because": found.finding.because,
-                "unused_entries": len(found.unused),
-                "bad": bad.counts,
-                "cut": bad.cut,
-                "equal": equal,
-            }
+        console.json(
+            {"output": str(output), "kind": found.file.kind, "images": done.images, "boxes": done.boxes}
+            | {"matched": found.matched, "convention": vars(found.convention), "because": found.finding.because}
+            | {"unused_entries": len(found.unused), "bad": bad.counts, "cut": bad.clipped, "equal": done.duplicates}
         )
     else:
-        display.note(f"{output}: {len(records)} images, {total} boxes")
+        console.note(f"{output}: {done.images} images, {done.boxes} boxes")
 
 
-_FLAGS = {"order": "--order", "base": "--base", "inclusive": "--end", "relative": "--relative"}
-
-
-def _tell(display: Display, found: Import, stated: dict[str, Any]) -> None:
-    """Says how the file is understood, and warns of what is not sure."""
+def _report(console: Console, found: Interpretation, stated: Mapping[str, Any]) -> None:
+    """Prints how the file is interpreted, and warns of what is not certain."""
     because = found.finding.because
     reasons = ", ".join(f"{_FLAGS[name].lstrip('-')} {why}" for name, why in because.items())
-    display.note(f"{found.file.path}: {found.file.kind}, {found.file.count} entries, matched {found.matched}")
-    display.note(f"read as {found.convention} ({reasons})")
+    console.note(f"{found.file.path}: {found.file.kind}, {found.file.count} entries, matched {found.matched}")
+    console.note(f"read as {found.convention} ({reasons})")
     assumed = [_FLAGS[name] for name, why in because.items() if why == "assumed"]
     if assumed:
-        display.warn(f"nothing tells {', '.join(assumed)} for sure: state what is right, or see that this reading is")
+        console.warn(f"{', '.join(assumed)} could not be detected: state the value, or check that the assumed one fits")
     for name, value in stated.items():
-        if name in found.file.told and found.file.told[name] != value:
-            display.warn(f"the file says otherwise than {_FLAGS[name]}, which is followed")
+        if name in found.file.stated and found.file.stated[name] != value:
+            console.warn(f"the file states another value than {_FLAGS[name]}; the option is used")
     if found.matched not in ("by name", "by order"):
-        display.warn(f"no entry has an image's whole name; matched {found.matched}: see that it is right")
+        console.warn(f"no entry has the whole name of an image; matched {found.matched}: check that this is right")
+    if found.unused:
+        console.warn(f"{len(found.unused)} entries belong to none of the images, e.g. {found.unused[0]!r}")

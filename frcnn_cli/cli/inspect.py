@@ -1,4 +1,4 @@
-"""frcnn inspect: any of our files, in words."""
+"""frcnn inspect: the content of any file of frcnn."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ from typing import Any
 
 import click
 
-from frcnn_cli.cli import options
-from frcnn_cli.cli.command import Command
-from frcnn_cli.cli.display import Display
-from frcnn_cli.errors import FileFormatError, FrcnnError
+from frcnn_cli.cli.common import options
+from frcnn_cli.cli.common.command import Command
+from frcnn_cli.cli.common.console import Console
+from frcnn_cli.core.errors import FileFormatError
+from frcnn_cli.core.run_files import CONFIG_FILE, LOG_FILE, STATE_FILE, model_path
 
 
 @click.command(cls=Command)
 @click.argument("file", type=options.PATH)
 @options.as_json
 @click.pass_obj
-def command(display: Display, file: Path, as_json: bool) -> None:
-    """Tell what FILE holds and how it was made.
+def command(console: Console, file: Path, as_json: bool) -> None:
+    """Print what FILE holds and how it was made.
 
-    FILE is a stage's .h5, an unfinished .partial, a model, or a run's folder.
+    FILE is the .h5 of a stage, an unfinished .partial, a model, a checkpoint, a log, or the folder of a run.
 
     \b
     frcnn inspect props.h5
-    frcnn inspect runs/my
+    frcnn inspect runs/my --json
     """
-    if file.is_dir() and not (file / "model.safetensors").is_file():
-        raise FrcnnError(f"{file} is a folder without model.safetensors: no run", "Name a run's folder, or a file")
-    with open(file if not file.is_dir() else file / "model.safetensors", "rb") as opened:
+    path = model_path(file)
+    with open(path, "rb") as opened:
         start = opened.read(16)
-    if file.name == "state.safetensors":
-        told = _state(file)
-    elif file.name == "log.jsonl":
-        told = _log(file)
-    elif file.is_dir() or file.suffix == ".safetensors":
-        told = _model(file)
+    if path.name == STATE_FILE:
+        content = _state(path)
+    elif path.name == LOG_FILE:
+        content = _log(path)
+    elif path.suffix == ".safetensors":
+        content = _model(path)
     elif start.startswith(b"frcnn-journal"):
-        told = _journal(file)
+        content = _journal(path)
     else:
-        told = _stage(file)
+        content = _stage(path)
+    content = {"file": str(file), **content}
     if as_json:
-        display.json(told)
+        console.json(content)
         return
-    for name, value in told.items():
-        display.result(f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    for name, value in content.items():
+        console.result(f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
 
 
 def _stage(path: Path) -> dict[str, Any]:
@@ -55,14 +56,13 @@ def _stage(path: Path) -> dict[str, Any]:
         counts = file.counts()
         per_image = {"min": int(counts.min()), "mean": round(float(counts.mean()), 1), "max": int(counts.max())}
         return {
-            "file": str(path),
             "megabytes": round(path.stat().st_size / 1e6, 3),
             "format": f"{file.format.name} {file.format_version}",
             "written by": f"frcnn {file.tool_version}",
             "images": len(file),
             "first images": [f"{i.key} {i.width}x{i.height}" for i in file.images[:3]],
             "rows": file.row_count,
-            "rows an image": per_image,
+            "rows per image": per_image,
             "columns": {name: f"{dtype} {list(shape)}" for name, (dtype, shape) in file.column_shapes.items()},
             "provenance": file.provenance,
         }
@@ -73,9 +73,8 @@ def _journal(path: Path) -> dict[str, Any]:
 
     identity, finished = summary(path)
     return {
-        "file": str(path),
         "megabytes": round(path.stat().st_size / 1e6, 3),
-        "format": f"unfinished {identity['format']}; the command that began it goes on from here",
+        "format": f"unfinished {identity['format']}; run the same command again to continue",
         "images finished": finished,
         "provenance": identity["provenance"],
     }
@@ -87,49 +86,45 @@ def _state(path: Path) -> dict[str, Any]:
     from frcnn_cli.training.checkpoint import read_state
 
     state, _ = read_state(path.parent)
-    return {"file": str(path), "format": "training checkpoint", **asdict(state)}
+    return {"format": "training checkpoint", **asdict(state)}
 
 
 def _log(path: Path) -> dict[str, Any]:
-    try:
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        return {"file": str(path), "format": "training log, JSON lines", "lines": len(lines), "last": lines[-1]}
-    except (ValueError, IndexError):
-        raise FileFormatError(f"{path} is not a log of frcnn train", "Name a file that frcnn wrote") from None
+    from frcnn_cli.training.log import read_log
+
+    lines = read_log(path)
+    if not lines:
+        raise FileFormatError(f"{path} is not a log of frcnn train", "Name a file that frcnn wrote")
+    return {"format": "training log, JSON lines", "lines": len(lines), "last": lines[-1]}
 
 
 def _model(path: Path) -> dict[str, Any]:
-    from frcnn_cli.model import Detector
+    from frcnn_cli.detector.detector import Detector
 
-    detector = Detector.load(path)
+    detector = Detector.load(path, "cpu")
     config = detector.config
-    side = (
-        "their own size"
-        if config.transform.short_side == 0
-        else (f"short side {config.transform.short_side}, long side at most {config.transform.long_side}")
-    )
+    transform, pooler = config.transform, detector.head.pooler
+    sides = f"short side {transform.short_side}, long side at most {transform.long_side}"
     return {
-        "file": str(path),
         "format": "model",
         "backbone": config.network.backbone,
         "parameters": sum(p.numel() for p in detector.parameters()),
         "classes": list(config.classes),
-        "image size": side,
-        "image mean, std": [list(config.transform.mean), list(config.transform.std)],
-        "pooling": f"{detector.head.grid} x {detector.head.grid}, stride {detector.head.stride}",
-        "hidden layers": [*detector.head.widths],
+        "image size": sides if transform.short_side else "their own size",
+        "image mean, std": [list(transform.mean), list(transform.std)],
+        "pooling": f"{pooler.grid} x {pooler.grid}, stride {pooler.stride}",
+        "hidden layers": [*detector.head.widths()],
         **({"ranks": config.ranks} if config.ranks else {}),
         "proposals": config.proposals,
-        **_training(path),
+        **_training(path.parent),
         "model id": detector.model_id,
     }
 
 
-def _training(path: Path) -> dict[str, Any]:
-    """How the run that a model lies in has gone, if it lies in one."""
-    folder = path if path.is_dir() else path.parent
-    log, config = folder / "log.jsonl", folder / "config.json"
+def _training(folder: Path) -> dict[str, Any]:
+    """The progress and the settings of the run that a model belongs to, if it belongs to one."""
+    log, config = folder / LOG_FILE, folder / CONFIG_FILE
     if not (log.is_file() and config.is_file()):
         return {}
-    began = json.loads(config.read_text())
-    return {"trained": _log(log)["last"], "recipe": began["recipe"], "data": began["data"]}
+    begun = json.loads(config.read_text())
+    return {"trained": _log(log)["last"], "recipe": begun["recipe"], "data": begun["data"]}

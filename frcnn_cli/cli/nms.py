@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from frcnn_cli.cli import options, resolve
-from frcnn_cli.cli.command import Command
-from frcnn_cli.cli.display import Display
+from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common.command import Command
+from frcnn_cli.cli.common.console import Console
 
 
 @click.command(cls=Command)
@@ -22,71 +22,39 @@ from frcnn_cli.cli.display import Display
     "--per-set",
     default=None,
     type=click.IntRange(0),
-    help="Of a class, this many times the number of images are kept over the whole set; 0: all. Default: as the model's"
-    " recipe has it.",
+    help="Per class, keep this many boxes times the number of images over the whole set, before NMS; 0: all. Default:"
+    " that of the model's recipe.",
 )
 @options.force
 @options.as_json
 @click.pass_obj
 def command(
-    display: Display,
+    console: Console,
+    /,
     scores: Path,
     output: Path,
-    iou: float | None,
-    min_score: float | None,
-    per_class: int | None,
-    max_per_image: int | None,
     per_set: int | None,
     force: bool,
     as_json: bool,
+    **thresholds: float | int | None,
 ) -> None:
     """Turn SCORES into detections.
 
-    A threshold on the score, non-maximum suppression of each class on its own, then the best of each image. The paper's
-    recipe keeps, of each class, the best over the whole set of images instead.
+    A score threshold, then non-maximum suppression per class, then the best detections of each image. The paper recipe
+    limits the detections of each class over the whole set of images instead.
 
     \b
     frcnn nms scores.h5 -o dets.h5
     frcnn nms scores.h5 -o dets.h5 --iou 0.5 --min-score 0.01 --max-per-image 300
     """
-    from frcnn_cli.detections.columns import to_columns
-    from frcnn_cli.detections.nms import Thresholds, detect, scores_to_exceed
+    from frcnn_cli.inference.nms import suppress
     from frcnn_cli.store.reader import StageFile
-    from frcnn_cli.store.schema import DETECTIONS, SCORES
-    from frcnn_cli.store.writer import StageWriter
 
-    resolve.must_differ(output, scores)
-    with StageFile(scores, SCORES) as file:
-        recipe = resolve.recipe_of(file)
-        thresholds = Thresholds()
-        if recipe is not None:
-            rule = recipe.detection
-            thresholds = Thresholds(rule.iou, rule.min_score, rule.max_per_image, rule.per_class)
-            per_set = rule.per_set if per_set is None else per_set
-        thresholds = options.thresholds(
-            thresholds, iou=iou, min_score=min_score, max_per_image=max_per_image, per_class=per_class
-        )
-        above = None
-        if per_set:
-            probabilities = (file.read(i, ("probabilities",))["probabilities"] for i in range(len(file)))
-            above = scores_to_exceed(probabilities, len(file.classes), thresholds, per_set)
-        provenance = {
-            "classes": list(file.classes),
-            "thresholds": {**thresholds._asdict(), "per_set": per_set or 0, **({"above": above} if above else {})},
-            "scores": {name: value for name, value in file.provenance.items() if name != "classes"},
-        }
-        with StageWriter(output, DETECTIONS, provenance, force) as out:
-            with display.progress("nms", len(file)) as bar:
-                for i, image in enumerate(file.images):
-                    if not out.is_done(image):
-                        arrays = file[i]
-                        detections = detect(arrays["probabilities"], arrays["boxes"], thresholds, above)
-                        out.add(image, to_columns(detections))
-                    bar.advance()
-            written = out.finish()
-    with StageFile(output, DETECTIONS) as made:
-        found = made.row_count
+    arguments.must_differ(output, scores)
+    done = suppress(scores, output, per_set=per_set, force=force, progress=console, **thresholds)
+    with StageFile(output) as file:
+        found = file.row_count
     if as_json:
-        display.json({"output": str(output), "images": written, "detections": found})
+        console.json({"output": str(output), "images": done.images, "detections": found})
     else:
-        display.note(f"{output}: {written} images, {found} detections")
+        console.note(f"{output}: {done.images} images, {found} detections")

@@ -1,4 +1,4 @@
-"""frcnn plugins: which proposal sources there are."""
+"""frcnn plugins: the available proposal sources."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any
 
 import click
 
-from frcnn_cli.cli import options
-from frcnn_cli.cli.command import Command
-from frcnn_cli.cli.display import Display
+from frcnn_cli.cli.common import options
+from frcnn_cli.cli.common.command import Command
+from frcnn_cli.cli.common.console import Console
 
 
 @click.command(cls=Command)
 @click.argument("name", required=False)
 @options.as_json
 @click.pass_obj
-def command(display: Display, name: str | None, as_json: bool) -> None:
+def command(console: Console, name: str | None, as_json: bool) -> None:
     """List proposal sources, or show the options of one.
 
     Plugins that could not be loaded are listed with the reason.
@@ -23,6 +23,7 @@ def command(display: Display, name: str | None, as_json: bool) -> None:
     \b
     frcnn plugins
     frcnn plugins opencv-selective-search
+    frcnn plugins --json
     """
     from frcnn_cli.proposals.registry import DEFAULT_SOURCE, load_registry
 
@@ -31,21 +32,21 @@ def command(display: Display, name: str | None, as_json: bool) -> None:
         source = registry.get(name)
         described = _described(source, registry.sources[name].origin)
         if as_json:
-            display.json(described)
+            console.json(described)
             return
-        display.result(f"{name} {source.version}, from {described['from']}\n{described['help']}")
+        console.result(f"{name} {source.version}, from {described['from']}\n{described['help']}")
         rows = [(f"--set {opt.name}={opt.type_name}", opt.default_text, opt.help) for opt in source.options()]
-        display.table(("option", "default", "meaning"), rows, left=3)
+        console.table(("option", "default", "meaning"), rows, left=3)
         return
     if as_json:
-        display.json(
+        console.json(
             {
                 "sources": [_described(entry.source, entry.origin) for entry in registry.sources.values()],
                 "failed": [failure.__dict__ for failure in registry.failures],
             }
         )
         return
-    display.table(
+    console.table(
         ("source", "version", "from", ""),
         [
             (source_name, entry.source.version, entry.origin, "default" if source_name == DEFAULT_SOURCE else "")
@@ -53,11 +54,11 @@ def command(display: Display, name: str | None, as_json: bool) -> None:
         ],
     )
     for failure in registry.failures:
-        display.warn(f"plugin {failure.entry_point} ({failure.origin}) failed to load: {failure.reason}")
+        console.warn(f"plugin {failure.entry_point} ({failure.origin}) failed to load: {failure.reason}")
 
 
 def _described(source: Any, origin: str) -> dict[str, Any]:
-    from frcnn_cli.proposals.source import json_value
+    from frcnn_cli.core.options import json_value
 
     return {
         "name": source.name,

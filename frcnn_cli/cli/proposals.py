@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
-from typing import Any
 
 import click
 
-from frcnn_cli.cli import options, resolve
-from frcnn_cli.cli.command import Command
-from frcnn_cli.cli.display import Display
-from frcnn_cli.cli.failures import Failures
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common.command import Command
+from frcnn_cli.cli.common.console import Console
 
 
 class _WithSources(Command):
@@ -40,29 +31,36 @@ class _WithSources(Command):
 @options.output("props.h5")
 @options.source
 @options.settings
-@click.option("--max-boxes", default=2000, show_default=True, type=click.IntRange(1), help="Boxes kept an image.")
 @click.option(
-    "--min-size", default=20.0, show_default=True, type=options.Number(0), help="Narrower or lower boxes are dropped."
+    "--max-boxes", default=2000, show_default=True, type=click.IntRange(1), help="Maximum number of boxes per image."
+)
+@click.option(
+    "--min-size",
+    default=20.0,
+    show_default=True,
+    type=options.Number(0),
+    help="Minimum width and height of a box, in pixels.",
 )
 @click.option(
     "--workers",
     default=None,
     type=click.IntRange(0),
-    help="Processes. Default: one a core. 0: none but this one, which a crash of the source then ends.",
+    help="Worker processes (default: one per core; none for a single image). 0: run in this process; a crash of the"
+    " source then ends the command.",
 )
 @click.option(
     "--timeout",
     default=None,
     type=options.Number(0, min_open=True),
     metavar="SECONDS",
-    help="An image that takes longer is named and skipped. Default: none.",
+    help="Maximum time per image; an image that takes longer is reported and skipped. Default: no limit.",
 )
 @options.split
 @options.force
 @options.as_json
 @click.pass_obj
 def command(
-    display: Display,
+    console: Console,
     images: tuple[str, ...],
     output: Path,
     sources: tuple[str, ...],
@@ -75,65 +73,48 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Compute region proposals: boxes that may hold an object.
+    """Compute region proposals: boxes that may contain an object.
 
-    IMAGES are files, folders (searched recursively), @list.txt with a path a line, or a data set with --split. Stopped
-    at any moment, the same command goes on where it was.
+    IMAGES are files, folders (searched recursively), @list.txt with one path per line, or a data set. Interrupted at
+    any moment, the same command continues where it stopped.
 
     \b
     frcnn proposals images/ -o props.h5
     frcnn proposals voc:VOCdevkit/VOC2007 --split trainval -o props.h5 --set preset=quality
     frcnn proposals a.jpg b.jpg -o props.h5 --source file --set path=boxes.csv
     """
-    from frcnn_cli.data.decode import digest_file, read_ref
-    from frcnn_cli.proposals.propose import Limits
-    from frcnn_cli.proposals.runner import propose_many
-    from frcnn_cli.store.schema import PROPOSALS
-    from frcnn_cli.store.writer import StageWriter
-
+    if output.suffix and output.suffix.lower() != ".h5" and not output.is_dir():
+        raise click.UsageError(f"-o {output}: the file must end in .h5.")
     if workers == 0 and timeout is not None:
-        raise click.UsageError("--timeout needs a process to end: give --workers 1 or more.")
-    configured = resolve.source(sources, settings)
-    refs = resolve.images(images, split)
-    resolve.must_differ(output, *configured.files())
-    limits = Limits(max_boxes, min_size)
-    provenance: dict[str, Any] = {"source": configured.described(), **limits._asdict()}
-    failures = Failures(display)
-    started = time.perf_counter()
-    boxes = 0
-    with StageWriter(output, PROPOSALS, provenance, force, extend=True) as out:
-        todo = out.missing(refs, digest_file)
-        if len(todo) < len(refs):
-            display.note(f"{len(refs) - len(todo)} of {len(refs)} images were finished by an earlier run")
-        if todo:
-            resolve.prepare(configured)
-        with display.progress("proposals", len(todo)) as bar:
-            for done in propose_many(
-                todo, configured, read_ref, limits, _cores() if workers is None else workers, timeout
-            ):
-                if done.error is not None:
-                    failures.add(done.ref.key, done.error)
-                elif done.record is not None and done.proposals is not None:
-                    columns = {"boxes": done.proposals.boxes}
-                    if done.proposals.scores is not None:
-                        columns["scores"] = done.proposals.scores
-                    out.add(done.record, columns)
-                    boxes += len(done.proposals.boxes)
-                bar.advance()
-        failures.list_all(len(refs))
-        written = out.finish()
-    seconds = time.perf_counter() - started
+        raise click.UsageError("--timeout needs a process to end: use --workers 1 or more.")
+    arguments.check_images(images, split)
+    from frcnn_cli.proposals.limits import Limits
+    from frcnn_cli.proposals.run import propose_images
+
+    source = arguments.source(sources, settings)
+    refs = arguments.images(images, split)
+    arguments.must_differ(output, *source.files())
+    done = propose_images(
+        refs,
+        output,
+        source,
+        limits=Limits(max_boxes, min_size),
+        workers=workers,
+        timeout=timeout,
+        force=force,
+        progress=console,
+    )
     if as_json:
-        display.json(
+        console.json(
             {
                 "output": str(output),
-                "images": written,
-                "computed": len(todo) - len(failures.errors),
-                "boxes_computed": boxes,
-                "seconds": round(seconds, 3),
-                "failed": failures.as_json(),
+                "images": done.images,
+                "computed": done.computed,
+                "boxes_computed": done.rows,
+                "seconds": round(done.seconds, 3),
+                "failed": console.failures_as_json(),
             }
         )
     else:
-        display.note(f"{output}: {written} images, {boxes} new boxes, {seconds:.1f} s")
-    failures.end()
+        console.note(f"{output}: {done.images} images, {done.rows} new boxes, {done.seconds:.1f} s")
+    console.end(len(refs))

@@ -1,12 +1,12 @@
-"""frcnn recipes: what training and detection go by."""
+"""frcnn recipes: the values that training and detection use."""
 
 from __future__ import annotations
 
 import click
 
-from frcnn_cli.cli import options
-from frcnn_cli.cli.command import Command
-from frcnn_cli.cli.display import Display
+from frcnn_cli.cli.common import options
+from frcnn_cli.cli.common.command import Command
+from frcnn_cli.cli.common.console import Console
 
 _EXAMPLES = {"list": "", "show": "paper", "diff": "paper modern"}
 
@@ -16,11 +16,11 @@ _EXAMPLES = {"list": "", "show": "paper", "diff": "paper modern"}
 @click.argument("names", nargs=-1, metavar="[RECIPE [RECIPE]]")
 @options.as_json
 @click.pass_obj
-def command(display: Display, action: str, names: tuple[str, ...], as_json: bool) -> None:
-    """List the recipes, show one, or show what two of them do not share.
+def command(console: Console, action: str, names: tuple[str, ...], as_json: bool) -> None:
+    """List the recipes, show one, or show the differences between two.
 
-    A recipe is "paper", "modern" or a TOML file. A file of your own says what it starts from, base = "modern", and
-    below that what it changes.
+    A recipe is "paper", "modern" or a TOML file. Your own file states what it starts from (base = "modern") and then
+    the values that it changes.
 
     \b
     frcnn recipes
@@ -28,26 +28,26 @@ def command(display: Display, action: str, names: tuple[str, ...], as_json: bool
     frcnn recipes diff paper modern
     frcnn recipes diff modern my.toml --json
     """
-    from frcnn_cli.recipes.reading import BUILT_IN, load
-    from frcnn_cli.recipes.recipe import differences
+    from frcnn_cli.recipes.files import BUILT_IN
+    from frcnn_cli.recipes.recipe import Recipe, differences
 
     example = _EXAMPLES[action]
     if len(names) != len(example.split()):
         raise click.UsageError(f"{action} takes {len(example.split())} recipe(s): frcnn recipes {action} {example}")
     if action == "list":
-        display.json(BUILT_IN) if as_json else display.table(("recipe", "what it is"), list(BUILT_IN.items()), left=2)
+        console.json(BUILT_IN) if as_json else console.table(("recipe", "content"), list(BUILT_IN.items()), left=2)
         return
-    recipes = [load(name) for name in names]
+    recipes = [Recipe.load(name) for name in names]
     if action == "show":
-        display.json(recipes[0].to_dict()) if as_json else display.result(recipes[0].to_toml().rstrip())
+        console.json(recipes[0].to_dict()) if as_json else console.result(recipes[0].to_toml().rstrip())
         return
     found = differences(*recipes)
     if as_json:
-        display.json({key: dict(zip(names, pair, strict=True)) for key, pair in found.items()})
+        console.json({key: dict(zip(names, pair, strict=True)) for key, pair in found.items()})
     elif found:
-        display.table(("value", *names), [(key, *map(_written, pair)) for key, pair in found.items()])
+        console.table(("value", *names), [(key, *map(_written, pair)) for key, pair in found.items()])
     else:
-        display.result("no value differs")
+        console.result("the recipes are equal")
 
 
 def _written(value: object) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
-from frcnn_cli.cli import options, resolve
-from frcnn_cli.cli.command import NetworkCommand
-from frcnn_cli.cli.display import Display
+from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common.command import NetworkCommand
+from frcnn_cli.cli.common.console import Console
 
 
 @click.command(cls=NetworkCommand)
@@ -24,7 +23,7 @@ from frcnn_cli.cli.display import Display
 @options.as_json
 @click.pass_obj
 def command(
-    display: Display,
+    console: Console,
     feats: Path,
     props: Path,
     model: Path | None,
@@ -35,62 +34,25 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Score proposals by RoI pooling on the conv maps of FEATS.
+    """Score proposals by RoI pooling on the conv maps in FEATS.
 
-    Every proposal gets a probability for each class and the background, and a refined box for each class.
+    Every proposal gets a probability per class and for the background, and a refined box per class.
 
     \b
     frcnn score feats.h5 --props props.h5 --model runs/my -o scores.h5
     """
-    from frcnn_cli.errors import FileFormatError, MismatchError
-    from frcnn_cli.features.columns import from_columns
-    from frcnn_cli.model import Detector
-    from frcnn_cli.store.join import join
-    from frcnn_cli.store.reader import StageFile
-    from frcnn_cli.store.schema import FEATURES, PROPOSALS, SCORES
-    from frcnn_cli.store.writer import StageWriter
+    arguments.must_differ(output, feats, props)
+    model = arguments.model(model)
 
-    resolve.must_differ(output, feats, props)
-    with StageFile(feats, FEATURES) as maps, StageFile(props, PROPOSALS) as proposals:
-        rows = join(maps.images, proposals.images, str(feats), str(props))
-        model = resolve.model(model)
-        detector = Detector.load(model, device, precision)
-        if refine is not None:
-            detector.set_refine(refine)
-        if maps.provenance.get("features_id") != detector.features_id:
-            raise MismatchError(
-                f"the maps of {feats} were computed with other conv layers than those of {model}",
-                f"Make them anew: frcnn features IMAGES --model {model} -o {feats} --force",
-            )
-        provenance = {
-            "classes": list(detector.config.classes),
-            "model": detector.model_id,
-            "recipe": detector.config.recipe,
-            "features": maps.provenance,
-            "proposals": {**proposals.provenance, "boxes": proposals.rows_digest("boxes")},
-        }
-        if precision != "float32":
-            provenance["precision"] = precision
-        started = time.perf_counter()
-        boxes = 0
-        with StageWriter(output, SCORES, provenance, force) as out:
-            todo = [i for i, image in enumerate(maps.images) if not out.is_done(image)]
-            with display.progress("score", len(todo)) as bar:
-                for i in todo:
-                    image = maps.images[i]
-                    try:
-                        features, scale = from_columns(maps[i])
-                    except ValueError as error:
-                        raise FileFormatError(f"{feats}: image {image.key!r} ({error})", "Make it anew") from None
-                    candidates = proposals[rows[i]]["boxes"]
-                    scores = detector.score(features, candidates, scale, image.height, image.width)
-                    out.add(image, scores._asdict())
-                    boxes += len(candidates)
-                    bar.advance()
-            written = out.finish()
-    seconds = time.perf_counter() - started
+    from frcnn_cli.detector.detector import Detector
+    from frcnn_cli.inference.score import score_proposals
+
+    detector = Detector.load(model, device, precision)
+    if refine is not None:
+        detector.set_recipe_values(detection__refine=refine)
+    done = score_proposals(feats, props, detector, output, force=force, progress=console)
     if as_json:
-        result = {"output": str(output), "images": written, "boxes_computed": boxes, "seconds": round(seconds, 3)}
-        display.json(result)
+        result = {"output": str(output), "images": done.images, "boxes_computed": done.rows}
+        console.json(result | {"seconds": round(done.seconds, 3)})
     else:
-        display.note(f"{output}: {written} images, {boxes} boxes scored, {seconds:.1f} s")
+        console.note(f"{output}: {done.images} images, {done.rows} boxes scored, {done.seconds:.1f} s")

@@ -1,1 +1,1 @@
-"""Images and ground truth: finding files, decoding them, reading data sets."""
+"""Ground truth: finding images, reading and writing data sets, pairing them with files of stages, lint."""

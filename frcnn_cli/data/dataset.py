@@ -2,80 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
-from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.boxes import area, clip
-from frcnn_cli.errors import DataError
-from frcnn_cli.image import ImageRecord, ImageRef
+from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.boxes import area, clip
+from frcnn_cli.core.equality import ArrayRecord
+from frcnn_cli.core.errors import DataError, MismatchError
+from frcnn_cli.core.image import ImageRecord, ImageRef
+from frcnn_cli.core.options import did_you_mean
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a data set and the objects in it."""
+    """One image of a data set and its objects."""
 
     ref: ImageRef
     truth: GroundTruth
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Labelled images. `classes` are in the order that labels count in; `samples` are sorted by key."""
+@dataclass(frozen=True, eq=False)
+class Dataset(ArrayRecord):
+    """Labelled images, `samples` sorted by key.
+
+    classes: the names that labels index.
+    notes: what was fixed on reading, to be shown to the user.
+    image_ids: COCO's number of an image -> its key. categories: COCO's number of a class -> its name.
+    title: how messages name the data set; by default its name and split.
+    """
 
     name: str
     split: str
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
-    notes: tuple[str, ...] = ()  # what was mended on reading, to be shown to the user
-    image_ids: Mapping[int, str] = field(default_factory=dict)  # COCO's number of an image -> its key
-    categories: Mapping[int, str] = field(default_factory=dict)  # COCO's number of a class -> its name
+    notes: tuple[str, ...] = ()
+    image_ids: Mapping[int, str] = field(default_factory=dict)
+    categories: Mapping[int, str] = field(default_factory=dict)
+    title: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", f"{self.name} {self.split}".strip())
 
     def __len__(self) -> int:
         return len(self.samples)
 
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
     @property
     def refs(self) -> list[ImageRef]:
+        """The images."""
         return [sample.ref for sample in self.samples]
 
     @property
+    def truth(self) -> dict[str, GroundTruth]:
+        """The objects of each image, by key."""
+        return {sample.ref.key: sample.truth for sample in self.samples}
+
+    @property
     def category_ids(self) -> dict[int, int]:
-        """The label of each of COCO's numbers of a class; without COCO, of 1, 2, ..."""
+        """COCO's number of a class -> its label; without COCO, the numbers are 1, 2, ..."""
         named = self.categories or dict(enumerate(self.classes, 1))
         return {number: self.classes.index(name) for number, name in named.items() if name in self.classes}
 
     @property
     def numbered(self) -> Mapping[int, str]:
-        """COCO's number of each image; without COCO, 1, 2, ... in the order of their keys."""
+        """COCO's number of an image -> its key; without COCO, the numbers are 1, 2, ... in the order of the keys."""
         return self.image_ids or dict(enumerate(sorted(sample.ref.key for sample in self.samples), 1))
 
-    def only_of(self, found: Mapping[str, T], where: str) -> dict[str, T]:
-        """What was found in the images of this data set.
+    def check_images(self, found: Mapping[str, T], where: str) -> dict[str, T]:
+        """The results of images of this data set, unchanged.
 
         Raises:
-            DataError: an image that is not of it.
+            DataError: a result of an image that is not in this data set.
         """
         known = {sample.ref.key for sample in self.samples}
         for key in found:
             if key not in known:
                 raise DataError(
-                    f"{where} has detections in {key!r}, which is not an image of {self.name} {self.split}",
+                    f"{where} has detections in {key!r}, which is not an image of {self.title}",
                     "Name the split that it was made from with --split",
                 )
         return dict(found)
 
     def within(self, pictures: Iterable[ImageRecord], bad_boxes: str) -> Dataset:
-        """The same objects, held against the real sizes of their pictures, one record a sample.
+        """The same objects, checked against the actual sizes of the images, one record per sample.
 
-        An annotation may tell no size, or a wrong one. `bad_boxes` "fix" cuts boxes to their picture.
+        An annotation may state no size, or a wrong one. With `bad_boxes` "fix", boxes are clipped to their image.
 
         Raises:
-            DataError: with "error", a box that reaches outside its picture.
+            DataError: with `bad_boxes` "error", a box that reaches outside its image.
         """
         samples = []
         for sample, picture in zip(self.samples, pictures, strict=True):
@@ -86,44 +108,58 @@ class Dataset:
                 corners = " ".join(f"{v:g}" for v in truth.boxes[outside[0]])
                 size = f"{picture.width} x {picture.height}"
                 raise DataError(
-                    f"{sample.ref.key}: the box {corners} reaches outside its picture of {size}",
-                    "Correct the annotation, or cut such boxes to the image with --bad-boxes fix",
+                    f"{sample.ref.key}: the box {corners} reaches outside its image of {size} pixels",
+                    "Correct the annotation, or clip such boxes with --bad-boxes fix",
                 )
             kept = area(fitting) > 0 if len(outside) else np.ones(len(truth), bool)
-            fitted = replace(truth, boxes=fitting).where(kept)
-            samples.append(replace(sample, truth=fitted))
+            samples.append(replace(sample, truth=replace(truth, boxes=fitting).where(kept)))
         return replace(self, samples=tuple(samples))
 
     def with_classes(self, names: Iterable[str]) -> Dataset:
-        """The same images with labels that count in `names`; objects of other classes are left out.
+        """The same images with labels that index `names`; objects of other classes are excluded.
 
         Raises:
-            DataError: a name that no object of the data set has.
+            DataError: a name that is no class of the data set.
         """
         names = tuple(names)
-        unknown = [name for name in names if name not in self.classes]
-        if unknown:
-            raise DataError(f"no object of {self.name} is a {unknown[0]!r}", f"Its classes: {', '.join(self.classes)}")
+        for name in names:
+            if name not in self.classes:
+                unknown = f"{self.title} has no class {name!r}{did_you_mean(name, self.classes)}"
+                raise DataError(unknown, f"Its classes: {', '.join(self.classes)}")
         return self.relabelled(names)
 
     def relabelled(self, names: tuple[str, ...]) -> Dataset:
-        """`with_classes` for names that this split may lack (the model knows them, no object here is one)."""
+        """Like `with_classes`, but names that this data set lacks are allowed."""
         new_label = np.array([names.index(name) if name in names else -1 for name in self.classes], np.int64)
 
         def relabel(truth: GroundTruth) -> GroundTruth:
             labels = new_label[truth.labels] if len(truth) else truth.labels
             kept = labels >= 0
-            return replace(truth, labels=labels).where(kept)
+            return replace(truth.where(kept), labels=labels[kept])
 
         samples = tuple(replace(sample, truth=relabel(sample.truth)) for sample in self.samples)
         return replace(self, classes=names, samples=samples)
 
+    def for_model(self, classes: Sequence[str]) -> Dataset:
+        """The same objects with labels that index the classes of a model.
+
+        Raises:
+            MismatchError: a class that the model does not know.
+        """
+        for name in self.classes:
+            if name not in classes:
+                raise MismatchError(
+                    f"{self.title} has objects of class {name!r}, which the model does not know",
+                    f"Name the classes to evaluate: --classes {','.join(n for n in self.classes if n in classes)}",
+                )
+        return self.relabelled(tuple(classes))
+
 
 def union(datasets: Sequence[Dataset]) -> Dataset:
-    """All images together; labels count in all classes, sorted by name if the data sets differ in them.
+    """All images together; labels index all classes, sorted by name if the data sets have different classes.
 
     Raises:
-        DataError: an image that two of them have.
+        DataError: an image that is in two of them.
     """
     if len(datasets) == 1:
         return datasets[0]
@@ -135,24 +171,25 @@ def union(datasets: Sequence[Dataset]) -> Dataset:
         for sample in dataset.relabelled(classes).samples:
             if sample.ref.key in samples:
                 both = f"{samples[sample.ref.key].ref.path} and {sample.ref.path}"
-                raise DataError(f"two data sets have an image {sample.ref.key!r} ({both})", "Name each once")
+                raise DataError(f"two data sets have an image {sample.ref.key!r} ({both})", "Name each image once")
             samples[sample.ref.key] = sample
-    ordered = tuple(samples[key] for key in sorted(samples))
     name, split = ("+".join(dict.fromkeys(getattr(d, part) for d in datasets)) for part in ("name", "split"))
-    notes = tuple(note for d in datasets for note in d.notes)
     return Dataset(
-        name, split, classes, ordered, notes, *(_together([getattr(d, n) for d in datasets]) for n in _NUMBERS)
+        name,
+        split,
+        classes,
+        samples=tuple(samples[key] for key in sorted(samples)),
+        notes=tuple(note for d in datasets for note in d.notes),
+        image_ids=_merged([d.image_ids for d in datasets]),
+        categories=_merged([d.categories for d in datasets]),
     )
 
 
-_NUMBERS = ("image_ids", "categories")
-
-
-def _together(numbers: Sequence[Mapping[int, str]]) -> dict[int, str]:
-    """COCO's numbers of all, if they agree: a number that stands for two things stands for nothing."""
-    found: dict[int, str] = {}
-    for mine in numbers:
-        if not mine or any(found.get(number, name) != name for number, name in mine.items()):
+def _merged(numbers: Sequence[Mapping[int, str]]) -> dict[int, str]:
+    """COCO's numbers of all data sets if they agree; empty if a number has two meanings."""
+    merged: dict[int, str] = {}
+    for own in numbers:
+        if not own or any(merged.get(number, name) != name for number, name in own.items()):
             return {}
-        found |= mine
-    return found
+        merged |= own
+    return merged

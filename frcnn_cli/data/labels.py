@@ -1,6 +1,6 @@
-"""Labelled images as their files have them, nothing mended; and their objects made fit to learn from.
+"""Labelled images exactly as their files state them, and the ground truth that is made from them.
 
-Every layout is read to this, whatever its own convention; boxes are ours (see `boxes`).
+Every format is read into these classes, whatever its own conventions; boxes are in our convention (see `core.boxes`).
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Literal
 
 import numpy as np
 
-from frcnn_cli.annotations import GroundTruth
+from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.image import ImageRef
 from frcnn_cli.data.dataset import Dataset, Sample
-from frcnn_cli.errors import DataError
-from frcnn_cli.image import ImageRef
 
 BadBoxes = Literal["error", "fix"]
-MOST_PIXELS = 1e7  # of a corner, either way
-_SLACK = 0.1  # pixels that a box may reach outside without a word: COCO's corners are rounded to hundredths
+MAX_PIXELS = 1e7  # largest plausible coordinate
+_TOLERANCE = 0.1  # pixels that a box may reach outside its image: COCO rounds corners to hundredths
 
 Corners = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class LabelledObject:
-    """An object as annotated. written: its name and numbers as the file has them, to point at it."""
+    """An object as annotated. written: its name and numbers as the file states them, for messages."""
 
     name: str
     box: Corners
@@ -39,19 +39,22 @@ class LabelledObject:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """size: width and height as annotated, if they are. least: what a side of a box must exceed to be one (1 where
-    corners are whole pixels, both inside)."""
+    """An image as annotated.
+
+    source: the file with the annotation. size: width and height as annotated, if they are.
+    min_side: sides of boxes must be greater than this (1 where corners are whole pixels that both lie inside).
+    """
 
     ref: ImageRef
     source: Path
     size: tuple[float, float] | None
     objects: tuple[LabelledObject, ...]
-    least: float = 0.0
+    min_side: float = 0.0
 
 
 @dataclass(frozen=True)
 class Labels:
-    """One split. classes: in the order that labels count in. image_ids, categories: COCO's numbers, as in `Dataset`."""
+    """One split. classes: the names that labels index. image_ids, categories: COCO's numbers, as in `Dataset`."""
 
     name: str
     split: str
@@ -61,37 +64,38 @@ class Labels:
     categories: Mapping[int, str] = field(default_factory=dict)
 
     def dataset(self, bad_boxes: BadBoxes) -> Dataset:
-        """
+        """The data set.
+
         Args:
-            bad_boxes: what to do with a box that has no area or reaches outside its image: "error" stops and names the
-                first, "fix" leaves the former out and cuts the latter to the image; the data set's `notes` say how
-                many.
+            bad_boxes: how boxes without area or outside their image are treated. "error" stops at the first; "fix"
+                drops boxes without area and clips the others, and the `notes` of the data set state how many.
 
         Raises:
-            DataError: see above, or not one object in the whole data set.
+            DataError: with "error", such a box.
         """
-        mender = _Mender(bad_boxes)
+        reader = _GroundTruthReader(bad_boxes)
         order = {name: label for label, name in enumerate(self.classes)}
         samples = tuple(
-            Sample(image.ref, mender.ground_truth(image, order))
+            Sample(image.ref, reader.ground_truth(image, order))
             for image in sorted(self.images, key=lambda image: image.ref.key)
         )
-        notes = tuple(mender.notes())
+        notes = tuple(reader.notes())
         return Dataset(self.name, self.split, self.classes, samples, notes, self.image_ids, self.categories)
 
 
-def sound(*numbers: float) -> bool:
-    """Whether these can be pixels: finite, and no larger than any picture could be."""
-    return all(abs(number) < MOST_PIXELS for number in numbers)  # NaN is below nothing
+def plausible(*numbers: float) -> bool:
+    """Whether these can be pixel coordinates: finite, and not larger than any image."""
+    return all(abs(number) < MAX_PIXELS for number in numbers)  # False for NaN
 
 
-def has_area(obj: LabelledObject, least: float) -> bool:
+def has_area(obj: LabelledObject, min_side: float) -> bool:
+    """Whether both sides of a box are greater than `min_side`."""
     x1, y1, x2, y2 = obj.box
-    return x2 - x1 > least and y2 - y1 > least
+    return x2 - x1 > min_side and y2 - y1 > min_side
 
 
-class _Mender:
-    """Turns annotations into ground truth; stops at a bad box, or mends it and keeps count."""
+class _GroundTruthReader:
+    """Turns annotations into ground truth; stops at a bad box, or fixes and counts it."""
 
     def __init__(self, bad_boxes: BadBoxes) -> None:
         self.bad_boxes = bad_boxes
@@ -99,7 +103,7 @@ class _Mender:
         self.clipped: list[str] = []
 
     def ground_truth(self, image: LabelledImage, order: Mapping[str, int]) -> GroundTruth:
-        kept = [(obj, box) for obj in image.objects if (box := self._mended(image, obj)) is not None]
+        kept = [(obj, box) for obj in image.objects if (box := self._fixed(image, obj)) is not None]
         if not kept:
             return GroundTruth(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
         objects, boxes = zip(*kept, strict=True)
@@ -114,21 +118,21 @@ class _Mender:
                 truth.areas[i] = obj.area
         return truth
 
-    def _mended(self, image: LabelledImage, obj: LabelledObject) -> Corners | None:
+    def _fixed(self, image: LabelledImage, obj: LabelledObject) -> Corners | None:
         x1, y1, x2, y2 = obj.box
         width, height = image.size or (math.inf, math.inf)
         where = f"{image.source}: {obj.written}"
-        if not has_area(obj, image.least) or x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+        if not has_area(obj, image.min_side) or x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
             if self.bad_boxes == "error":
-                raise DataError(f"{where} has no area", "Correct it, or leave such boxes out with --bad-boxes fix")
+                raise DataError(f"{where} has no area", "Correct it, or drop such boxes with --bad-boxes fix")
             self.dropped.append(where)
             return None
-        if min(x1, y1) < -_SLACK or x2 > width + _SLACK or y2 > height + _SLACK:
+        if min(x1, y1) < -_TOLERANCE or x2 > width + _TOLERANCE or y2 > height + _TOLERANCE:
             if self.bad_boxes == "error":
-                counted = " (VOC counts pixels from 1)" if image.least else ""
+                counted = " (VOC counts pixels from 1)" if image.min_side else ""
                 raise DataError(
                     f"{where} reaches outside its image{counted}",
-                    "Correct it, or cut such boxes to the image with --bad-boxes fix",
+                    "Correct it, or clip such boxes with --bad-boxes fix",
                 )
             self.clipped.append(where)
         return max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
@@ -136,7 +140,7 @@ class _Mender:
     def notes(self) -> list[str]:
         notes = []
         if self.dropped:
-            notes.append(f"left out {len(self.dropped)} box(es) without area, e.g. {self.dropped[0]}")
+            notes.append(f"dropped {len(self.dropped)} box(es) without area, e.g. {self.dropped[0]}")
         if self.clipped:
-            notes.append(f"cut {len(self.clipped)} box(es) to their image, e.g. {self.clipped[0]}")
+            notes.append(f"clipped {len(self.clipped)} box(es) to their image, e.g. {self.clipped[0]}")
         return notes

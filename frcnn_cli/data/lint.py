@@ -1,4 +1,4 @@
-"""What is wrong with a data set, before a week of training finds out."""
+"""What is wrong with a data set, found before training on it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from frcnn_cli.core.decoding import IMAGE_ENDINGS, read_image
+from frcnn_cli.core.errors import DataError, ImageError
+from frcnn_cli.core.image import ImageRecord, ImageRef
+from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.data.formats.voc import listed_keys, repeated_keys
 from frcnn_cli.data.labels import LabelledImage, Labels, has_area
-from frcnn_cli.errors import DataError
-from frcnn_cli.image import ImageRecord
+from frcnn_cli.data.load import read_splits
+from frcnn_cli.store.reader import StageFile
+from frcnn_cli.store.schema import PROPOSALS
+from frcnn_cli.system.prefetch import prefetch
 
-_WRAPPED = 60_000  # pixels: where a whole number below 0 lands when it is kept in 16 bits
-_ALIKE = 0.8  # difflib's ratio of two names that may be meant to be one
-_RARE = 0.1  # share of the commoner name's objects at which the rarer one looks like a slip
+_WRAPPED = 60_000  # pixels: negative numbers stored in 16 bits wrap around to more than this
+_SIMILAR = 0.8  # difflib's ratio from which two names may be one name misspelt
+_RARE = 0.1  # a similar name with at most this fraction of the objects is taken for a misspelling
 
 
 class Finding(NamedTuple):
-    """level: "error" harms training or evaluation, "warning" may. file, object: where. fix: what to do."""
+    """level: an "error" harms training or evaluation, a "warning" may. file, object: where. fix: what to do."""
 
     level: Literal["error", "warning"]
     kind: str
@@ -35,7 +42,8 @@ def lint(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | str]) ->
     """Everything that is wrong with a data set.
 
     Args:
-        splits: as annotated. records: of each picture's file; what is wrong with it where it cannot be read.
+        splits: as annotated.
+        records: for each image file its record, or the error text of a file that cannot be read.
     """
     images = {image.ref.path: image for labels in splits for image in labels.images}
     found = [finding for path, image in images.items() for finding in _image(image, records[path])]
@@ -50,50 +58,52 @@ def lint(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | str]) ->
 def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]:
     file = str(image.source)
     if isinstance(record, str):
-        yield Finding("error", "unreadable", str(image.ref.path), "", record, "Fetch the file again, or take it out")
+        yield Finding("error", "unreadable", str(image.ref.path), "", record, "Get the file again, or remove it")
         return
     turned = record.orientation >= 5
     size = (float(record.width), float(record.height))
     if not image.objects:
-        yield Finding("warning", "no objects", file, image.ref.key, "no object is marked", "Right if there is none")
+        yield Finding("warning", "no objects", file, image.ref.key, "no object is marked", "Correct if there is none")
     if image.size is not None and image.size != size:
         written = f"{image.size[0]:g} x {image.size[1]:g}"
-        what = f"annotated as {written}, the picture is {record.width} x {record.height}"
-        fix = "Write its real size, and see whether the boxes are of this picture"
+        what = f"annotated as {written}, but the image is {record.width} x {record.height}"
+        fix = "Write its actual size, and check that the boxes belong to this image"
         if turned and image.size == size[::-1]:
-            what, fix = f"annotated as {written}, before its EXIF orientation turned it", "Annotate it as it is shown"
+            what, fix = f"annotated as {written}, its size before EXIF rotated it", "Annotate the image as it is shown"
         yield Finding("error", "other size", file, image.ref.key, what, fix)
     fits_upright = all(_inside(obj.box, size) for obj in image.objects)
     fits_as_stored = all(_inside(obj.box, size[::-1]) for obj in image.objects)
     if turned and not fits_upright and fits_as_stored:
         yield Finding(
             "error",
-            "turned picture",
+            "rotated image",
             file,
             image.ref.key,
-            f"its boxes fit the picture as it is stored, not upright (EXIF orientation {record.orientation})",
-            "Turn the boxes, or store the picture upright",
+            f"its boxes match the image as stored, not as rotated by EXIF (orientation {record.orientation})",
+            "Rotate the boxes, or store the image upright",
         )
         return
     for (name, box), times in Counter((obj.name, obj.box) for obj in image.objects).items():
         if times > 1:
             corners = " ".join(f"{v:g}" for v in box)
             what = f"the same object is marked {times} times"
-            yield Finding("error", "object twice", file, f"{name} {corners}", what, "Leave it once: one box finds one")
+            yield Finding(
+                "error", "object twice", file, f"{name} {corners}", what, "Keep it once: a box finds one object"
+            )
     for obj in image.objects:
         x1, y1, x2, y2 = obj.box
         if max(obj.box) > _WRAPPED:
-            fix = "A corner below 0 was kept in 16 bits: write 1 for it"
+            fix = "A corner below 0 was stored in 16 bits: write 1 instead"
             yield Finding("error", "wrapped box", file, obj.written, "a corner has wrapped around", fix)
-        elif not has_area(obj, image.least):
+        elif not has_area(obj, image.min_side):
             how = "inverted" if x2 < x1 or y2 < y1 else "without area"
-            yield Finding("error", "no area", file, obj.written, f"the box is {how}", "Draw it anew, or take it out")
+            yield Finding("error", "no area", file, obj.written, f"the box is {how}", "Draw it again, or remove it")
         elif x1 >= size[0] or y1 >= size[1] or x2 <= 0 or y2 <= 0:
-            yield Finding("error", "outside", file, obj.written, "the box lies outside its picture", "Take it out")
+            yield Finding("error", "outside", file, obj.written, "the box lies outside its image", "Remove it")
         elif not _inside(obj.box, size):
             beyond = max(-x1, -y1, x2 - size[0], y2 - size[1])
-            what = f"the box reaches {beyond:g} pixel(s) outside its picture"
-            yield Finding("error", "outside", file, obj.written, what, "Cut it, or pass --bad-boxes fix")
+            what = f"the box reaches {beyond:g} pixel(s) outside its image"
+            yield Finding("error", "outside", file, obj.written, what, "Clip it, or pass --bad-boxes fix")
 
 
 def _inside(box: Sequence[float], size: tuple[float, float], slack: float = 0.1) -> bool:
@@ -101,13 +111,13 @@ def _inside(box: Sequence[float], size: tuple[float, float], slack: float = 0.1)
 
 
 def _names(names: Counter[str]) -> Iterator[Finding]:
-    """A rare name that looks like a common one."""
+    """Rare names that are similar to a common one."""
     by_count = [name for name, _ in names.most_common()]
     for i, rare in enumerate(by_count):
         for common in by_count[:i]:
             same = rare.casefold().strip(" _-") == common.casefold().strip(" _-")
             swapped = sorted(rare.casefold()) == sorted(common.casefold())
-            close = swapped or SequenceMatcher(None, rare.casefold(), common.casefold()).ratio() >= _ALIKE
+            close = swapped or SequenceMatcher(None, rare.casefold(), common.casefold()).ratio() >= _SIMILAR
             if same or (close and names[rare] <= _RARE * names[common]):
                 what = f"{names[rare]} object(s) of {rare!r}, {names[common]} of {common!r}"
                 yield Finding("error", "misspelt class", "", rare, what, f"Is it {common!r}? Rename one")
@@ -120,11 +130,11 @@ def _missing_classes(splits: Sequence[Labels], but: set[str]) -> Iterator[Findin
         here = {obj.name for image in labels.images for obj in image.objects}
         for name in sorted(everywhere - here - but):
             what = f"split {labels.split} has no object of it"
-            yield Finding("warning", "missing class", "", name, what, "Its AP there cannot be told; move some images")
+            yield Finding("warning", "missing class", "", name, what, "It has no AP there; move some images")
 
 
 def _duplicates(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | str]) -> Iterator[Finding]:
-    """The same picture in a split twice, or in two splits that are not parts of each other."""
+    """The same image twice in a split, or in two splits of which neither contains the other."""
     members: dict[str, set[Path]] = defaultdict(set)
     called: dict[tuple[str, str], set[Path]] = defaultdict(set)  # by split and key
     for labels in splits:
@@ -133,8 +143,8 @@ def _duplicates(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | s
             called[labels.split, image.ref.key].add(image.ref.path)
     for (split, key), files in called.items():
         if len(files) > 1:
-            what = f"{len(files)} pictures of split {split} are called {key!r}: {', '.join(sorted(map(str, files)))}"
-            yield Finding("error", "shared name", "", key, what, "Rename one: results go by the name")
+            what = f"{len(files)} images of split {split} are called {key!r}: {', '.join(sorted(map(str, files)))}"
+            yield Finding("error", "shared name", "", key, what, "Rename one: results are stored by name")
     by_content: dict[str, list[tuple[str, LabelledImage]]] = defaultdict(list)
     for labels in splits:
         for image in labels.images:
@@ -146,15 +156,15 @@ def _duplicates(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | s
         if len(paths) > 1:
             where = ", ".join(f"{image.ref.key} ({split})" for split, image in places)
             across = len({split for split, _ in places}) > 1
-            what = f"the same picture as another: {where}"
-            fix = "Leave it in one split: a test on what was trained on tells nothing" if across else "Leave it once"
+            what = f"these are the same image: {where}"
+            fix = "Keep it in one split: testing on training images proves nothing" if across else "Keep only one"
             yield Finding("error" if across else "warning", "duplicate", str(places[0][1].ref.path), "", what, fix)
     for first, second in _pairs(sorted(members)):
         shared = members[first] & members[second]
         part_of = members[first] <= members[second] or members[second] <= members[first]
         if shared and not part_of:
             what = f"{len(shared)} image(s) are in {first} and in {second}, e.g. {min(shared).stem}"
-            yield Finding("error", "shared image", "", "", what, "Leave each in one of them")
+            yield Finding("error", "shared image", "", "", what, "Keep each in one of them")
 
 
 def _pairs(names: Sequence[str]) -> Iterable[tuple[str, str]]:
@@ -162,35 +172,32 @@ def _pairs(names: Sequence[str]) -> Iterable[tuple[str, str]]:
 
 
 def unreadable(problems: Sequence[DataError]) -> Iterator[Finding]:
-    """What could not be read, each thing once, though several splits name it."""
+    """Errors of files that cannot be read; each once, even if several splits name the file."""
     for problem in dict.fromkeys((error.what, error.fix) for error in problems):
         yield Finding("error", "unreadable", "", "", *problem)
 
 
 def lint_folder(folder: Path) -> Iterator[Finding]:
-    """Of a folder in VOC layout: pictures without annotation, annotations without picture, what no split names, or one
-    twice."""
-    from frcnn_cli.data.find import IMAGE_ENDINGS
-    from frcnn_cli.data.voc import listed_keys, repeated_keys
-
+    """Findings in a folder in VOC layout: images without annotation, annotations without image, images that no split
+    lists, and images that a split lists twice."""
     listed = listed_keys(folder)
     for split, key in repeated_keys(folder):
         where = str(folder / "ImageSets" / "Main" / f"{split}.txt")
-        yield Finding("warning", "listed twice", where, key, "the split names it more than once", "It is read once")
+        yield Finding("warning", "listed twice", where, key, "the split lists it more than once", "It is read once")
     marked = {path.stem for path in (folder / "Annotations").glob("*.xml")}
     pictures = sorted((folder / "JPEGImages").iterdir())
     shown = {path.stem: path for path in pictures if path.suffix.lower() in IMAGE_ENDINGS}
-    # Those that a split names are among the problems.
+    # Files that a split lists are reported by `read_splits`.
     for key in sorted(set(shown) - marked - listed):
         fix = "Annotate it (without objects if there are none), or remove it"
-        yield Finding("warning", "no annotation", str(shown[key]), "", "the picture has no annotation", fix)
+        yield Finding("warning", "no annotation", str(shown[key]), "", "the image has no annotation", fix)
     for key in sorted(marked - set(shown) - listed):
-        fix = "Add the picture, or remove the annotation"
+        fix = "Add the image, or remove the annotation"
         path = folder / "Annotations" / f"{key}.xml"
-        yield Finding("warning", "no picture", str(path), "", "the annotation has no picture", fix)
+        yield Finding("warning", "no image", str(path), "", "the annotation has no image", fix)
     for key in sorted((marked & set(shown)) - listed):
         fix = "Add it to a list in ImageSets/Main"
-        yield Finding("warning", "in no split", str(shown[key]), "", "no split names it", fix)
+        yield Finding("warning", "in no split", str(shown[key]), "", "no split lists it", fix)
 
 
 def lint_proposals(
@@ -200,21 +207,20 @@ def lint_proposals(
     splits: Sequence[Labels],
     records: Mapping[Path, ImageRecord | str],
 ) -> Iterator[Finding]:
-    """A file of proposals beside the data set: other pictures, pictures of no split, and pictures without a box.
-
-    A split of which the file has some images must be there whole.
+    """Findings in a proposals file of the data set: other images, images without boxes, and splits that it holds only
+    in part.
 
     Args:
-        images, counts: of the file; boxes of each.
+        images, counts: the images in the file, and the number of boxes of each.
     """
     by_key, by_content = ({getattr(image, part): image for image in images} for part in ("key", "digest"))
     known = {record.digest for record in records.values() if not isinstance(record, str)}
     for image, count in zip(images, counts.tolist(), strict=True):
         if image.digest not in known:
-            fix = "Make the proposals anew from the present pictures"
-            yield Finding("error", "other picture", name, image.key, "no picture of the data set has this content", fix)
+            fix = "Compute the proposals again from the present images"
+            yield Finding("error", "other image", name, image.key, "no image of the data set has this content", fix)
         if count == 0:
-            yield Finding("warning", "no proposals", name, image.key, "no box", "Nothing can be found in it")
+            yield Finding("warning", "no proposals", name, image.key, "no box", "No object can be detected in it")
     for labels in splits:
         readable = [image.ref for image in labels.images if not isinstance(records[image.ref.path], str)]
         lacking = [
@@ -225,3 +231,51 @@ def lint_proposals(
         if lacking and len(lacking) < len(readable):
             what = f"lacks {len(lacking)} of the {len(readable)} images of split {labels.split}, e.g. {lacking[0]}"
             yield Finding("error", "images missing", name, "", what, "Run frcnn proposals on the whole split")
+
+
+class LintResult(NamedTuple):
+    """images: the number of distinct image files; splits: the number of splits; findings: errors first."""
+
+    images: int
+    splits: int
+    findings: list[Finding]
+
+    @property
+    def errors(self) -> int:
+        return sum(finding.level == "error" for finding in self.findings)
+
+
+def lint_dataset(spec: str, proposals: Sequence[Path] = (), progress: Progress = SILENT) -> LintResult:
+    """Checks all splits of a data set, and proposals files of it.
+
+    Args:
+        spec: the text that names the data set (see `spec`).
+
+    Raises:
+        DataError: the data set has no split, or its files cannot be read at all.
+    """
+    splits, folders, problems = read_splits(spec)
+    if not splits:
+        raise DataError(f"{spec} has no split", "List the keys of its images in ImageSets/Main/trainval.txt")
+    refs = list({image.ref.path: image.ref for labels in splits for image in labels.images}.values())
+    records: dict[Path, ImageRecord | str] = {}
+    with progress.task("lint", len(refs)) as bar:
+        for ref, record in zip(refs, prefetch(_decoded_record, refs), strict=True):
+            records[ref.path] = record
+            bar.advance()
+    found = [*unreadable(problems), *lint(splits, records)]
+    for folder in dict.fromkeys(folders):
+        found += lint_folder(folder)
+    for path in proposals:
+        with StageFile(path, PROPOSALS) as file:
+            found += lint_proposals(str(path), file.images, file.counts(), splits, records)
+    found.sort(key=lambda finding: (finding.level, finding.kind, finding.file))
+    return LintResult(len(refs), len(splits), found)
+
+
+def _decoded_record(ref: ImageRef) -> ImageRecord | str:
+    """The record of an image that decodes completely (a truncated file has a valid header), or the error text."""
+    try:
+        return read_image(ref.path).record
+    except ImageError as error:
+        return error.what

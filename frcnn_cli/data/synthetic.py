@@ -1,7 +1,7 @@
-"""A small data set of our own in VOC layout, for `frcnn demo` and the tests: textured shapes on cluttered grounds.
+"""A small synthetic data set in VOC layout, for `frcnn demo` and the tests: textured shapes on cluttered backgrounds.
 
-Four classes (disc, square, triangle, star), turned, of many sizes and colours, filled with stripes, checks, dots or
-noise, overlapping each other; some images are gray and some are empty. Everything follows from one seed.
+Four classes (disc, square, triangle, star), rotated, in many sizes and colours, filled with stripes, checks, dots or
+noise, and overlapping; some images are gray and some are empty. Everything is determined by one seed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import ImageDraw, ImageFilter
 CLASSES = ("disc", "square", "star", "triangle")
 _EMPTY_SHARE = 0.04
 _GRAY_SHARE = 0.08
-_LEAST_VISIBLE = 0.6  # share of an object that later ones leave uncovered
+_MIN_VISIBLE = 0.6  # share of an object that later objects leave uncovered
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class _Shape:
 
     @property
     def corners(self) -> tuple[int, int, int, int]:
-        """xmin ymin xmax ymax as VOC writes them: 1-based, inside the box."""
+        """xmin ymin xmax ymax in VOC's convention: 1-based, inside the box."""
         ys, xs = np.nonzero(self.mask)
         return int(xs.min()) + 1, int(ys.min()) + 1, int(xs.max()) + 1, int(ys.max()) + 1
 
@@ -39,7 +39,7 @@ def make_dataset(
     """Writes images, annotations and the splits `trainval` and `test`.
 
     Args:
-        train, test: images of each split. size: width and height of the usual image; sizes vary by a fifth.
+        train, test: number of images of each split. size: mean width and height of an image; both vary by 10%.
     """
     for sub in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
@@ -76,14 +76,14 @@ def _scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[NDArray[np.
 
 
 def _crowds(mask: NDArray[np.bool_], shapes: list[_Shape]) -> bool:
-    """Whether a new shape is too small, or would hide too much of another."""
+    """Whether a new shape is too small, or would cover too much of another."""
     if mask.sum() < 300:
         return True
-    return any((shape.mask & ~mask).sum() < _LEAST_VISIBLE * shape.mask.sum() for shape in shapes)
+    return any((shape.mask & ~mask).sum() < _MIN_VISIBLE * shape.mask.sum() for shape in shapes)
 
 
 def _background(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float64]:
-    """A soft two-colour ground with clutter: lines, scraps and blotches that are no shape of ours."""
+    """A smooth two-colour background with clutter: lines and arcs, which belong to no class."""
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     angle = rng.uniform(0, 2 * np.pi)
     blend = (0.5 + 0.5 * np.sin(3 * (x * np.cos(angle) + y * np.sin(angle)) + angle))[..., None]
@@ -102,7 +102,7 @@ def _background(rng: np.random.Generator, height: int, width: int) -> NDArray[np
 
 
 def _mask(rng: np.random.Generator, name: str, height: int, width: int) -> NDArray[np.bool_]:
-    """Where a shape of random size, place and turn lies; it may be cut by the border a little."""
+    """The pixels of a shape of random size, position and rotation, which may reach slightly over the border."""
     radius = rng.uniform(0.13, 0.32) * min(height, width)
     centre = rng.uniform(0.7 * radius, [width - 0.7 * radius, height - 0.7 * radius])
     mask = Pillow.new("1", (width, height))
@@ -119,7 +119,7 @@ def _mask(rng: np.random.Generator, name: str, height: int, width: int) -> NDArr
 
 
 def _paint(rng: np.random.Generator, canvas: NDArray[np.float64], mask: NDArray[np.bool_]) -> None:
-    """Fills a shape with a textured colour that stands off its ground."""
+    """Fills a shape with a textured colour that contrasts with its background."""
     ground = canvas[mask].mean(axis=0)
     colour = rng.uniform(20, 235, 3)
     while np.abs(colour - ground).max() < 70:

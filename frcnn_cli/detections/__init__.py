@@ -1,1 +1,1 @@
-"""Stage 4, scores -> detections: non-maximum suppression, drawing, export."""
+"""Stage 4, scores -> detections: non-maximum suppression."""

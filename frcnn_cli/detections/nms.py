@@ -1,4 +1,7 @@
-"""Non-maximum suppression, each class on its own (Fast R-CNN, section 4.4)."""
+"""From scores to detections: non-maximum suppression, independently per class (Fast R-CNN, section 4.4).
+
+Glossary: N proposals of an image, K classes, D detections.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,20 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.annotations import Detections
-from frcnn_cli.boxes import iou
+from frcnn_cli.core.annotations import Detections
+from frcnn_cli.core.boxes import iou
+from frcnn_cli.core.equality import hash_of_values, same_values
 from frcnn_cli.recipes.sections import Detection
 
 
 class Thresholds(NamedTuple):
-    """What becomes a detection: scores above `min_score`; of those the best `per_class` of each class (0: all); what is
-    not suppressed; the best `max_per_image` of all classes (0: all)."""
+    """Which boxes become detections.
+
+    iou: a box is suppressed if its IoU with a better box of its class is at least this.
+    min_score: scores must be greater than this.
+    max_per_image: detections per image, over all classes; 0: all.
+    per_class: boxes per class and image before NMS, best first; 0: all.
+    """
 
     iou: float = 0.3
     min_score: float = 0.05
@@ -24,24 +33,37 @@ class Thresholds(NamedTuple):
 
     @classmethod
     def of_one_image(cls, recipe: Detection) -> Self:
-        """As a recipe has it. Where it rules over a whole set of images, what the authors' later code has for one takes
-        the place of what the recipe leaves as the paper has it."""
+        """The thresholds of a recipe for a single image.
+
+        If the recipe limits detections over a whole set of images, a single image cannot apply that rule. Values that
+        the recipe leaves at the paper's are then those of the authors' later code, which limits each image.
+        """
         own = {name: getattr(recipe, name) for name in cls._fields}
         if not recipe.per_set:
             return cls(**own)
-        papers = Detection()
-        return cls()._replace(**{name: value for name, value in own.items() if value != getattr(papers, name)})
+        paper = Detection()
+        return cls().changed(**{name: value for name, value in own.items() if value != getattr(paper, name)})
+
+    def changed(self, **values: float | int | None) -> Self:
+        """These thresholds with other values; None keeps a value."""
+        given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+        return self._replace(**given)
 
 
 def nms(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[np.int64]:
-    """Indices of the boxes that stay, by falling score; of equal scores the earlier comes first.
+    """Indices of the boxes that remain, by descending score; of equal scores the earlier comes first.
 
     A box is suppressed by a better one that overlaps it with IoU >= threshold (the authors' kernel suppresses at
     equality).
 
     Args:
         boxes: [N, 4]. scores: [N].
+
+    Raises:
+        ValueError: other shapes, or not one score per box.
     """
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != (len(boxes),):
+        raise ValueError(f"expected boxes [N, 4] and scores [N], got {list(boxes.shape)} and {list(scores.shape)}")
     order = np.argsort(-scores, kind="stable")
     kept = []
     while len(order):
@@ -52,59 +74,108 @@ def nms(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[
 
 
 class Selection(NamedTuple):
-    """How far each refined box came, bool [N, K] each: among the best of their class by score, left by suppression,
-    among the best of the image (the detections)."""
+    """How far each refined box came: bool [N, K] each.
+
+    ranked: among the best boxes of its class, which NMS considers. kept: not suppressed. final: a detection.
+    """
 
     ranked: NDArray[np.bool_]
     kept: NDArray[np.bool_]
     final: NDArray[np.bool_]
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Selection) and same_values(tuple(self), tuple(other))
 
-def detect(
+    def __hash__(self) -> int:
+        return hash_of_values(tuple(self))
+
+
+def detections_from_scores(
     probabilities: NDArray[Any],
     boxes: NDArray[Any],
     thresholds: Thresholds = Thresholds(),
-    above: Sequence[float] | None = None,
+    min_scores: Sequence[float] | None = None,
+    classes: Sequence[str] = (),
 ) -> Detections:
-    """The detections of one image, by falling score.
+    """The detections of one image, by descending score.
 
     Args:
         probabilities: [N, K+1], background first. boxes: [N, K, 4], refined for each class.
-        above: a score for each class that detections must exceed, besides the threshold of all classes.
+        min_scores: per class, a score that detections must exceed in addition to `thresholds.min_score`.
+        classes: the K class names, which the detections then know.
+
+    Raises:
+        ValueError: other shapes.
     """
-    _, labels, rows = _best_of_image(_kept_of_classes(probabilities, boxes, thresholds, above)[1], thresholds)
-    return Detections(boxes[rows, labels], probabilities[rows, labels + 1], labels)
+    _check_shapes(probabilities, boxes)
+    _, labels, rows = _best_of_image(_kept_per_class(probabilities, boxes, thresholds, min_scores)[1], thresholds)
+    return Detections(boxes[rows, labels], probabilities[rows, labels + 1], labels, tuple(classes))
 
 
-def select(
+def trace_selection(
     probabilities: NDArray[Any],
     boxes: NDArray[Any],
     thresholds: Thresholds = Thresholds(),
-    above: Sequence[float] | None = None,
+    min_scores: Sequence[float] | None = None,
 ) -> Selection:
-    """What `detect` does, told of every box."""
-    ranked, kept = _kept_of_classes(probabilities, boxes, thresholds, above)
-    found = Selection(*(np.zeros(boxes.shape[:2], bool) for _ in range(3)))
+    """How far each box came on its way to the detections of `detections_from_scores`, which has the same arguments."""
+    _check_shapes(probabilities, boxes)
+    ranked, kept = _kept_per_class(probabilities, boxes, thresholds, min_scores)
+    selection = Selection(*(np.zeros(boxes.shape[:2], bool) for _ in range(3)))
     for label, (rows, best) in enumerate(zip(ranked, kept, strict=True)):
-        found.ranked[rows, label] = True
-        found.kept[best[1], label] = True
+        selection.ranked[rows, label] = True
+        selection.kept[best[1], label] = True
     _, labels, rows = _best_of_image(kept, thresholds)
-    found.final[rows, labels] = True
+    selection.final[rows, labels] = True
+    return selection
+
+
+def min_scores_of_set(
+    probabilities: Iterable[NDArray[Any]], num_classes: int, thresholds: Thresholds, per_set: int
+) -> list[float]:
+    """For each class the score that fewer than `per_set` times the number of images exceed, over a whole set.
+
+    The authors raise the threshold image by image to the lowest score of the best boxes so far, and at the end drop
+    what does not exceed it. This is the threshold that they end with, whatever the order of the images. It counts the
+    best `per_class` boxes per image, before NMS.
+
+    Args:
+        probabilities: [N, K+1] of each image.
+    """
+    best: list[list[NDArray[Any]]] = [[] for _ in range(num_classes)]
+    images = 0
+    for rows in probabilities:
+        images += 1
+        for label, scores in enumerate(rows[:, 1:].T):
+            scores = scores[scores > thresholds.min_score]
+            best[label].append(np.sort(scores)[::-1][: thresholds.per_class or None])
+    found = []
+    for parts in best:
+        scores = np.sort(np.concatenate([*parts, np.zeros(0)]))[::-1]
+        found.append(float(scores[per_set * images - 1]) if len(scores) > per_set * images else 0.0)
     return found
 
 
-_Kept = tuple[NDArray[Any], NDArray[np.int64]]  # scores and rows, by falling score
+def _check_shapes(probabilities: NDArray[Any], boxes: NDArray[Any]) -> None:
+    if boxes.ndim != 3 or boxes.shape[2] != 4 or probabilities.shape != (len(boxes), boxes.shape[1] + 1):
+        raise ValueError(
+            f"expected probabilities [N, K+1] and boxes [N, K, 4], got {list(probabilities.shape)} and"
+            f" {list(boxes.shape)}"
+        )
 
 
-def _kept_of_classes(
-    probabilities: NDArray[Any], boxes: NDArray[Any], thresholds: Thresholds, above: Sequence[float] | None
+_Kept = tuple[NDArray[Any], NDArray[np.int64]]  # scores and rows, by descending score
+
+
+def _kept_per_class(
+    probabilities: NDArray[Any], boxes: NDArray[Any], thresholds: Thresholds, min_scores: Sequence[float] | None
 ) -> tuple[list[NDArray[np.int64]], list[_Kept]]:
-    """Of each class, the rows that suppression looks at, and what it leaves."""
+    """Per class, the rows that NMS considers, and the rows that it keeps."""
     ranked, kept = [], []
     for label in range(boxes.shape[1]):
         scores = probabilities[:, label + 1]
-        least = thresholds.min_score if above is None else max(thresholds.min_score, above[label])
-        rows = np.flatnonzero(scores > least)
+        minimum = thresholds.min_score if min_scores is None else max(thresholds.min_score, min_scores[label])
+        rows = np.flatnonzero(scores > minimum)
         if thresholds.per_class:
             rows = rows[np.argsort(-scores[rows], kind="stable")[: thresholds.per_class]]
         ranked.append(rows)
@@ -122,29 +193,3 @@ def _best_of_image(
     rows = np.concatenate([rows for _, rows in kept] or [np.zeros(0, np.int64)])
     best = np.argsort(-scores, kind="stable")[: thresholds.max_per_image or None]
     return scores[best], labels[best].astype(np.int64), rows[best].astype(np.int64)
-
-
-def scores_to_exceed(
-    probabilities: Iterable[NDArray[Any]], num_classes: int, thresholds: Thresholds, per_set: int
-) -> list[float]:
-    """For each class the score above which fewer than `per_set` times the number of images are left, over a whole set.
-
-    The authors raise it image by image to the lowest of the best so many, and at the end sort out what does not exceed
-    it; this is where they end up, whatever the order of the images. Counted are the best `per_class` of each image,
-    before suppression.
-
-    Args:
-        probabilities: [N, K+1] of each image.
-    """
-    best: list[list[NDArray[Any]]] = [[] for _ in range(num_classes)]
-    images = 0
-    for rows in probabilities:
-        images += 1
-        for label, scores in enumerate(rows[:, 1:].T):
-            scores = scores[scores > thresholds.min_score]
-            best[label].append(np.sort(scores)[::-1][: thresholds.per_class or None])
-    found = []
-    for parts in best:
-        scores = np.sort(np.concatenate([*parts, np.zeros(0)]))[::-1]
-        found.append(float(scores[per_set * images - 1]) if len(scores) > per_set * images else 0.0)
-    return found

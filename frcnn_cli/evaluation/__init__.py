@@ -1,1 +1,1 @@
-"""Detections + ground truth -> average precision. NumPy only: nothing here needs torch."""
+"""Detections + ground truth -> average precision. NumPy only; nothing here needs torch."""

@@ -1,34 +1,34 @@
-"""How far a mAP would have come out otherwise on other images: bootstrap over the images of the set.
+"""Confidence intervals of mAP by bootstrap over the images of the set.
 
-Images are drawn with replacement, as many as there are, again and again; the spread of the mAPs is that of the
-estimate. Two detectors are compared on the same draws, so that what is hard in an image is hard for both.
+Images are drawn with replacement, as many as there are, many times; the distribution of the mAPs estimates the
+uncertainty. Two detectors are compared on the same draws, so that a difficult image affects both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.evaluation.matching import Matches
-from frcnn_cli.evaluation.voc import Metric, weighted_mean_ap
+from frcnn_cli.evaluation.voc import Metric, Result, weighted_mean_ap
 
 DRAWS = 1000
 CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """The middle 95% of the draws."""
+    """The middle 95% of the draws (a percentile bootstrap interval)."""
 
     low: float
     high: float
 
 
 class Comparison(NamedTuple):
-    """difference: mAP of the first less that of the second. interval: of the difference. better: share of the draws
-    with an object in which the first is ahead (a tie counts half)."""
+    """difference: mAP of the first minus that of the second. interval: of the difference. better: fraction of the draws
+    in which the first is better (a tie counts half)."""
 
     difference: float
     interval: Interval
@@ -36,7 +36,7 @@ class Comparison(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """ "first", "second", or "neither": the interval holds 0."""
+        """ "first", "second", or "neither" if the interval contains 0."""
         if self.interval.low > 0:
             return "first"
         return "second" if self.interval.high < 0 else "neither"
@@ -49,7 +49,7 @@ def draws(images: int, count: int = DRAWS, seed: int = 0) -> NDArray[np.float64]
 
 
 def interval(values: NDArray[np.float64]) -> Interval:
-    """Of the values that are numbers: a draw may hold no object at all."""
+    """The interval of the finite values; a draw without any object has none."""
     known = values[np.isfinite(values)]
     if not len(known):
         return Interval(float("nan"), float("nan"))
@@ -58,21 +58,27 @@ def interval(values: NDArray[np.float64]) -> Interval:
 
 
 def mean_aps(
-    matches: Matches, metric: Metric, weights: NDArray[np.float64], tell: Callable[[], None] = lambda: None
+    matches: Matches, metric: Metric, weights: NDArray[np.float64], progress: Progress = SILENT
 ) -> NDArray[np.float64]:
-    """mAP of each draw. `tell` is called after each."""
+    """The mAP of each draw. weights: float64 [draws, images] from `draws`."""
     found = np.empty(len(weights))
-    for i, weight in enumerate(weights):
-        found[i] = weighted_mean_ap(matches, metric, weight)
-        tell()
+    with progress.task("bootstrap", len(weights), "draws") as bar:
+        for i, weight in enumerate(weights):
+            found[i] = weighted_mean_ap(matches, metric, weight)
+            bar.advance()
     return found
 
 
+def confidence_interval(result: Result, progress: Progress = SILENT) -> Interval:
+    """The 95% bootstrap interval of the mAP of a result."""
+    return interval(mean_aps(result.matches, result.metric, draws(len(result.matches.keys)), progress))
+
+
 def compare(first: NDArray[np.float64], second: NDArray[np.float64], difference: float) -> Comparison:
-    """What two detectors' mAPs over the same draws say.
+    """Compares the mAPs of two detectors over the same draws.
 
     Args:
-        difference: of the two mAPs over the images as they are.
+        difference: mAP of the first minus that of the second, over all images.
     """
     apart = first - second
     apart = apart[np.isfinite(apart)]

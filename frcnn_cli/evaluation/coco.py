@@ -1,4 +1,4 @@
-"""COCO's twelve numbers, by faster-coco-eval, which computes what pycocotools does."""
+"""COCO's twelve numbers, computed by faster-coco-eval, which gives the same results as pycocotools."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from frcnn_cli.annotations import Detections, GroundTruth
+from frcnn_cli.core.annotations import Detections, GroundTruth
+from frcnn_cli.evaluation.results import coco_results
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -16,19 +17,19 @@ NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 def coco_numbers(
     detections: Mapping[str, Detections], ground_truth: Mapping[str, GroundTruth], classes: Sequence[str]
 ) -> dict[str, float]:
-    """Average precision and recall over IoU 0.5 to 0.95, by size and by number of detections; NaN where nothing counts.
+    """Average precision and recall over IoU 0.5 to 0.95, by object size and number of detections; NaN without objects.
 
-    An object marked as a crowd or difficult need not be found, and detections that lie within it do not count.
+    Objects marked as crowd or difficult need not be found, and detections inside them do not count.
 
     Args:
-        detections, ground_truth: by image key. An image without an entry in `detections` has none.
+        detections, ground_truth: by image key. An image without an entry in `detections` has no detections.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
     logging.getLogger("faster_coco_eval").setLevel(logging.ERROR)
     ids = {key: i for i, key in enumerate(sorted(ground_truth), 1)}
-    wanted = COCO(to_coco(ground_truth, ids, classes))
-    results = to_results(detections, ids)
+    wanted = COCO(_instances(ground_truth, ids, classes))
+    results = coco_results(detections, ids)
     if not wanted.anns:
         return dict.fromkeys(NAMES, float("nan"))
     found = wanted.loadRes(results) if results else COCO({"images": [], "annotations": [], "categories": []})
@@ -40,7 +41,7 @@ def coco_numbers(
     return dict(zip(NAMES, np.where(numbers < 0, np.nan, numbers).tolist(), strict=True))
 
 
-def to_coco(
+def _instances(
     ground_truth: Mapping[str, GroundTruth], ids: Mapping[str, int], classes: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """The objects in the layout of COCO's instances; class i is category i + 1."""
@@ -63,21 +64,3 @@ def to_coco(
         "annotations": annotations,
         "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
     }
-
-
-def to_results(
-    detections: Mapping[str, Detections], ids: Mapping[str, int], categories: Sequence[int] | None = None
-) -> list[dict[str, Any]]:
-    """The detections in the layout of COCO's results.
-
-    Args:
-        categories: the number of each class; i + 1 by default.
-    """
-    results = []
-    for key, found in detections.items():
-        boxes = found.boxes.astype(float)
-        sizes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
-        for box, score, label in zip(sizes, found.scores.tolist(), found.labels.tolist(), strict=True):
-            category = label + 1 if categories is None else categories[label]
-            results.append({"image_id": ids[key], "category_id": category, "bbox": box, "score": score})
-    return results

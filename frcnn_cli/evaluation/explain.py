@@ -1,21 +1,22 @@
 """Why each object was missed, and what each false detection is.
 
-Every object that no detection found is put down to the first thing on its way that went wrong, and every false
-detection to what it stands on. The counts sum to all that is missed, and to all that is false. What a kind costs is the
-mAP that there would be without it: those objects need not be found, or those detections are not made.
+Every missed object is attributed to the first step at which it was lost, and every false detection to its cause. The
+counts sum to all missed objects and to all false detections. The cost of a kind is the gain in mAP without it: if those
+objects did not have to be found, or those detections were not made.
 
-A missed object goes through these questions, about the boxes that could have found it; the first "no" is the reason.
-  1. Does any proposal cover it (IoU >= threshold), or end up on it as the network moves it (and on no neighbour of its
-     class more)?        "no proposal"
-  2. Of the boxes that end up on it, or else of those that began there, is the one most probably of its class above the
-     threshold of detections?        What the network holds it for instead: "background", "wrong class", or "cut" where
-     it is of its class and yet below the threshold
-  3. Does any box end up on it?        "loose box"
-  4. Was a sure one among the best of its class, which suppression looks at?        "cut"
-  5. Was such a one kept by suppression?        "suppressed"
-  6. Was it among the best of its image?        "cut"
-False detections (after Hoiem et al., ECCV 2012): "duplicate" of an object that was found; else by the object of any
-class that it overlaps most, with IoU 0.1 or more: "localisation" of its own class, "confusion" with another; else
+The reason for a missed object is the first of these questions that is answered with "no":
+  1. Does a proposal cover it (IoU >= threshold), or does a refined box (and no other object of its class more)?
+     Otherwise: "no proposal".
+  2. Of the refined boxes that cover it, or else of the proposals that do, does the one with the highest probability of
+     its class exceed the score threshold? Otherwise: what the network takes it for, "background" or "wrong class"; or
+     "cut", if it is its class and the score is nevertheless too low.
+  3. Does a refined box cover it? Otherwise: "loose box".
+  4. Is such a box with a sufficient score among the best of its class, which NMS considers? Otherwise: "cut".
+  5. Was such a box kept by NMS? Otherwise: "suppressed".
+  6. Was it among the best of its image? Otherwise: "cut".
+
+False detections (after Hoiem et al., ECCV 2012) are a "duplicate" of an object that was found; else, if they overlap an
+object with IoU 0.1 or more, "localisation" (the object is of the same class) or "confusion" (of another); else
 "background".
 """
 
@@ -28,24 +29,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.annotations import Detections, GroundTruth
-from frcnn_cli.boxes import Boxes, iou
+from frcnn_cli.core.annotations import Detections, GroundTruth
+from frcnn_cli.core.boxes import Boxes, iou
+from frcnn_cli.core.equality import ArrayRecord
 from frcnn_cli.evaluation.matching import CORRECT, IGNORED, WRONG, Matches
 from frcnn_cli.evaluation.voc import AVERAGES, Metric, mean
 
 MISSED = ("no proposal", "background", "wrong class", "loose box", "suppressed", "cut")
 FALSE = ("duplicate", "localisation", "confusion", "background")
-_TOUCHES = 0.1  # Hoiem's least overlap of a detection that has to do with an object
+_MIN_OVERLAP = 0.1  # Hoiem's minimum IoU of a detection that is related to an object
 
 
 class Evidence(NamedTuple):
-    """What became of the proposals of one image.
+    """The proposals of one image, and how far each box came on its way to a detection.
 
     proposals: float32 [P, 4]. probabilities: float32 [P, K+1]. refined: float32 [P, K, 4].
-    thresholds: [K], the score that a detection of a class must exceed.
-    ranked: bool [P, K], among the best of their class that suppression looked at.
-    kept: bool [P, K], left by suppression.
-    final: bool [P, K], and among the best of the image.
+    thresholds: [K], the score that detections of each class must exceed.
+    ranked: bool [P, K], among the best boxes of their class, which NMS considers.
+    kept: bool [P, K], not suppressed.
+    final: bool [P, K], among the best of the image: a detection.
     """
 
     proposals: Boxes
@@ -57,10 +59,10 @@ class Evidence(NamedTuple):
     final: NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """missed: int64 [K, 6], objects by class and kind (`MISSED`); false: int64 [K, 4] (`FALSE`); found: int64 [K].
-    missed_cost, false_cost: what mAP would be gained without each kind."""
+@dataclass(frozen=True, eq=False)
+class Explanation(ArrayRecord):
+    """missed: int64 [K, 6], objects by class and reason (`MISSED`). false: int64 [K, 4], false detections by class and
+    cause (`FALSE`). found: int64 [K]. missed_cost, false_cost: the gain in mAP without each reason or cause."""
 
     missed: NDArray[np.int64]
     false: NDArray[np.int64]
@@ -71,7 +73,7 @@ class Explanation:
 
 
 def why_missed(at: int, truth: GroundTruth, evidence: Evidence, iou_threshold: float) -> int:
-    """Which of `MISSED` object `at` is, which no detection found."""
+    """The index in `MISSED` of the reason why object `at` was missed."""
     label = int(truth.labels[at])
     same = np.flatnonzero(truth.labels == label)
     overlaps = iou(evidence.refined[:, label], truth.boxes[same])
@@ -101,7 +103,7 @@ def explain(
     iou_threshold: float,
     metric: Metric,
 ) -> Explanation:
-    """Puts down every miss and every false detection.
+    """Attributes every missed object and every false detection.
 
     Args:
         matches: of these detections and objects. evidence: by image key.
@@ -139,19 +141,19 @@ def _what_false(label: int, box: NDArray[np.float32], overlap: float, truth: Gro
     if overlap >= threshold:
         return FALSE.index("duplicate")
     overlaps = iou(box[None], truth.boxes)[0]
-    if not len(overlaps) or overlaps.max() < _TOUCHES:
+    if not len(overlaps) or overlaps.max() < _MIN_OVERLAP:
         return FALSE.index("background")
     own = overlaps[truth.labels == label].max(initial=0.0)
     return FALSE.index("localisation" if own >= overlaps.max() else "confusion")
 
 
 def _mean_ap(matches: Matches, metric: Metric, spared: NDArray[np.int64], unmade: NDArray[np.bool_]) -> float:
-    """mAP where `spared` objects of each class need not be found, and some detections are not made."""
+    """The mAP if `spared` objects per class did not have to be found, and the detections in `unmade` were not made."""
     aps = []
     for label, objects in enumerate(matches.to_find.sum(axis=1) - spared):
-        mine = matches.of_class(label)
-        counted = (matches.outcomes[mine] != IGNORED) & ~unmade[mine]
-        hits = np.cumsum(matches.outcomes[mine][counted] == CORRECT)
+        own = matches.of_class(label)
+        counted = (matches.outcomes[own] != IGNORED) & ~unmade[own]
+        hits = np.cumsum(matches.outcomes[own][counted] == CORRECT)
         if objects > 0:
             aps.append(AVERAGES[metric](hits / objects, hits / np.arange(1, len(hits) + 1)))
     return mean(aps)

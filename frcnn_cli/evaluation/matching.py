@@ -1,8 +1,8 @@
-"""Which detections are right, as PASCAL VOC counts it (Everingham et al., IJCV 2010, section 4.2; `VOCevaldet.m`).
+"""Which detections are correct by the rules of PASCAL VOC (Everingham et al., IJCV 2010, section 4.2; `VOCevaldet.m`).
 
-Every detection, by falling score, is held against the object of its class and image that it overlaps most. With IoU >=
-threshold it is correct the first time and a duplicate, hence wrong, after that; below it is wrong. An object marked
-difficult is not counted, and a detection that falls on it counts neither way.
+Every detection, by descending score, is compared with the object of its class and image that it overlaps most. If the
+IoU is at least the threshold, the first detection of the object is correct and later ones are duplicates, hence wrong;
+below the threshold it is wrong. Objects marked difficult do not count, and neither do detections of them.
 
 Glossary: N images, D detections of all images together.
 """
@@ -15,24 +15,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.annotations import Detections, GroundTruth
-from frcnn_cli.boxes import iou
+from frcnn_cli.core.annotations import Detections, GroundTruth
+from frcnn_cli.core.boxes import iou
+from frcnn_cli.core.equality import ArrayRecord
 
 WRONG, CORRECT, IGNORED = 0, 1, 2
 
 
-@dataclass(frozen=True)
-class Matches:
-    """All detections, by class, and within a class by falling score. Of equal scores the image with the smaller key
-    comes first, and within an image the earlier.
+@dataclass(frozen=True, eq=False)
+class Matches(ArrayRecord):
+    """All detections, sorted by class, and within a class by descending score. Of equal scores the image with the
+    smaller key comes first, and within an image the earlier detection.
 
     keys: of the N images, sorted.
-    labels, images, places: int64 [D], class, image (in `keys`) and place among the detections of that image.
+    labels, images, places: int64 [D], class, image (index in `keys`) and index among the detections of that image.
     scores: float32 [D].
     outcomes: int8 [D], WRONG, CORRECT or IGNORED.
-    objects: int64 [D], place in its image of the object of its class that a detection overlaps most, -1 for none.
-    overlaps: float64 [D], the IoU with it.
-    to_find: int64 [K, N], how many objects of a class an image has, difficult ones left out.
+    objects: int64 [D], the index in its image of the object of its class that a detection overlaps most; -1: none.
+    overlaps: float64 [D], the IoU with that object.
+    to_find: int64 [K, N], the number of objects per class and image, without difficult ones.
     """
 
     keys: tuple[str, ...]
@@ -46,7 +47,7 @@ class Matches:
     to_find: NDArray[np.int64]
 
     def of_class(self, label: int) -> slice:
-        """Where the detections of a class lie."""
+        """The range of the detections of a class."""
         start, stop = np.searchsorted(self.labels, [label, label + 1])
         return slice(int(start), int(stop))
 
@@ -57,19 +58,25 @@ def match(
     num_classes: int,
     iou_threshold: float = 0.5,
 ) -> Matches:
-    """Holds all detections against the objects of the images of `ground_truth`.
+    """Compares all detections with the objects of the images in `ground_truth`.
 
     Args:
-        detections, ground_truth: by image key. An image without an entry in `detections` has none.
+        detections, ground_truth: by image key. An image without an entry in `detections` has no detections.
 
     Raises:
         KeyError: detections of an image that `ground_truth` lacks.
+        ValueError: a label that is not below `num_classes`.
     """
     keys = tuple(sorted(ground_truth))
     row = {key: i for i, key in enumerate(keys)}
     for key in detections:
         if key not in row:
             raise KeyError(f"there is no ground truth for image {key!r}")
+    for what, annotated in (("a detection", detections), ("an object", ground_truth)):
+        for key, found in annotated.items():
+            label = int(found.labels.max(initial=-1))
+            if label >= num_classes:
+                raise ValueError(f"{what} of image {key!r} has label {label}, but there are {num_classes} classes")
     to_find = np.zeros((num_classes, len(keys)), np.int64)
     for i, key in enumerate(keys):
         truth = ground_truth[key]
@@ -88,21 +95,21 @@ def match(
     outcomes = np.full(len(order), WRONG, np.int8)
     objects = np.full(len(order), -1, np.int64)
     overlaps = np.zeros(len(order))
-    # Detections of one class in one image are matched together; they stay in the order of their scores.
+    # Detections of the same class and image are matched together, in the order of their scores.
     together = np.lexsort((images, labels))
     starts = np.flatnonzero(np.diff(images[together], prepend=-1) | np.diff(labels[together], prepend=-1))
     for rows in np.split(together, starts[1:]):
         truth = ground_truth[keys[images[rows[0]]]]
-        mine = np.flatnonzero(truth.labels == labels[rows[0]])
-        if not len(mine):
+        same = np.flatnonzero(truth.labels == labels[rows[0]])
+        if not len(same):
             continue
-        table = iou(boxes[rows], truth.boxes[mine])
+        table = iou(boxes[rows], truth.boxes[same])
         best = table.argmax(axis=1)
-        objects[rows] = mine[best]
+        objects[rows] = same[best]
         overlaps[rows] = table[np.arange(len(rows)), best]
         taken: set[int] = set()
         for at, obj in zip(rows[overlaps[rows] >= iou_threshold], best[overlaps[rows] >= iou_threshold], strict=True):
-            if truth.difficult[mine[obj]]:
+            if truth.difficult[same[obj]]:
                 outcomes[at] = IGNORED
             elif obj not in taken:
                 taken.add(obj)

@@ -1,7 +1,7 @@
-"""Detections as the tools of PASCAL VOC and COCO exchange them.
+"""Detections in the result files of PASCAL VOC and COCO.
 
-VOC: a folder with one text file a class, `comp4_det_SPLIT_CLASS.txt`, a line a detection: image, score, and the corners
-of the box, counted from 1 with the last pixel inside. COCO: one JSON list of `image_id, category_id, bbox, score`.
+VOC: a folder with one text file per class, `comp4_det_SPLIT_CLASS.txt`, one line per detection: image, score, and the
+corners of the box, 1-based with the last pixel inside. COCO: one JSON list of `image_id, category_id, bbox, score`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from frcnn_cli.annotations import Detections
-from frcnn_cli.boxes import from_inclusive, from_xywh, to_inclusive
-from frcnn_cli.errors import FileFormatError
-from frcnn_cli.files import read_json, read_text
+from frcnn_cli.core.annotations import Detections
+from frcnn_cli.core.boxes import from_inclusive, from_xywh, to_inclusive
+from frcnn_cli.core.errors import FileFormatError
+from frcnn_cli.system.untrusted import read_json, read_text
 
 MAX_BYTES = 2 << 30
-_LARGEST = 1e7  # pixels, either way
+_MAX_NUMBER = 1e7  # largest plausible coordinate or score
 _Row = tuple[float, float, float, float, float, int]  # score, corners, label
 
 
 def voc_lines(detections: Mapping[str, Detections], classes: Sequence[str]) -> dict[str, str]:
-    """The text of each class's file, images by key. Six digits of the score, as the devkit's own; one of a corner."""
+    """The text of the file of each class, sorted by image key; scores with six decimals, corners with one."""
     lines: dict[str, list[str]] = {name: [] for name in classes}
     for key in sorted(detections):
         found = detections[key]
@@ -39,7 +40,7 @@ def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[s
     """The detections of each image that has any.
 
     Args:
-        classes: of the data set; each has its file, or no detections.
+        classes: the classes of the data set; a class without a file has no detections.
 
     Raises:
         FileFormatError: no file for any class, or a line that is not a detection.
@@ -49,7 +50,7 @@ def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[s
     for label, name in enumerate(classes):
         files = sorted(folder.glob(f"comp[0-9]*_det_{split}_{_literal(name)}.txt"))
         if len(files) > 1:
-            raise FileFormatError(f"{folder} holds {files[0].name} and {files[1].name}", "Leave one of them")
+            raise FileFormatError(f"{folder} holds {files[0].name} and {files[1].name}", "Keep one of them")
         for path in files:
             read += 1
             for number, line in enumerate(read_text(path, MAX_BYTES).splitlines(), 1):
@@ -59,14 +60,40 @@ def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[s
     if not read:
         wanted = f"comp4_det_{split}_{classes[0]}.txt"
         raise FileFormatError(f"{folder} holds no results of any class", f"The devkit names them like {wanted}")
-    return {key: _detections(found, inclusive=True) for key, found in rows.items()}
+    return {key: _detections(found, classes, inclusive=True) for key, found in rows.items()}
 
 
-def read_coco_results(path: Path, keys: Mapping[int, str], categories: Mapping[int, int]) -> dict[str, Detections]:
+def splits_of_voc_results(folder: Path, splits: Sequence[str]) -> list[str]:
+    """Which of these splits the result files of a folder name."""
+    return [split for split in splits if any(folder.glob(f"comp[0-9]*_det_{split}_*.txt"))]
+
+
+def coco_results(
+    detections: Mapping[str, Detections], ids: Mapping[str, int], categories: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
+    """The detections as a list of COCO results.
+
+    Args:
+        ids: COCO's number of each image, by key. categories: COCO's number of each class; i + 1 by default.
+    """
+    results = []
+    for key, found in detections.items():
+        boxes = found.boxes.astype(float)
+        sizes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
+        for box, score, label in zip(sizes, found.scores.tolist(), found.labels.tolist(), strict=True):
+            category = label + 1 if categories is None else categories[label]
+            results.append({"image_id": ids[key], "category_id": category, "bbox": box, "score": score})
+    return results
+
+
+def read_coco_results(
+    path: Path, keys: Mapping[int, str], categories: Mapping[int, int], classes: Sequence[str] = ()
+) -> dict[str, Detections]:
     """The detections of each image that has any.
 
     Args:
-        keys: the image of each id. categories: the label of each category's number.
+        keys: COCO's number of an image -> its key. categories: COCO's number of a class -> its label.
+        classes: the class names that labels index.
 
     Raises:
         FileFormatError: not a list of results, or an image or category that the data set lacks.
@@ -81,13 +108,13 @@ def read_coco_results(path: Path, keys: Mapping[int, str], categories: Mapping[i
             x, y, w, h, score = (float(v) for v in (*value["bbox"], value["score"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(
-                f"{path}: result {number} is not one of this data set ({type(error).__name__} {error})",
+                f"{path}: result {number} does not belong to this data set ({type(error).__name__} {error})",
                 "Each is image_id, category_id, bbox, score",
             ) from None
-        if not _sound(x, y, w, h, score):
+        if not _plausible(x, y, w, h, score):
             raise FileFormatError(f"{path}: result {number} holds a number that is not finite, or huge", "Correct it")
         rows.setdefault(key, []).append((score, x, y, w, h, label))
-    return {key: _detections(found, inclusive=False) for key, found in rows.items()}
+    return {key: _detections(found, classes, inclusive=False) for key, found in rows.items()}
 
 
 def _voc_line(line: str, label: int, where: str) -> tuple[str, _Row]:
@@ -97,20 +124,20 @@ def _voc_line(line: str, label: int, where: str) -> tuple[str, _Row]:
     except ValueError:
         words = []
         score = x1 = y1 = x2 = y2 = math.nan
-    if len(words) != 6 or not _sound(score, x1, y1, x2, y2):
+    if len(words) != 6 or not _plausible(score, x1, y1, x2, y2):
         raise FileFormatError(f"{where} is not a detection", "A line is: image score xmin ymin xmax ymax")
     return words[0], (score, x1, y1, x2, y2, label)
 
 
-def _sound(*numbers: float) -> bool:
-    return all(abs(number) < _LARGEST for number in numbers)  # NaN is below nothing
+def _plausible(*numbers: float) -> bool:
+    return all(abs(number) < _MAX_NUMBER for number in numbers)  # False for NaN
 
 
-def _detections(rows: Sequence[_Row], inclusive: bool) -> Detections:
+def _detections(rows: Sequence[_Row], classes: Sequence[str], inclusive: bool) -> Detections:
     table = np.array(rows, np.float64)
     table = table[np.argsort(-table[:, 0], kind="stable")]
     boxes = from_inclusive(table[:, 1:5], base=1) if inclusive else from_xywh(table[:, 1:5])
-    return Detections(boxes, table[:, 0].astype(np.float32), table[:, 5].astype(np.int64))
+    return Detections(boxes, table[:, 0].astype(np.float32), table[:, 5].astype(np.int64), tuple(classes))
 
 
 def _literal(name: str) -> str:

@@ -1,1 +1,1 @@
-"""Stage 2, image -> conv map: resize and normalise, backbones, extraction."""
+"""Stage 2, image -> conv map: the image transform and the backbones."""

@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 def to_columns(features: Tensor | Sequence[Tensor], scale: float | Sequence[float]) -> dict[str, NDArray[Any]]:
-    """[1, C, h, w] and its scale -> `maps` [h*w, C] channels last, `map_size` [2], `scale`.
+    """A map [1, C, h, w] and its scale -> `maps` [h*w, C] channels last, `map_size` [2], `scale`.
 
-    Of L maps, of an image in several sizes: cells end to end, `map_size` [L, 2], `scale` [L].
+    For the L maps of an image at several scales: the cells of all maps end to end, `map_size` [L, 2], `scale` [L].
     """
     if isinstance(features, Tensor):
         cells = _cells(features)
@@ -28,15 +28,15 @@ def to_columns(features: Tensor | Sequence[Tensor], scale: float | Sequence[floa
 def from_columns(
     columns: Mapping[str, NDArray[Any]],
 ) -> tuple[Tensor, float] | tuple[list[Tensor], list[float]]:
-    """The inverse: maps are channels-last in memory.
+    """The inverse of `to_columns`; maps are channels last in memory.
 
     Raises:
-        ValueError: `maps` does not have the rows that `map_size` says.
+        ValueError: the number of rows in `maps` does not match `map_size`.
     """
     cells, sizes = columns["maps"], columns["map_size"].astype(np.int64)
     if (sizes < 1).any() or int(sizes.reshape(-1, 2).prod(axis=1).sum()) != len(cells):
-        what = " and ".join(f"{height} x {width}" for height, width in sizes.reshape(-1, 2)[:5].tolist())
-        raise ValueError(f"{len(cells)} cells do not make a map of {what}")
+        maps = " and ".join(f"{height} x {width}" for height, width in sizes.reshape(-1, 2)[:5].tolist())
+        raise ValueError(f"{len(cells)} cells do not make a map of {maps}")
     if sizes.ndim == 1:
         return _map(cells, *sizes.tolist()), float(columns["scale"])
     ends = np.cumsum(sizes.prod(axis=1))[:-1]
@@ -51,5 +51,5 @@ def _cells(features: Tensor) -> NDArray[Any]:
 
 
 def _map(cells: NDArray[Any], height: int, width: int) -> Tensor:
-    whole = torch.from_numpy(np.ascontiguousarray(cells)).view(1, height, width, cells.shape[1])
-    return whole.permute(0, 3, 1, 2)
+    features = torch.from_numpy(np.ascontiguousarray(cells)).view(1, height, width, cells.shape[1])
+    return features.permute(0, 3, 1, 2)

@@ -10,18 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1, as torchvision's weights were trained with
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB values in 0..1; torchvision's weights were trained with them
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CAFFE_MEAN = (122.7717 / 255, 115.9465 / 255, 102.9801 / 255)  # of RGB; the Caffe models read BGR, 0 to 255
-_LEAST_SIDE = 64  # pixels; below that, the conv layers of some backbones have nothing left to work on
+_MIN_SIDE = 64  # pixels; the maps of smaller images vanish in some backbones
 
 
 @dataclass(frozen=True)
 class ImageTransform:
     """Scale by the short side, bounded by the long one (Fast R-CNN, section 5.2: 600 and 1000), and normalise.
 
-    `mean` and `std` are of RGB values in 0..1. With `bgr` the channels are handed on as blue, green, red. With
-    `short_side` 0 images keep their own size.
+    short_side, long_side: pixels; with `short_side` 0, images keep their original size.
+    mean, std: of RGB values in 0..1.
+    bgr: whether the network reads the channels in the order blue, green, red.
 
     Raises:
         ValueError: a side outside 0 to 10,000 pixels.
@@ -35,7 +36,7 @@ class ImageTransform:
 
     @classmethod
     def as_trained(cls, normalisation: str, short_side: int = 600, long_side: int = 1000) -> Self:
-        """For weights of "torchvision" or of "caffe"."""
+        """The transform for weights that were trained by "torchvision" or by "caffe"."""
         if normalisation == "torchvision":
             return cls(short_side, long_side)
         return cls(short_side, long_side, CAFFE_MEAN, (1 / 255,) * 3, bgr=True)
@@ -47,7 +48,8 @@ class ImageTransform:
                 raise ValueError(f"{name} is {side!r}, not a number of pixels up to 10,000")
 
     def scale_for(self, height: int, width: int) -> float:
-        """Resized pixels per original pixel: short side to `short_side`, unless the long one would exceed its bound."""
+        """Resized pixels per original pixel: the short side becomes `short_side`, unless the long side would then
+        exceed `long_side`."""
         if self.short_side == 0:
             return 1.0
         short, long = min(height, width), max(height, width)
@@ -59,8 +61,8 @@ class ImageTransform:
     def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Tensor, float]:
         """uint8 [H, W, 3] RGB -> float32 [3, h, w] and the scale.
 
-        Normalised before it is resized (bilinear, no smoothing), in the order of the authors' code. An image that is
-        still very narrow or low is padded with zeros, to the right and below.
+        The image is normalised before it is resized (bilinear, no smoothing), in the order of the authors' code. An
+        image that is still very narrow or low is padded with zeros on the right and bottom.
         """
         import cv2
 
@@ -70,7 +72,7 @@ class ImageTransform:
         if scale != 1.0:
             size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
             values = cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
-        padding = [(0, max(0, _LEAST_SIDE - side)) for side in values.shape[:2]]
+        padding = [(0, max(0, _MIN_SIDE - side)) for side in values.shape[:2]]
         if any(after for _, after in padding):
             values = np.pad(values, [*padding, (0, 0)])
         if self.bgr:

@@ -1,1 +1,1 @@
-"""Stage 1, image -> boxes: the plugin hook, the sources, ranking, the runner, recall."""
+"""Stage 1, image -> boxes: the plugin hook, the sources, ranking, worker processes, box files, recall."""

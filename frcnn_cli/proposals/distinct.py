@@ -1,4 +1,4 @@
-"""Leaving out boxes that hardly differ from a better one, so that a cut to the top N keeps N different boxes."""
+"""Dropping boxes that are almost equal to a better one, so that the best N boxes are N different boxes."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from frcnn_cli.jit import kernel
+from frcnn_cli.system.jit import kernel
 
 
 @kernel()
 def distinct(boxes: Any, max_iou: float) -> Any:
-    """Walks from the best box on and keeps those that overlap no kept one by more than `max_iou`.
+    """The boxes that overlap no better kept box by more than `max_iou`.
 
-    Two boxes of IoU above t have areas within a factor t of each other, so each box is compared with the kept ones of
-    its own class of areas and of the two beside it only: a thirtieth of all, at t = 0.9.
+    Two boxes with IoU above t have areas within a factor t of each other, so boxes are binned by area, and each box is
+    compared only with the kept boxes of its own bin and of the two neighbouring bins: 1/30 of all boxes at t = 0.9.
 
     Args:
         boxes: [N, 4], x1 y1 x2 y2, best first.
-        max_iou: in (0, 1]; at 1 all are kept, equal ones too.
+        max_iou: in (0, 1]; at 1 all boxes are kept, even duplicates.
 
     Returns:
-        int64 [M], the kept ones, best first.
+        int64 [M], indices of the kept boxes, best first.
     """
     kept = np.empty(len(boxes), np.int64)
     count = 0
     step = max(-np.log(max_iou), 1e-3)
-    last = np.full(int(45 / step) + 3, -1, np.int64)  # the class of areas' newest kept box; areas up to e**45
-    before = np.empty(len(boxes), np.int64)  # the one kept before it in its class
+    last = np.full(int(45 / step) + 3, -1, np.int64)  # per bin, the latest kept box; areas up to e**45
+    before = np.empty(len(boxes), np.int64)  # for each kept box, the previous one in its bin
     for i in range(len(boxes)):
         x1, y1, x2, y2 = boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3]
         area = np.float64(x2 - x1) * np.float64(y2 - y1)

@@ -1,4 +1,4 @@
-"""The contract of a proposal plugin; the only module of ours that a plugin imports.
+"""The contract of a proposal plugin; the only module that a plugin imports from frcnn.
 
 A plugin is a module that implements one hook, and one entry point that names the module:
 
@@ -22,26 +22,39 @@ A plugin is a module that implements one hook, and one entry point that names th
     [project.entry-points.frcnn]
     corners = "my_module"
 
-`frcnn_cli.testing.check_proposal_source(Corners())` checks a source against all that the stages rely on.
+`frcnn_cli.testing.check_proposal_source(Corners())` checks a source against everything that the stages rely on.
 """
 
 from __future__ import annotations
 
 import pluggy
 
-from frcnn_cli.image import Image
-from frcnn_cli.proposals.source import Proposals, ProposalSource, option
+from frcnn_cli.core.errors import FileFormatError, FrcnnError, UsageError
+from frcnn_cli.core.image import Image
+from frcnn_cli.core.options import option
+from frcnn_cli.proposals.source import Proposals, ProposalSource
 
 PROJECT = "frcnn"  # both the pluggy project and the entry-point group
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-__all__ = ["PROJECT", "Image", "ProposalSource", "Proposals", "hookimpl", "hookspec", "option"]
+__all__ = [
+    "PROJECT",
+    "FileFormatError",
+    "FrcnnError",
+    "Image",
+    "ProposalSource",
+    "Proposals",
+    "UsageError",
+    "hookimpl",
+    "hookspec",
+    "option",
+]
 
 
 class HookSpec:
-    """What frcnn asks of its plugins."""
+    """The hooks that plugins implement."""
 
     @hookspec
     def frcnn_proposal_sources(self) -> list[type[ProposalSource]]:  # type: ignore[empty-body]

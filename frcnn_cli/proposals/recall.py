@@ -1,6 +1,6 @@
-"""What proposals are worth: how well they cover the objects, against the number of boxes kept.
+"""How well proposals cover the objects, as a function of the number of boxes kept.
 
-An object that no box covers is not found. Objects marked difficult are left out, as in VOC.
+An object that no box covers cannot be detected. Objects marked difficult are excluded, as in VOC.
 
 Glossary: N numbers of boxes kept ("counts"), G objects of all images together.
 """
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.boxes import Boxes, area, iou
+from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.boxes import Boxes, area, iou
+from frcnn_cli.core.equality import ArrayRecord
 
 DEFAULT_COUNTS = (10, 50, 100, 200, 500, 1000, 2000)
 THRESHOLDS = np.arange(50, 100, 5) / 100  # those of COCO's average recall
@@ -22,32 +23,32 @@ SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**
 
 
 class NoObjectsError(ValueError):
-    """There is nothing to cover."""
+    """There are no objects to cover."""
 
 
 @dataclass(frozen=True)
 class Recall:
-    """The figures of some objects when the best `count` boxes of each image are kept."""
+    """How well some objects are covered if the best `count` boxes of each image are kept."""
 
     count: int
-    mean_boxes: float  # boxes an image, at most `count`
+    mean_boxes: float  # mean number of boxes per image, at most `count`
     objects: int
-    recall_50: float  # share of objects with IoU >= 0.5
+    recall_50: float  # fraction of objects that a box covers with IoU >= 0.5
     recall_70: float
-    average_recall: float  # AR: mean of the share at IoU 0.5, 0.55, ..., 0.95
+    average_recall: float  # AR: mean of that fraction at IoU 0.5, 0.55, ..., 0.95
     average_best_overlap: float  # ABO: mean over objects of the best IoU
-    ceiling: float  # the mAP at IoU 0.5 that a perfect classifier of the boxes as they are would reach
+    ceiling: float  # the mAP at IoU 0.5 of a perfect classifier of the boxes, without refining them
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """Of every object of every image, how well it is covered.
+@dataclass(frozen=True, eq=False)
+class Coverage(ArrayRecord):
+    """How well each object of all images is covered.
 
     counts: numbers of boxes kept, N.
-    best: float64 [N, G], the best IoU among the first n boxes of its image.
-    claimed: int64 [G], the place of the first box that would count as this object's in VOC's evaluation: IoU >= 0.5,
-        and of all objects of the class this is the one that the box overlaps most. Past all boxes where there is none.
-    labels: int64 [G]; areas: float64 [G]; boxes: int64 [images], the number of each.
+    best: float64 [N, G], the best IoU of each object among the first n boxes of its image.
+    claimed: int64 [G], the rank of the first box that VOC's evaluation would count for this object: its IoU is at least
+        0.5, and it overlaps no other object of the class more. A number larger than any rank if there is none.
+    labels: int64 [G]. areas: float64 [G]. boxes: int64 [images], the number of boxes per image.
     """
 
     counts: tuple[int, ...]
@@ -58,10 +59,17 @@ class Coverage:
     boxes: NDArray[np.int64]
 
     def figures(self, which: NDArray[np.bool_] | None = None) -> list[Recall]:
-        """A `Recall` for each count, of the objects in `which` (bool [G]; all by default), which must be some."""
+        """A `Recall` per count.
+
+        Args:
+            which: bool [G], the objects to include; by default all.
+
+        Raises:
+            ValueError: no objects are included.
+        """
         which = np.ones(len(self.labels), bool) if which is None else which
         if not which.any():
-            raise ValueError("there are no such objects")
+            raise ValueError("no objects are selected")
         labels = self.labels[which]
         lines = []
         for count, row in zip(self.counts, self.best[:, which], strict=True):
@@ -75,33 +83,38 @@ class Coverage:
                     recall_70=float((row >= 0.7).mean()),
                     average_recall=float((row[:, None] >= THRESHOLDS).mean()),
                     average_best_overlap=float(row.mean()),
-                    # With no wrong detection, precision is 1 up to the recall, and the area under the curve is it.
+                    # Without wrong detections, precision is 1 up to the recall, which is then the area under the curve.
                     ceiling=float(np.mean([found[labels == label].mean() for label in np.unique(labels)])),
                 )
             )
         return lines
 
     def at_iou(self, thresholds: NDArray[np.float64] = THRESHOLDS) -> NDArray[np.float64]:
-        """Recall [N, thresholds] of all objects."""
+        """The recall of all objects at IoU thresholds: float64 [N, len(thresholds)]."""
         recall: NDArray[np.float64] = (self.best[:, :, None] >= thresholds).mean(axis=1)
         return recall
 
     def of_class(self, label: int) -> NDArray[np.bool_]:
-        mine: NDArray[np.bool_] = self.labels == label
-        return mine
+        """Which objects have this label: bool [G]."""
+        selected: NDArray[np.bool_] = self.labels == label
+        return selected
 
     def of_size(self, name: str) -> NDArray[np.bool_]:
-        """Which objects are small, medium or large, as COCO has it."""
-        least, most = SIZES[name]
-        inside: NDArray[np.bool_] = (self.areas >= least) & (self.areas < most)
-        return inside
+        """Which objects are "small", "medium" or "large" in COCO's definition: bool [G]."""
+        low, high = SIZES[name]
+        selected: NDArray[np.bool_] = (self.areas >= low) & (self.areas < high)
+        return selected
 
 
 def cover(images: Iterable[tuple[Boxes, GroundTruth]], counts: Sequence[int] = DEFAULT_COUNTS) -> Coverage:
-    """Holds the proposals of every image, best first, against its objects.
+    """Matches the proposals of every image, best first, with its objects.
+
+    Args:
+        images: for each image its proposals, float32 [P, 4], and its objects.
+        counts: numbers of boxes to keep.
 
     Raises:
-        NoObjectsError: there are no objects (but difficult ones).
+        NoObjectsError: there are no objects, or only difficult ones.
     """
     best, claimed, labels, areas, boxes = [], [], [], [], []
     for proposals, truth in images:
@@ -125,22 +138,28 @@ def cover(images: Iterable[tuple[Boxes, GroundTruth]], counts: Sequence[int] = D
 
 
 def _best(overlaps: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
-    """The best overlap of every object among the first n boxes: [N, G]."""
+    """The best IoU of every object among the first n boxes: [N, G]."""
     return np.stack([overlaps[:n].max(axis=0, initial=0.0) for n in counts])
 
 
 def _claimed(overlaps: NDArray[np.float64], truth: GroundTruth) -> NDArray[np.int64]:
-    place = np.full(len(truth), np.iinfo(np.int64).max)
+    rank = np.full(len(truth), np.iinfo(np.int64).max)
     for label in np.unique(truth.labels):
-        mine = np.flatnonzero(truth.labels == label)
+        same = np.flatnonzero(truth.labels == label)
         if not len(overlaps):
             continue
-        favourite = overlaps[:, mine].argmax(axis=1)
-        enough = np.flatnonzero(overlaps[np.arange(len(overlaps)), mine[favourite]] >= 0.5)
-        np.minimum.at(place, mine[favourite[enough]], enough)
-    return place
+        favourite = overlaps[:, same].argmax(axis=1)
+        enough = np.flatnonzero(overlaps[np.arange(len(overlaps)), same[favourite]] >= 0.5)
+        np.minimum.at(rank, same[favourite[enough]], enough)
+    return rank
 
 
 def recall(images: Iterable[tuple[Boxes, GroundTruth]], counts: Sequence[int] = DEFAULT_COUNTS) -> list[Recall]:
-    """`cover(...).figures()`: a line for each number of boxes kept, over all objects of all images."""
+    """How well proposals cover the objects of all images: one `Recall` per number of boxes kept.
+
+    For tables by class and size, see `cover`, which takes the same arguments.
+
+    Raises:
+        NoObjectsError: there are no objects, or only difficult ones.
+    """
     return cover(images, counts).figures()

@@ -1,6 +1,6 @@
-"""Which sources there are: the built-in ones and those of installed plugins, all through the one hook.
+"""The available proposal sources: the built-in ones and those of installed plugins, all through the same hook.
 
-A plugin that cannot be imported, or whose sources are malformed, becomes a `Failure` with the reason; the rest go on.
+A plugin that cannot be imported, or whose sources are malformed, becomes a `Failure` with the reason; the others work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import pluggy
 
-from frcnn_cli.errors import SourceError
+from frcnn_cli.core.errors import SourceError, UsageError
+from frcnn_cli.core.options import did_you_mean
 from frcnn_cli.proposals import sources as built_in
 from frcnn_cli.proposals.hook import PROJECT, HookSpec
 from frcnn_cli.proposals.source import ProposalSource
@@ -25,7 +26,7 @@ DEFAULT_SOURCE = "selective-search"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A source and where it comes from ("frcnn-cli 0.1.0", a distribution's name and version)."""
+    """A source and its origin: name and version of the distribution that provides it."""
 
     source: type[ProposalSource]
     origin: str
@@ -33,7 +34,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Failure:
-    """A plugin that could not be used, and why."""
+    """A plugin that cannot be used, and why."""
 
     entry_point: str
     origin: str
@@ -42,38 +43,56 @@ class Failure:
 
 @dataclass
 class Registry:
-    """Sources by name, and the plugins that failed."""
+    """Sources by name, and the plugins that failed to load."""
 
     sources: dict[str, Loaded] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
     def get(self, name: str) -> type[ProposalSource]:
-        """The class of a source. Raises SourceError with the known names, and the failed plugins, if there is none."""
+        """The class of a source.
+
+        Raises:
+            UsageError: there is no such source; names the known ones and the plugins that failed.
+        """
         if name in self.sources:
             return self.sources[name].source
         broken = "".join(f"; plugin {f.entry_point} failed to load ({f.reason})" for f in self.failures)
-        raise SourceError(f"no proposal source is called {name!r}{broken}", f"There are: {', '.join(self.sources)}")
+        unknown = f"there is no proposal source {name!r}{did_you_mean(name, self.sources)}{broken}"
+        raise UsageError(unknown, f"The sources are: {', '.join(self.sources)}")
 
     def configured(self, name: str, options: Mapping[str, Any]) -> ProposalSource:
-        """A source ready to run. Raises SourceError or UsageError."""
-        return self.get(name).configured(options)
+        """A source ready to run. Raises UsageError for an unknown name or wrong options."""
+        return self.get(name).configured(options, self._build)
 
     def restored(self, described: Mapping[str, Any]) -> ProposalSource:
-        """The source that `ProposalSource.described` told of.
+        """The source that `ProposalSource.described` recorded.
 
         Raises:
-            SourceError: it is not installed, or of another version. UsageError: its options are gone.
+            SourceError: it is not installed, or installed in another version. UsageError: its options have changed.
         """
-        source = self.configured(described["name"], described["options"])
+        try:
+            source = self.configured(described["name"], described["options"])
+        except UsageError as error:
+            if described["name"] in self.sources:
+                raise
+            raise SourceError(error.what, error.fix) from None
         if source.version != described["version"]:
             raise SourceError(
-                f"the boxes were made with {source.name} {described['version']}, and {source.version} is installed",
+                f"the boxes were made with {source.name} {described['version']}, but {source.version} is installed",
                 f"Install that version, or accept the difference with --source {source.name}",
             )
         return source
 
+    def _build(self, kind: Any, value: Any) -> ProposalSource:
+        """The value of an option whose type is a proposal source: a name, or a recorded description."""
+        if not (isinstance(kind, type) and issubclass(kind, ProposalSource)):
+            raise TypeError(f"options of type {kind} are not supported")
+        if isinstance(value, kind):
+            return value
+        return self.configured(value, {}) if isinstance(value, str) else self.restored(value)
+
     def add_plugin(self, manager: pluggy.PluginManager, plugin: ModuleType, name: str, origin: str) -> None:
-        """Registers one plugin with pluggy and takes in the sources that its hook returns; never raises."""
+        """Registers one plugin with pluggy and adds the sources that its hook returns; never raises."""
         try:
             manager.register(plugin, name=name)
             others = [other for other in manager.get_plugins() if other is not plugin]
@@ -93,13 +112,13 @@ class Registry:
                 raise TypeError(f"{source.__name__} has no {attribute} (a string)")
         if source.name in self.sources:
             raise ValueError(f"the name {source.name!r} is taken by {self.sources[source.name].origin}")
-        source.options()  # a field that is not an option() fails here, by name
+        source.options()  # raises, with its name, for a field that was not declared with option()
         self.sources[source.name] = Loaded(source, origin)
 
 
 @cache
 def load_registry() -> Registry:
-    """The sources of this installation; read once a process."""
+    """The sources of this installation; loaded once per process."""
     from frcnn_cli import __version__
 
     registry = Registry()
@@ -115,6 +134,17 @@ def load_registry() -> Registry:
             continue
         registry.add_plugin(manager, plugin, entry_point.name, origin)
     return registry
+
+
+def get_source(name: str = DEFAULT_SOURCE, **options: Any) -> ProposalSource:
+    """A proposal source by name, for example `get_source("selective-search", preset="quality", k=(50, 100))`.
+
+    `frcnn plugins` lists the names, `frcnn plugins NAME` the options of one.
+
+    Raises:
+        UsageError: an unknown source or option, or a value of the wrong type or out of bounds.
+    """
+    return load_registry().configured(name, options)
 
 
 def _origin(entry_point: EntryPoint) -> str:

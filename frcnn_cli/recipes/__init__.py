@@ -1,1 +1,1 @@
-"""Every number that training and detection depend on, in files: the paper's, and today's practice."""
+"""Every number that training and detection depend on: sections, the recipe, TOML files."""

@@ -1,29 +1,34 @@
-"""A recipe: what a detector is trained and tested with, section by section, checked.
+"""A recipe: everything that a detector is trained and tested with, section by section, validated.
 
-`paper.toml`, beside this file, writes out every value as the authors' released code of 2015 has it (VOC 2007, VGG16);
-the defaults are those. `modern.toml` and recipes of users name the recipe that they start from, and what they change.
+`Recipe()` is the `paper` recipe (see `sections`). Other recipes state what they start from and what they change.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Self, get_type_hints
 
-from frcnn_cli.errors import UsageError
+from frcnn_cli.core.errors import FrcnnWarning, UsageError
+from frcnn_cli.core.options import Option, did_you_mean, options_of
+from frcnn_cli.recipes.files import read_recipe
 from frcnn_cli.recipes.sections import Detection, Images, Loss, Network, Sampling, Solver, Targets
-from frcnn_cli.recipes.values import checked, meant
+
+# Names and values of frcnn 0.1 that have changed since; files that use them are still read.
+_RENAMED_KEYS = {"solver.average": "solver.ema_decay", "solver.bias_rate": "solver.bias_lr_factor"}
+_RENAMED_VALUES = {("solver.stages", "one after the other"): "sequential"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All sections.
+    """All sections. `Recipe.load("modern")` reads one by name, or from a TOML file.
 
     Raises:
-        UsageError: a value that makes no sense.
+        UsageError: a value out of its bounds, or values that contradict each other.
     """
 
     network: Network = Network()
@@ -35,29 +40,47 @@ class Recipe:
     detection: Detection = Detection()
 
     def __post_init__(self) -> None:
-        for key in keys():
-            value = self.get(key)
-            for one in value if isinstance(value, tuple) else (value,):
-                if isinstance(one, (int, float)) and (wrong := _about(key)["bounds"].broken_by(one)):
-                    raise UsageError(f"{key} {wrong}")
+        for key, opt in recipe_options().items():
+            try:
+                opt.parse(self.get(key))
+            except UsageError as error:
+                raise UsageError(f"{key.partition('.')[0]}.{error.what}", error.fix) from None
         low, high = self.sampling.background_iou
         if low >= high:
-            raise UsageError(f"sampling.background_iou: the range [{low:g}, {high:g}) is empty")
+            raise UsageError(f"sampling.background_iou: the range [{low:g}, {high:g}) is empty", "Write LOW < HIGH")
         if self.sampling.rois < self.sampling.images:
-            raise UsageError("a mini-batch needs at least one RoI an image: sampling.rois is below sampling.images")
+            raise UsageError(
+                f"sampling.rois={self.sampling.rois} is less than sampling.images={self.sampling.images}",
+                "A mini-batch needs at least one RoI per image",
+            )
+
+    @classmethod
+    def load(cls, name: str) -> Recipe:
+        """A recipe by name ("paper", "modern") or from a TOML file.
+
+        Raises:
+            UsageError: there is no such recipe, or the file is not one. FrcnnError: the file cannot be read.
+        """
+        recipe = cls()
+        for origin, values in read_recipe(name):
+            try:
+                recipe = cls.from_dict(values, recipe)
+            except UsageError as error:
+                raise UsageError(f"{origin}: {error.what}", error.fix) from None
+        return recipe
 
     @property
     def short_sides(self) -> tuple[int, ...]:
-        """What images are resized to in training."""
+        """The short sides that images are resized to in training."""
         return self.images.train_short_sides or (self.images.short_side,)
 
     def iterations(self, images: int) -> int:
-        """Mini-batches until every one of `images` was seen `solver.epochs` times, in each stage."""
+        """Mini-batches per stage until each of `images` was used `solver.epochs` times."""
         return max(1, round(self.solver.epochs * images / self.sampling.images))
 
     @property
     def stages(self) -> int:
-        """How often the schedule is run through."""
+        """How many times the schedule runs."""
         return 1 if self.solver.stages == "joint" else 2
 
     def get(self, key: str) -> Any:
@@ -66,17 +89,23 @@ class Recipe:
         return getattr(getattr(self, section), name)
 
     def changed(self, values: Mapping[str, Any]) -> Self:
-        """With other values, by `section.name`.
+        """This recipe with other values, by `section.name`: text as typed, or Python, TOML or JSON values.
 
         Raises:
-            UsageError: no such value, or one of another type, or one that makes no sense.
+            UsageError: an unknown name, a value of the wrong type or out of bounds, or a contradiction.
         """
         sections: dict[str, dict[str, Any]] = {}
-        for key, value in values.items():
-            if key not in keys():
-                raise UsageError(f"a recipe has no {key!r}{meant(key, keys())}", "frcnn recipes show paper lists all")
+        for given, value in values.items():
+            key, value = _current_name(given, value)
+            opt = recipe_options().get(key)
+            if opt is None:
+                unknown = f"a recipe has no value {key!r}{did_you_mean(key, recipe_options())}"
+                raise UsageError(unknown, "frcnn recipes show paper lists all values")
             section, _, name = key.partition(".")
-            sections.setdefault(section, {})[name] = checked(key, keys()[key], value)
+            try:
+                sections.setdefault(section, {})[name] = opt.parse(value)
+            except UsageError as error:
+                raise UsageError(f"{section}.{error.what}", error.fix) from None
         made = {name: dataclasses.replace(getattr(self, name), **changes) for name, changes in sections.items()}
         return dataclasses.replace(self, **made)
 
@@ -86,7 +115,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, sections: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
-        """The inverse of `to_dict`; what is missing is as in `base`.
+        """The inverse of `to_dict`; missing values are those of `base` (by default of `paper`).
 
         Raises:
             UsageError: as `changed`.
@@ -96,44 +125,49 @@ class Recipe:
         values: dict[str, Any] = {}
         for section, content in sections.items():
             if not isinstance(content, Mapping):
-                raise UsageError(f"a recipe has no value {section!r} outside its sections{meant(section, keys())}")
+                known = did_you_mean(section, recipe_options())
+                raise UsageError(f"{section!r} is outside of the sections of a recipe{known}", "Write [section] first")
             values |= {f"{section}.{name}": value for name, value in content.items()}
         return (base or cls()).changed(values)
 
+    @classmethod
+    def recorded(cls, sections: Mapping[str, Any]) -> Recipe:
+        """The recipe in a file that frcnn wrote, in any version: like `from_dict`, without a note on old names."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FrcnnWarning)
+            return cls.from_dict(sections)
+
     def to_toml(self) -> str:
-        """As a recipe file, every value with what it means."""
+        """The recipe as a TOML file, every value with its meaning as a comment."""
         lines = []
         for section in fields(self):
             lines.append(f"[{section.name}]")
-            values = getattr(self, section.name)
-            for name in fields(values):
-                text = f"{name.name} = {json.dumps(getattr(values, name.name))}"
-                about = name.metadata["help"]
-                lines.append(f"{text:<34}# {about}" if about else text)
+            for opt in options_of(type(getattr(self, section.name))):
+                lines.append(f"# {opt.help}")
+                lines.append(f"{opt.name} = {json.dumps(self.get(f'{section.name}.{opt.name}'))}")
             lines.append("")
         return "\n".join(lines)
 
 
 def differences(first: Recipe, second: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Every value, by `section.name`, that the two do not share."""
-    pairs = {key: (first.get(key), second.get(key)) for key in keys()}
+    """The values, by `section.name`, in which two recipes differ."""
+    pairs = {key: (first.get(key), second.get(key)) for key in recipe_options()}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def explanation(key: str) -> str:
-    """What a value means, as a sentence for help."""
-    return f"{key}: {_about(key)['help']}."
-
-
 @cache
-def keys() -> dict[str, Any]:
-    """The type of every value, by `section.name`."""
+def recipe_options() -> dict[str, Option]:
+    """Every value as declared, by `section.name`."""
     sections = get_type_hints(Recipe)
-    return {f"{s.name}.{n}": hint for s in fields(Recipe) for n, hint in get_type_hints(sections[s.name]).items()}
+    return {f"{s.name}.{opt.name}": opt for s in fields(Recipe) for opt in options_of(sections[s.name])}
 
 
-def _about(key: str) -> Mapping[str, Any]:
-    """Of a value: its `help`, a string, and its `bounds`."""
-    section, _, name = key.partition(".")
-    about: Mapping[str, Any] = get_type_hints(Recipe)[section].__dataclass_fields__[name].metadata
-    return about
+def _current_name(key: str, value: Any) -> tuple[str, Any]:
+    """A key and value of an older version under their present names; warns if they were renamed."""
+    new_key = _RENAMED_KEYS.get(key, key)
+    new_value = _RENAMED_VALUES.get((new_key, value.strip("\"'")), value) if isinstance(value, str) else value
+    if (new_key, new_value) != (key, value) and key in _RENAMED_KEYS:
+        warnings.warn(FrcnnWarning(f"the recipe value {key} is now called {new_key}"), stacklevel=3)
+    elif new_value is not value:
+        warnings.warn(FrcnnWarning(f"the value {value!r} of {key} is now called {new_value!r}"), stacklevel=3)
+    return new_key, new_value

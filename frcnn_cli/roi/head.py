@@ -1,6 +1,6 @@
 """The head: pooled RoIs to two sibling outputs (Fast R-CNN, section 2.2).
 
-Glossary: R RoIs, K classes, C channels, S pooling grid; logits are before softmax, deltas as in `coder`.
+Glossary: R RoIs, K classes, C channels, S bins per side; logits are before softmax, deltas as in `box_coder`.
 """
 
 from __future__ import annotations
@@ -12,124 +12,156 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frcnn_cli.roi.linear import linear
-from frcnn_cli.roi.pooling import roi_align, roi_max_pool
-from frcnn_cli.roi.rois import Pooling
+from frcnn_cli.roi.pooler import RoIPooler
+from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.roi.svd import low_rank
 
 HIDDEN = ("fc6", "fc7")
+_MAX_POOLED_NUMBERS = 1000 * 512 * 7 * 7  # the pooled features of 1,000 RoIs of VGG16 take 100 MB
 
 
 class RoIHead(nn.Module):
     """RoI pooling, hidden layers, then K+1 class logits beside 4(K+1) box deltas.
 
-    The hidden layers are two linear ones with dropout (fc6, fc7), or conv layers whose mean over cells is taken
-    (conv5). They may be of another precision than the outputs, which are float32. Class 0 is the background; its four
-    deltas exist, as in the authors' layer, and are never used.
-
-    fc6 reads a pooled RoI as pooling leaves it in memory, [S, S, C], where a classification network reads [C, S, S].
+    The hidden layers are those of a subclass; their precision may differ from that of the outputs, which is float32.
+    Class 0 is the background; its four deltas exist, as in the authors' layer, and are never used.
     """
 
-    def __init__(
-        self,
-        hidden: tuple[nn.Linear, nn.Linear] | nn.Sequential,
-        num_classes: int,
-        grid: int,
-        stride: int,
-        dropout: float = 0.5,
-        ranks: Mapping[str, int] | None = None,
-        pooling: Pooling = "max",
-        shift: float = 0.0,
-        class_agnostic: bool = False,
-    ) -> None:
-        """
-        Args:
-            pooling: RoI max pooling, or RoI align (aligned, 2 x 2 samples a bin).
-            shift: resized pixels by which the cells of the map lie off; RoI align makes up for it.
-            class_agnostic: one box for all classes.
-            hidden: layers of a classification network. Of two linear ones the first reads [C, S, S] and is turned to
-                read [S, S, C].
-            ranks: hidden layers, by name, that stand as two of that rank (truncated SVD); their weights are not set.
-        """
+    cls_score: nn.Linear
+    bbox_pred: nn.Linear
+
+    def __init__(self, pooler: RoIPooler) -> None:
         super().__init__()
-        self.grid = grid
-        self.stride = stride
-        self.dropout = dropout
-        self.pooling: Pooling = pooling
-        self.shift = shift
-        ranks = ranks or {}
-        if isinstance(hidden, nn.Sequential):
-            self.conv5 = hidden
-            outputs = _channels_of(hidden)
-        else:
-            fc6, fc7 = hidden
-            outputs = fc7.out_features
-            fc6.weight = nn.Parameter(to_channels_last(fc6.weight.detach(), grid))
-            self.fc6 = low_rank(fc6, ranks["fc6"]) if "fc6" in ranks else fc6
-            self.fc7 = low_rank(fc7, ranks["fc7"]) if "fc7" in ranks else fc7
-        self.cls_score = nn.Linear(outputs, num_classes + 1)
-        self.bbox_pred = nn.Linear(outputs, 4 * (1 if class_agnostic else num_classes + 1))
-        for layer, spread in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
-            nn.init.normal_(layer.weight, std=spread)
-            nn.init.zeros_(layer.bias)
+        self.pooler = pooler
 
-    @property
-    def hidden(self) -> dict[str, nn.Module]:
-        """The hidden layers by name: fc6 and fc7, or conv5."""
-        return {name: getattr(self, name) for name in (*HIDDEN, "conv5") if hasattr(self, name)}
+    def forward(self, features: Tensor, rois: RoIs) -> tuple[Tensor, Tensor]:
+        """float [B, C, h, w] and R RoIs -> float32 logits [R, K+1], deltas [R, K+1, 4].
 
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """How many units each hidden layer has."""
-        if "fc7" not in self.hidden:
-            return (self.cls_score.in_features,)
-        first = next(layer.in_features for layer in self.fc7.modules() if isinstance(layer, nn.Linear))
-        return first, self.cls_score.in_features
+        Without gradients, RoIs that pooling cannot tell apart go through the hidden layers once, as in the authors'
+        code, and 1,000 RoIs (of VGG16) at a time.
+        """
+        windows = self.pooler.windows(rois)
+        if torch.is_grad_enabled():
+            return self._outputs(features, windows.to(features.device))
+        first, group = self.pooler.unique(windows)
+        windows = windows[first].to(features.device)
+        count = max(1, _MAX_POOLED_NUMBERS // (features.shape[1] * self.pooler.grid**2))
+        chunks = [self._outputs(features, windows[i : i + count]) for i in range(0, max(1, len(windows)), count)]
+        logits, deltas = (torch.cat(outputs)[group] for outputs in zip(*chunks, strict=True))
+        return logits, deltas
 
-    def forward(self, features: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
-        """float [B, C, h, w] and [R, 5] -> float32 logits [R, K+1], deltas [R, K+1, 4]."""
-        x = self.hidden_features(features, rois)
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            logits: Tensor = self.cls_score(x)
-            return logits, self.bbox_pred(x).unflatten(1, (-1, 4)).expand(-1, logits.shape[1], -1)
-
-    def hidden_features(self, features: Tensor, rois: Tensor) -> Tensor:
+    def hidden_features(self, features: Tensor, rois: RoIs) -> Tensor:
         """What the two outputs read: [R, D]."""
-        if not torch.is_autocast_enabled(features.device.type):
-            features = features.to(next(p for layer in self.hidden.values() for p in layer.parameters()).dtype)
-        x = self._pool(features, rois)  # [R, C, S, S], channels last in memory
-        return self._through_conv5(x) if "conv5" in self.hidden else self._through_fc(x)
+        return self._hidden_of_windows(features, self.pooler.windows(rois).to(features.device))
 
-    def _through_fc(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1).flatten(1)  # [R, S*S*C], without a copy
-        x = F.dropout(F.relu(linear(self.fc6, x)), self.dropout, self.training)  # [R, fc6]
-        return F.dropout(F.relu(linear(self.fc7, x)), self.dropout, self.training)  # [R, fc7]
+    def hidden_layers(self) -> dict[str, nn.Module]:
+        """The hidden layers by name."""
+        raise NotImplementedError
 
-    def _through_conv5(self, x: Tensor) -> Tensor:
-        if not len(x):  # convs may refuse to work on nothing
-            return x.new_zeros(0, self.cls_score.in_features)
-        deep: Tensor = self.conv5(x)
-        return deep.mean(dim=(2, 3))
+    def widths(self) -> tuple[int, ...]:
+        """The number of units of each hidden layer."""
+        return (self.cls_score.in_features,)
 
-    def _pool(self, features: Tensor, rois: Tensor) -> Tensor:
-        if self.pooling == "max":
-            return roi_max_pool(features, rois, self.grid, 1.0 / self.stride)
-        shifted = rois - torch.tensor([0, *[self.shift] * 4], device=rois.device)
-        return roi_align(features, shifted, self.grid, 1.0 / self.stride, sampling_ratio=2, aligned=True)
+    def through_hidden(self, x: Tensor) -> Tensor:
+        """Pooled RoIs [R, C, S, S], channels last in memory -> [R, D]."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def fold_normalisation(self, mean: Tensor, std: Tensor) -> None:
-        """Makes the box layer give plain deltas: it was trained to give (t - mean) / std. mean, std: [K+1, 4]."""
+        """Makes the box layer, which was trained to give (t - mean) / std, give t itself.
+
+        Args:
+            mean, std: [K+1, 4].
+        """
         weight, bias = self.bbox_pred.weight, self.bbox_pred.bias
         if len(bias) == 4:  # class-agnostic: every class has the same
             mean, std = mean[1], std[1]
         weight.mul_(std.reshape(-1, 1).to(weight))
         bias.mul_(std.reshape(-1).to(bias)).add_(mean.reshape(-1).to(bias))
 
+    def _add_outputs(self, units: int, num_classes: int, class_agnostic: bool) -> None:
+        self.cls_score = nn.Linear(units, num_classes + 1)
+        self.bbox_pred = nn.Linear(units, 4 * (1 if class_agnostic else num_classes + 1))
+        for layer, std in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
 
-def _channels_of(conv: nn.Sequential) -> int:
-    """Channels of what comes out: those of the last conv there is."""
-    return next(module.out_channels for module in reversed(list(conv.modules())) if isinstance(module, nn.Conv2d))
+    def _outputs(self, features: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
+        x = self._hidden_of_windows(features, windows)  # [R, D]
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            logits: Tensor = self.cls_score(x)  # [R, K+1]
+            deltas = self.bbox_pred(x).unflatten(1, (-1, 4))  # [R, K+1 or 1, 4]
+            return logits, deltas.expand(-1, logits.shape[1], -1)
+
+    def _hidden_of_windows(self, features: Tensor, windows: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(features.device.type):
+            features = features.to(next(p for layer in self.hidden_layers().values() for p in layer.parameters()).dtype)
+        return self.through_hidden(self.pooler(features, windows))
+
+
+class FullyConnectedHead(RoIHead):
+    """Two fully connected hidden layers with ReLU and dropout (fc6, fc7), as in the paper.
+
+    fc6 reads a pooled RoI in the memory order that pooling writes, [S, S, C]; a classification network reads
+    [C, S, S].
+    """
+
+    def __init__(
+        self,
+        hidden: tuple[nn.Linear, nn.Linear],
+        pooler: RoIPooler,
+        num_classes: int,
+        dropout: float = 0.5,
+        ranks: Mapping[str, int] | None = None,
+        class_agnostic: bool = False,
+    ) -> None:
+        """
+        Args:
+            hidden: fc6 and fc7 of a classification network; fc6 reads [C, S, S] and is reordered to read [S, S, C].
+            ranks: by name, hidden layers that consist of two layers of that rank (truncated SVD); their weights are
+                not set.
+            class_agnostic: one box for all classes.
+        """
+        super().__init__(pooler)
+        self.dropout = dropout
+        ranks = ranks or {}
+        fc6, fc7 = hidden
+        fc6.weight = nn.Parameter(to_channels_last(fc6.weight.detach(), pooler.grid))
+        self.fc6 = low_rank(fc6, ranks["fc6"]) if "fc6" in ranks else fc6
+        self.fc7 = low_rank(fc7, ranks["fc7"]) if "fc7" in ranks else fc7
+        self._add_outputs(fc7.out_features, num_classes, class_agnostic)
+
+    def hidden_layers(self) -> dict[str, nn.Module]:
+        return {"fc6": self.fc6, "fc7": self.fc7}
+
+    def widths(self) -> tuple[int, ...]:
+        first = next(layer.in_features for layer in self.fc7.modules() if isinstance(layer, nn.Linear))
+        return first, self.cls_score.in_features
+
+    def through_hidden(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1).flatten(1)  # [R, S*S*C], without a copy
+        x = F.dropout(F.relu(linear(self.fc6, x)), self.dropout, self.training)  # [R, fc6]
+        return F.dropout(F.relu(linear(self.fc7, x)), self.dropout, self.training)  # [R, fc7]
+
+
+class ConvHead(RoIHead):
+    """Conv layers as hidden layers (conv5), averaged over the cells: "C4", as in the ResNet paper."""
+
+    def __init__(self, conv5: nn.Sequential, pooler: RoIPooler, num_classes: int, class_agnostic: bool = False) -> None:
+        super().__init__(pooler)
+        self.conv5 = conv5
+        channels = next(m.out_channels for m in reversed(list(conv5.modules())) if isinstance(m, nn.Conv2d))
+        self._add_outputs(channels, num_classes, class_agnostic)
+
+    def hidden_layers(self) -> dict[str, nn.Module]:
+        return {"conv5": self.conv5}
+
+    def through_hidden(self, x: Tensor) -> Tensor:
+        if not len(x):  # some conv layers refuse an empty batch
+            return x.new_zeros(0, self.cls_score.in_features)
+        deep: Tensor = self.conv5(x)  # [R, D, .., ..]
+        return deep.mean(dim=(2, 3))
 
 
 def to_channels_last(weight: Tensor, grid: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Fully connected layers at the speed of the processor."""
+"""Fully connected layers at the full speed of the processor."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from torch.nn import functional as F
 
 
 def linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """`layer(x)` for a Linear, or for several in a row (truncated SVD). x: [R, in] -> [R, out].
+    """`layer(x)` for a Linear, or for a sequence of them (truncated SVD). x: [R, in] -> [R, out].
 
-    In float32 on a CPU PyTorch hands matrix products to MKL, which leaves AVX-512 aside on processors that are not
-    Intel's: 102 to 111 billion multiplications a second for fc6 on two cores of an AMD EPYC, where oneDNN, which
-    PyTorch has for its conv layers, does 217 to 244. So detection goes to oneDNN; training, which needs gradients, is
-    PyTorch's own.
+    For float32 on a CPU, PyTorch calls MKL, which does not use AVX-512 on processors of other vendors than Intel: 102
+    to 111 billion multiplications per second for fc6 on two cores of an AMD EPYC, where oneDNN, which PyTorch uses for
+    conv layers, reaches 217 to 244. So detection calls oneDNN; training, which needs gradients, uses PyTorch's default.
     """
     for one in layer if isinstance(layer, nn.Sequential) else (layer,):
         assert isinstance(one, nn.Linear)
@@ -29,6 +28,6 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
 
 @cache
 def _has_onednn() -> bool:
-    """Whether this build of PyTorch has oneDNN, and the operator that its compiler uses to call it."""
+    """Whether this build of PyTorch has oneDNN and the operator through which its compiler calls it."""
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")

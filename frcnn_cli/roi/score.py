@@ -1,7 +1,8 @@
-"""Every proposal of one image to class probabilities and refined boxes, from its conv map alone."""
+"""All proposals of one image to class probabilities and refined boxes, from its conv map alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from frcnn_cli.boxes import Boxes, clip
-from frcnn_cli.roi.coder import decode
-from frcnn_cli.roi.head import RoIHead
+from frcnn_cli.core.boxes import Boxes, clip
+from frcnn_cli.core.equality import hash_of_values, same_values
+from frcnn_cli.roi.box_coder import decode
 from frcnn_cli.roi.levels import Maps, Scales, levels, nearest_level
-from frcnn_cli.roi.rois import equal, equal_to_pooling, to_rois
+from frcnn_cli.roi.rois import RoIs
 
-_NUMBERS_AT_ONCE = 1000 * 512 * 7 * 7  # pooled, 1,000 RoIs of VGG16 take 100 MB
+Network = Callable[[Tensor, RoIs], tuple[Tensor, Tensor]]  # (conv map, RoIs) -> logits [R, K+1], deltas [R, K+1, 4]
 
 
 class Scores(NamedTuple):
@@ -24,10 +25,16 @@ class Scores(NamedTuple):
     probabilities: NDArray[np.float32]
     boxes: NDArray[np.float32]
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scores) and same_values(tuple(self), tuple(other))
+
+    def __hash__(self) -> int:
+        return hash_of_values(tuple(self))
+
 
 @torch.inference_mode()
-def score(
-    head: RoIHead,
+def score_boxes(
+    network: Network,
     maps: Maps,
     boxes: Boxes,
     scales: Scales,
@@ -39,38 +46,30 @@ def score(
     """Scores of all proposals of one image.
 
     Args:
-        maps: float [1, C, h, w], on the head's device; several of an image that is looked at in several sizes, where
-            each proposal is pooled from the one in which it is nearest 224 x 224 pixels.
+        network: from conv map and RoIs to logits and deltas.
+        maps: float [1, C, h, w] on the network's device; a list for an image at several scales, where each proposal is
+            pooled at the scale at which it is closest to 224 x 224 pixels.
         boxes: float32 [N, 4] in original pixels.
-        scales: resized pixels per original pixel, of each map. height, width: of the original image.
-        refine: boxes as the network moves them; otherwise as they are.
-        margins: the outputs are those of SVMs, each class by itself. A margin m counts as the probability
-            1 / (1 + exp(-m)), and the background as what no class claims.
+        scales: resized pixels per original pixel, of each map.
+        height, width: of the original image.
+        refine: whether the boxes are those that the network predicts; otherwise the proposals themselves.
+        margins: whether the class outputs are margins of independent SVMs. A margin m counts as the probability
+            1 / (1 + exp(-m)), and the background gets what no class claims.
     """
-    looks = levels(maps, scales)
-    level = nearest_level(boxes, [scale for _, scale in looks])
-    outputs = [_outputs(head, one, boxes[level == i], scale) for i, (one, scale) in enumerate(looks)]
-    back = np.argsort(np.argsort(level, kind="stable"), kind="stable")  # from by level to as they came
-    logits, deltas = (torch.cat(parts).cpu()[back] for parts in zip(*outputs, strict=True))
-    probabilities = (_of_margins(logits) if margins else logits.softmax(dim=1)).numpy()
+    views = levels(maps, scales)
+    level = nearest_level(boxes, [scale for _, scale in views])
+    outputs = [
+        network(features, RoIs.of_images([boxes[level == i]], [scale])) for i, (features, scale) in enumerate(views)
+    ]
+    original_order = np.argsort(np.argsort(level, kind="stable"), kind="stable")
+    logits, deltas = (torch.cat(parts).cpu()[original_order] for parts in zip(*outputs, strict=True))
+    probabilities = (_from_margins(logits) if margins else logits.softmax(dim=1)).numpy()
     offsets = deltas[:, 1:].numpy()
     refined = decode(boxes, offsets) if refine else np.repeat(boxes[:, None], offsets.shape[1], axis=1)
     return Scores(probabilities, clip(refined, height, width))
 
 
-def _outputs(head: RoIHead, feature_map: Tensor, boxes: Boxes, scale: float) -> tuple[Tensor, Tensor]:
-    """Logits and deltas of proposals on one map. Those that pooling cannot tell apart go through the head once, as in
-    the authors' code."""
-    rois = to_rois(boxes, scale, pooling=head.pooling)
-    first, group = equal_to_pooling(rois, 1.0 / head.stride) if head.pooling == "max" else equal(rois)
-    rois = rois[first].to(feature_map.device)
-    count = max(1, _NUMBERS_AT_ONCE // (feature_map.shape[1] * head.grid**2))
-    parts = [head(feature_map, rois[i : i + count]) for i in range(0, max(1, len(rois)), count)]
-    logits, deltas = (torch.cat(outputs)[group] for outputs in zip(*parts, strict=True))
-    return logits, deltas
-
-
-def _of_margins(margins: Tensor) -> Tensor:
-    """[R, K+1], of which the background's is not read."""
+def _from_margins(margins: Tensor) -> Tensor:
+    """Margins [R, K+1], of which the background's is ignored, to probabilities."""
     claimed = margins[:, 1:].sigmoid()
     return torch.cat([1 - claimed.amax(dim=1, keepdim=True), claimed], dim=1)

@@ -12,22 +12,25 @@ from torch import Tensor, nn
 
 
 class Spectrum(NamedTuple):
-    """left: float32 [out, m], the left singular vectors of W. energy: float64 [m], the squared singular values,
-    falling; m = min(out, in)."""
+    """left: float32 [out, m], the left singular vectors of W. energy: float64 [m], the squared singular values in
+    descending order; m = min(out, in)."""
 
     left: Tensor
     energy: Tensor
 
     def rank_for(self, share: float) -> int:
-        """The smallest rank that keeps this share of the sum of squares."""
+        """The smallest rank that keeps this share of the sum of the squared singular values."""
         kept = torch.cumsum(self.energy, 0) / self.energy.sum().clamp_min(torch.finfo(torch.float64).tiny)
         return min(int((kept < share * (1 - 1e-12)).sum()) + 1, len(kept))
 
 
 @torch.no_grad()
 def spectrum(weight: Tensor) -> Spectrum:
-    """From the eigenvectors of W W^T [out, out], which is much smaller than fc6's W; float64, as it squares W. VGG16's
-    two layers take 26 s on two cores."""
+    """The spectrum of a weight matrix W [out, in].
+
+    Computed from the eigenvectors of W W^T [out, out], which is much smaller than W for fc6; in float64, because W is
+    squared. The two layers of VGG16 take 26 s on two cores.
+    """
     wide = weight.double()
     energy, left = torch.linalg.eigh(wide @ wide.T)
     count = min(weight.shape)
@@ -36,10 +39,10 @@ def spectrum(weight: Tensor) -> Spectrum:
 
 @torch.no_grad()
 def truncated(layer: nn.Linear, rank: int, of: Spectrum | None = None) -> nn.Sequential:
-    """The layer of that rank which is nearest to `layer`: V without bias, then U with the bias of before.
+    """The closest layer of a given rank: V without bias, then U with the original bias.
 
     Args:
-        of: `spectrum(layer.weight)`, if it is at hand.
+        of: `spectrum(layer.weight)`, if it has been computed.
 
     Raises:
         ValueError: a rank below 1, or above that of any matrix of this shape.
@@ -56,7 +59,7 @@ def truncated(layer: nn.Linear, rank: int, of: Spectrum | None = None) -> nn.Seq
 
 
 def low_rank(layer: nn.Linear, rank: int, device: str | torch.device | None = None) -> nn.Sequential:
-    """Two layers of that rank in place of one; their weights are not set."""
+    """Two layers of that rank that replace one; their weights are not set."""
     device = device or layer.weight.device
     return nn.Sequential(
         nn.Linear(layer.in_features, rank, bias=False, device=device),
@@ -65,5 +68,5 @@ def low_rank(layer: nn.Linear, rank: int, device: str | torch.device | None = No
 
 
 def largest_useful_rank(layer: nn.Linear) -> int:
-    """The largest rank at which two layers take fewer multiplications than the one."""
+    """The largest rank at which the two layers need fewer multiplications than the original one."""
     return max(1, (layer.in_features * layer.out_features - 1) // (layer.in_features + layer.out_features))

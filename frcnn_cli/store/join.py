@@ -1,19 +1,19 @@
-"""Joining two tables of images: by key, checked by content."""
+"""Joining two tables of images by key, with a check of their content."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from frcnn_cli.errors import MismatchError
-from frcnn_cli.image import ImageRecord
+from frcnn_cli.core.errors import MismatchError
+from frcnn_cli.core.image import ImageRecord
 
 
 class Lookup:
-    """Finds images in a table: by key, and by content where the table lacks the key, since a folder calls `000004.jpg`
-    what a data set calls `000004`.
+    """Finds images in a table by key, or by content if the table lacks the key: the key of a file in a folder is
+    `000004.jpg`, in a data set `000004`.
 
     Args:
-        have_name: how to call the table in an error (its path, as the user typed it).
+        have_name: the name of the table in error messages (its path, as the user typed it).
     """
 
     def __init__(self, have: Sequence[ImageRecord], have_name: str) -> None:
@@ -23,21 +23,21 @@ class Lookup:
         self._by_digest = {image.digest: i for i, image in enumerate(have)}
 
     def find(self, image: ImageRecord, wanted_name: str) -> int | None:
-        """The index of the image, None if it is not there. Raises MismatchError where the key has other content."""
+        """The index of the image, or None. Raises MismatchError if its key has other content."""
         i = self._by_key.get(image.key)
         if i is not None and self.have[i].digest != image.digest:
             raise MismatchError(
-                f"image {image.key!r} of {self.have_name} is another picture than in {wanted_name} (other content)",
-                f"Make {self.have_name} again from the present images",
+                f"image {image.key!r} of {self.have_name} has other content than in {wanted_name}: another image",
+                f"Compute {self.have_name} again from the present images",
             )
         return i if i is not None else self._by_digest.get(image.digest)
 
 
 def join(wanted: Sequence[ImageRecord], have: Sequence[ImageRecord], wanted_name: str, have_name: str) -> list[int]:
-    """For each wanted image the index of the same image in `have`.
+    """For each wanted image, the index of the same image in `have`.
 
     Raises:
-        MismatchError: an image with other content, or that `have` lacks.
+        MismatchError: an image has other content in `have`, or `have` lacks it.
     """
     lookup = Lookup(have, have_name)
     found = [(image.key, lookup.find(image, wanted_name)) for image in wanted]
@@ -45,11 +45,11 @@ def join(wanted: Sequence[ImageRecord], have: Sequence[ImageRecord], wanted_name
     if len(absent) == len(wanted) and wanted:
         raise MismatchError(
             f"{have_name} holds none of the {len(wanted)} images of {wanted_name}, e.g. {absent[0]!r}",
-            f"Name the split that {have_name} was made from with --split, or make it from these images",
+            f"Name the split that {have_name} was made from with --split, or compute it from these images",
         )
     if absent:
         raise MismatchError(
             f"{have_name} lacks {len(absent)} of the {len(wanted)} images of {wanted_name}, e.g. {absent[0]!r}",
-            f"Make {have_name} from the same images; one that cannot be read must be mended or taken out of the split",
+            f"Compute {have_name} from the same images; fix those that cannot be read, or remove them from the split",
         )
     return [i for _, i in found if i is not None]

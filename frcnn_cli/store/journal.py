@@ -1,10 +1,10 @@
 """The journal of a stage in progress: an append-only file of finished images that survives `kill -9` at any moment.
 
-HDF5 cannot be trusted after its writer was killed, so a stage appends each finished image here, and the HDF5 file is
-assembled at the end in one go. Layout: `MAGIC`, then records, each `<length u64, crc32 u32>` and a payload of that
-length: one line of JSON, then the raw bytes of the arrays. The first record names the work (format and provenance).
-On opening, everything after the last whole record is cut off. One wide column may lie in a file beside it, where it
-stays (see `rows`); the journal then keeps its place and checksum.
+An HDF5 file is unreliable after its writer was killed, so a stage appends each finished image to the journal, and the
+HDF5 file is assembled at the end. Layout: `MAGIC`, then records, each `<length u64, crc32 u32>` and a payload of that
+length: one line of JSON, then the raw bytes of the arrays. The first record describes the work (format and
+provenance). On opening, everything after the last complete record is dropped. One wide column may be stored in a
+separate file (see `rows`); the journal then records its position and checksum.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.errors import FileFormatError, FrcnnError, explain_os_error
-from frcnn_cli.image import ImageRecord
+from frcnn_cli.core.errors import FileFormatError, FrcnnError, explain_os_error
+from frcnn_cli.core.image import ImageRecord
 from frcnn_cli.store.rows import HEAD, Place, Rows
 
 MAGIC = b"frcnn-journal-2\n"
@@ -35,19 +35,19 @@ Shapes = Mapping[str, tuple[str, tuple[int, ...]]]  # dtype and shape of each ar
 
 
 class Journal:
-    """Finished images of one output file. Opened for one process at a time (an advisory lock holds others off)."""
+    """Finished images of one output file. Only one process can open it at a time (an advisory lock)."""
 
     def __init__(
         self, path: Path, identity: Mapping[str, Any], discard_other: bool = False, wide: str | None = None
     ) -> None:
-        """Opens or begins the journal of the work that `identity` describes.
+        """Opens or creates the journal of the work that `identity` describes.
 
         Args:
-            wide: the array whose rows lie in a file of their own, `PATH-rows`.
-            discard_other: begin anew where a journal of other work lies (other options, another model).
+            wide: the array whose rows are stored in a separate file, `PATH-rows`.
+            discard_other: replace a journal of other work (other options, another model).
 
         Raises:
-            FrcnnError: the path cannot be written, another process is at it, or it holds other work.
+            FrcnnError: the path cannot be written, another process uses it, or it holds other work.
         """
         self.path = path
         self._wide = wide
@@ -83,7 +83,9 @@ class Journal:
                 raise FrcnnError(
                     f"{self.path} was left unfinished by another version of frcnn", "Add --force to discard it"
                 )
-            raise FrcnnError(f"{self.path} is in the way and not ours", "Move it, or choose another output path")
+            raise FrcnnError(
+                f"{self.path} exists and was not written by frcnn", "Move it, or choose another output path"
+            )
         if self._wide is not None:
             self._rows = Rows(self.path.with_name(self.path.name + "-rows"))
         records = list(scan(self._file))
@@ -91,8 +93,8 @@ class Journal:
         if not same:
             if len(records) > 1 and not discard_other:
                 raise FrcnnError(
-                    f"{self.path} holds {len(records) - 1} finished images of other options or another model",
-                    "Run that command again to go on with it (frcnn inspect shows it), or add --force to discard it",
+                    f"{self.path} holds {len(records) - 1} finished images of a run with other options or model",
+                    "Run that command again to continue it (frcnn inspect shows it), or add --force to discard it",
                 )
             self._file.seek(0)
             self._file.truncate()
@@ -123,11 +125,11 @@ class Journal:
         return found[0] if found else None
 
     def forget(self, key: str) -> None:
-        """Leaves an image out, as if it had not been written (its file has changed since, or is not asked for)."""
+        """Excludes an image, as if it had not been written (because its file has changed, or it is not needed)."""
         self._where.pop(key, None)
 
     def write(self, image: ImageRecord, arrays: Arrays) -> None:
-        """Appends one finished image. Raises FrcnnError where the disk is full; what was written before stays."""
+        """Appends one finished image. Raises FrcnnError if the disk is full; earlier images are kept."""
         head = {"image": asdict(image), "arrays": {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()}}
         raw = [np.ascontiguousarray(array).tobytes() for name, array in arrays.items() if name != self._wide]
         before = self._file.tell()
@@ -141,7 +143,7 @@ class Journal:
         self._where[image.key] = (image, offset)
 
     def read(self, key: str, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
-        """The arrays of a finished image, or some of them."""
+        """The arrays of a finished image, or only those named in `only`."""
         offset = self._where[key][1]
         end = self._file.tell()
         self._file.seek(offset)
@@ -159,18 +161,17 @@ class Journal:
         return arrays
 
     def shapes(self, key: str) -> Shapes:
-        """dtype and shape of each array of a finished image, without reading them."""
+        """dtype and shape of each array of a finished image, without reading the arrays."""
         described = self._payload_json(self._where[key][1])["arrays"]
         return {name: (dtype, tuple(shape)) for name, (dtype, shape) in described.items()}
 
     @property
     def size(self) -> int:
-        """Bytes of all that was written."""
+        """The number of bytes written."""
         return self.path.stat().st_size + (self._rows.size if self._rows else 0)
 
     def rows_of(self, keys: list[str]) -> Rows | None:
-        """The file of the wide column's rows, if those of these images lie in it end to end from the start, and nothing
-        else does."""
+        """The file of the wide column, if it holds exactly the rows of these images, in this order; else None."""
         if self._rows is None:
             return None
         end = HEAD
@@ -186,7 +187,7 @@ class Journal:
             self._rows.close()
 
     def remove(self) -> None:
-        """Deletes the journal: its work is done."""
+        """Deletes the journal, after its work is done."""
         self.path.unlink(missing_ok=True)
         self._file.close()
         if self._rows:
@@ -204,8 +205,8 @@ class Journal:
         return offset
 
     def _cut_back(self, end: int) -> None:
-        """After a failed write: drops the torn record, on disk and in Python's buffer."""
-        with suppress(OSError):  # closing tries to write the buffer once more
+        """After a failed write: drops the incomplete record, on disk and in Python's buffer."""
+        with suppress(OSError):  # closing tries to write the buffer again
             self._file.close()
         with open(self.path, "r+b") as file:
             file.truncate(end)
@@ -222,7 +223,7 @@ class Journal:
 
 
 def scan(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Offset and length of each whole payload of a journal; stops at the first that is torn."""
+    """Offset and length of each complete payload of a journal; stops at the first incomplete one."""
     size = file.seek(0, 2)
     file.seek(0)
     if file.read(len(MAGIC)) != MAGIC:
@@ -239,7 +240,7 @@ def scan(file: BinaryIO) -> Iterator[tuple[int, int]]:
 
 
 def summary(path: Path) -> tuple[dict[str, Any], int]:
-    """The work a journal belongs to, and how many images are finished; for `frcnn inspect`.
+    """The description of a journal's work, and the number of finished images; for `frcnn inspect`.
 
     Raises:
         FileFormatError: not a journal.

@@ -1,4 +1,4 @@
-"""Reading MATLAB's version 7.3 files, which are HDF5, as untrusting as our own."""
+"""Reading MATLAB files of version 7.3, which are HDF5, with the same distrust as our own files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.errors import FileFormatError, explain_os_error
-from frcnn_cli.files import most_bytes
+from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.system.untrusted import max_unpacked_bytes
 
 
 def read_v73(path: Path) -> dict[str, Any]:
     """The variables: numeric arrays as MATLAB shows them, cell arrays of arrays or text as lists, text as str.
 
     Raises:
-        FileFormatError: not HDF5, damaged, links out of the file, or claims of sizes that it has no bytes for.
+        FileFormatError: not HDF5, damaged, with links out of the file, or with claims of more bytes than it has.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -34,20 +34,22 @@ def read_v73(path: Path) -> dict[str, Any]:
         if isinstance(error, OSError) and error.errno is not None:
             raise explain_os_error(error, path) from None
         reason = " ".join(str(error).split())
-        raise FileFormatError(f"{path} is not a whole .mat file of version 7.3 ({reason})", "Save it again") from None
+        raise FileFormatError(
+            f"{path} is not a complete .mat file of version 7.3 ({reason})", "Save it again"
+        ) from None
 
 
-_LEAST_BYTES = 4096  # what following one reference is taken to cost, however little lies there
-_LONGEST_TEXT = 4096
+_REFERENCE_BYTES = 4096  # the assumed cost of following one reference, however small its target
+_MAX_TEXT = 4096
 
 
 class _Reader:
-    """Reads datasets of one file, never more than `most_bytes` of it together."""
+    """Reads datasets of one file, at most `max_unpacked_bytes` in total."""
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.file = file
         self.path = path
-        self.left = most_bytes(path.stat().st_size)
+        self.left = max_unpacked_bytes(path.stat().st_size)
 
     def value(self, data: h5py.Dataset) -> Any:
         array = self._read(data)
@@ -55,27 +57,27 @@ class _Reader:
         if data.attrs.get("MATLAB_empty", 0):
             return "" if kind == b"char" else np.zeros((0, 4))
         if kind == b"char":
-            if array.size > _LONGEST_TEXT:
-                raise FileFormatError(f"{self.path} has a text of {array.size:,} letters", "Save boxes and names alone")
+            if array.size > _MAX_TEXT:
+                raise FileFormatError(f"{self.path} has a text of {array.size:,} letters", "Save only boxes and names")
             return array.T.astype("<u2").tobytes().decode("utf-16-le", "replace")
         if array.dtype == h5py.ref_dtype:
             return [self._inner(reference) for reference in array.T.ravel(order="F")]
-        return array.T  # HDF5 has rows first
+        return array.T  # HDF5 stores rows first
 
     def _inner(self, reference: Any) -> Any:
         if not reference:
             return np.zeros((0, 4))
-        self.left -= _LEAST_BYTES
+        self.left -= _REFERENCE_BYTES
         inner = self.file[reference]
         if not isinstance(inner, h5py.Dataset) or inner.dtype == h5py.ref_dtype:
-            raise FileFormatError(f"{self.path} has cells in cells", "Save one cell an image, with an array in it")
+            raise FileFormatError(f"{self.path} has cells in cells", "Save one cell per image, with an array in it")
         return self.value(inner)
 
     def _read(self, data: h5py.Dataset) -> NDArray[Any]:
         if data.external or data.is_virtual:
             raise FileFormatError(f"{self.path} points to other files", "Save it again in one file")
         if data.dtype.hasobject and data.dtype != h5py.ref_dtype:
-            raise FileFormatError(f"{self.path} holds {data.dtype} where numbers are meant", "Save numeric arrays")
+            raise FileFormatError(f"{self.path} holds {data.dtype} instead of numbers", "Save numeric arrays")
         self.left -= data.nbytes
         if self.left < 0:
             raise FileFormatError(f"{self.path} claims {data.nbytes:,} bytes for {data.name}", "Save it again")

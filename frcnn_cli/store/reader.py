@@ -1,7 +1,7 @@
-"""Reading a stage's file, trusting nothing in it until it is checked.
+"""Reading the file of a stage, with everything checked before it is used.
 
-An HDF5 file may be truncated, of another stage, newer than we are, or made to harm: pointing at other files, or
-claiming sizes that exhaust memory. Each ends in one `FileFormatError`.
+An HDF5 file may be truncated, of another stage, of a newer version, or malicious: it may point to other files, or claim
+sizes that exhaust the memory. Each of these raises `FileFormatError`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.errors import FileFormatError, explain_os_error
-from frcnn_cli.image import ImageRecord
+from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.core.image import ImageRecord
 from frcnn_cli.store.schema import FORMAT_VERSION, FORMATS, SCORES, Format
 
 MAX_PROVENANCE = 1 << 20
 
 
 class StageFile:
-    """An open file of ours: `images`, `provenance`, and each image's arrays by index."""
+    """An open file of a stage: `images`, `provenance`, and the arrays of each image by index."""
 
     def __init__(self, path: str | Path, fmt: Format | None = None) -> None:
-        """
+        """Opens a file.
+
         Args:
-            fmt: the format it must have; any of ours if None.
+            fmt: the required format; None: any.
 
         Raises:
-            FileFormatError: see the module. FrcnnError: missing or not readable.
+            FileFormatError: see the module. FrcnnError: the file cannot be read.
         """
         self.path = Path(path)
         self._file = _open(self.path)
@@ -55,7 +56,7 @@ class StageFile:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names that labels and columns of scores count in; empty for proposals and features."""
+        """The class names that labels and columns of scores index; empty for proposals and features."""
         return tuple(self.provenance.get("classes", ()))
 
     @property
@@ -68,7 +69,7 @@ class StageFile:
 
     @property
     def row_count(self) -> int:
-        """T, rows of all images together."""
+        """T, the number of rows of all images together."""
         return int(self.offsets[-1])
 
     @property
@@ -82,18 +83,18 @@ class StageFile:
         return counts
 
     def rows_digest(self, name: str) -> str:
-        """A hash of a ragged column and its offsets: which data these are, for work that depends on them."""
+        """A hash of a ragged column and its offsets, for recording which data were used."""
         total = hashlib.blake2b(self.offsets.tobytes(), digest_size=16)
         for i in range(len(self)):
             total.update(self[i][name].tobytes())
         return total.hexdigest()
 
     def __getitem__(self, i: int) -> dict[str, NDArray[Any]]:
-        """The arrays of image i: its rows of the ragged columns, its value of the others."""
+        """The arrays of image i: its rows of the ragged columns, its value of the other columns."""
         return self.read(i, tuple(self._columns))
 
     def read(self, i: int, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-        """Some of the arrays of image i."""
+        """The named arrays of image i."""
         start, stop = int(self.offsets[i]), int(self.offsets[i + 1])
         try:
             arrays = {}
@@ -106,7 +107,7 @@ class StageFile:
             if name in arrays and not np.isfinite(arrays[name]).all():
                 raise self._damaged(f"{name} of image {self.images[i].key!r} hold NaN or infinity")
         if "labels" in arrays and ((arrays["labels"] < 0) | (arrays["labels"] >= len(self.classes))).any():
-            raise self._damaged(f"a label of image {self.images[i].key!r} stands for no class")
+            raise self._damaged(f"a label of image {self.images[i].key!r} is outside of the classes")
         return arrays
 
     def __iter__(self) -> Iterator[tuple[ImageRecord, dict[str, NDArray[Any]]]]:
@@ -122,13 +123,13 @@ class StageFile:
         self._file.close()
 
     def _damaged(self, reason: str) -> FileFormatError:
-        return FileFormatError(f"{self.path} is damaged ({reason})", "Make it again with the command that wrote it")
+        return FileFormatError(f"{self.path} is damaged ({reason})", "Compute it again with the command that wrote it")
 
     def _check_format(self, wanted: Format | None) -> Format:
         name = str(self._file.attrs.get("format", ""))
         fmt = FORMATS.get(name.removeprefix("frcnn/")) if name.startswith("frcnn/") else None
         if fmt is None and not name.startswith("frcnn/"):
-            raise FileFormatError(f"{self.path} is HDF5 but not a file of frcnn's", "Name a file that frcnn wrote")
+            raise FileFormatError(f"{self.path} is HDF5, but not written by frcnn", "Name a file that frcnn wrote")
         version = str(self._file.attrs.get("format_version", ""))
         major = version.split(".")[0]
         if not major.isdigit():
@@ -136,7 +137,7 @@ class StageFile:
         if int(major) > FORMAT_VERSION[0] or fmt is None:
             raise FileFormatError(
                 f"{self.path} was written by a newer frcnn ({name} {version}; this reads up to {FORMAT_VERSION[0]}.x)",
-                "Upgrade frcnn-cli, or make the file again",
+                "Upgrade frcnn-cli, or compute the file again",
             )
         if wanted is not None and fmt is not wanted:
             raise FileFormatError(
@@ -151,7 +152,7 @@ class StageFile:
             raise self._damaged("its provenance is not JSON")
         missing = [name for name in self.format.provenance if name not in provenance]
         if missing:
-            raise self._damaged(f"its provenance does not tell {missing[0]}")
+            raise self._damaged(f"its provenance lacks {missing[0]}")
         names = provenance.get("classes", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise self._damaged("its classes are not names")
@@ -176,7 +177,7 @@ class StageFile:
         self.offsets = self._dataset("offsets", "iu")[()].astype(np.int64)
         offsets = self.offsets
         if offsets.shape != (len(self.images) + 1,) or offsets[0] != 0 or (np.diff(offsets) < 0).any():
-            raise self._damaged("its offsets do not fit its images")
+            raise self._damaged("its offsets do not match its images")
         found = {}
         for name, column in self.format.columns.items():
             if column.optional and name not in self._file:
@@ -189,11 +190,11 @@ class StageFile:
         if self.format is SCORES:
             columns = found["probabilities"].shape[1] - 1, found["boxes"].shape[1]
             if columns != (len(self.classes), len(self.classes)):
-                raise self._damaged(f"{len(self.classes)} classes and scores for {columns[0]} and {columns[1]}")
+                raise self._damaged(f"{len(self.classes)} classes, but scores for {columns[0]} and {columns[1]}")
         return found
 
     def _dataset(self, name: str, kinds: str | None = None) -> h5py.Dataset:
-        """A dataset that lies in this very file and takes no more memory than the file has bytes for."""
+        """A dataset stored in this file itself that takes no more memory than the file has bytes for."""
         group = self._file
         for part in name.split("/"):
             if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
@@ -203,8 +204,8 @@ class StageFile:
             raise self._damaged(f"{name} is not a dataset of this file")
         if kinds is not None and (group.dtype.kind not in kinds or group.ndim != 1):
             raise self._damaged(f"{name} is {group.dtype} {list(group.shape)}")
-        if group.dtype.hasobject or group.nbytes > group.id.get_storage_size():  # we write nothing compressed
-            raise self._damaged(f"{name} claims {group.nbytes:,} bytes and has {group.id.get_storage_size():,}")
+        if group.dtype.hasobject or group.nbytes > group.id.get_storage_size():  # frcnn writes nothing compressed
+            raise self._damaged(f"{name} claims {group.nbytes:,} bytes, but has {group.id.get_storage_size():,}")
         return group
 
 
@@ -220,4 +221,17 @@ def _open(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError as error:
         reason = "truncated" if "truncated" in str(error) else str(error)
-        raise FileFormatError(f"{path} is {reason}", "Make it again with the command that wrote it") from None
+        raise FileFormatError(f"{path} is {reason}", "Compute it again with the command that wrote it") from None
+
+
+def open_stage(path: str | Path) -> StageFile:
+    """Opens a proposals, features, scores or detections file for reading.
+
+        with open_stage("props.h5") as file:
+            for image, arrays in file:
+                print(image.key, arrays["boxes"].shape)
+
+    Raises:
+        FileFormatError: not a file of frcnn, damaged, or of a newer version. FrcnnError: it cannot be read.
+    """
+    return StageFile(path)

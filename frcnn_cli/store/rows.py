@@ -1,9 +1,10 @@
-"""Rows of one wide column, written once: where they will stay in the finished HDF5 file.
+"""The rows of one wide column, written once, to their position in the finished HDF5 file.
 
-Conv maps are most of what a run writes; to write them to a journal first and then to the HDF5 file takes twice the time
-and room. So they go end to end into a file that becomes the HDF5 file: its first `HEAD` bytes are left free, and when
-all rows are there, HDF5 lays out a file with a hole for them (`lay_out`, `make_room`), whose bytes before and after the
-hole are copied around the rows (`put_around`). Nothing reads the file as HDF5 before that, so a kill costs nothing.
+Most of what a run writes are conv maps; writing them to a journal first and then to the HDF5 file takes twice the time
+and space. So they are written end to end into a file that becomes the HDF5 file: its first `HEAD` bytes stay free, and
+when all rows are written, HDF5 lays out a file with a hole for them (`lay_out`, `make_room`), whose bytes before and
+after the hole are copied around the rows (`put_around`). Nothing reads the file as HDF5 before that, so nothing is lost
+if the process is killed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ HEAD = 4096  # bytes before the rows: HDF5's superblock and root group, a few hu
 
 @dataclass(frozen=True)
 class Place:
-    """Where an image's rows lie, and their checksum."""
+    """The position of an image's rows, and their checksum."""
 
     offset: int
     bytes: int
@@ -30,7 +31,7 @@ class Place:
 
 
 class Rows:
-    """The file of rows. Who uses it holds a lock on something else, and keeps the places."""
+    """The file of rows. Its user holds the lock and records the places."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
@@ -40,16 +41,16 @@ class Rows:
 
     @property
     def size(self) -> int:
-        """Bytes of the file so far."""
+        """The size of the file in bytes."""
         return self._end
 
     def keep(self, places: list[Place]) -> None:
-        """Goes on behind the last of these; what lies behind it is dropped."""
+        """Drops everything after the last of these places; writing continues there."""
         self._end = max((place.offset + place.bytes for place in places), default=HEAD)
         self._file.truncate(self._end)
 
     def append(self, rows: NDArray[Any]) -> Place:
-        """Raises OSError where there is no room; what was written before stays."""
+        """Appends rows. Raises OSError if the disk is full; earlier rows are kept."""
         raw = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
         place = Place(self._end, len(raw), checksum(raw))
         try:
@@ -64,14 +65,14 @@ class Rows:
         return os.pread(self._file.fileno(), place.bytes, place.offset)
 
     def holds(self, place: Place) -> bool:
-        """Whether the rows are there, undamaged."""
+        """Whether the rows exist and are not damaged."""
         raw = self.read(place)
         return len(raw) == place.bytes and checksum(raw) == place.checksum
 
     def put_around(self, skeleton: Path) -> None:
-        """Completes the rows, `HEAD` to the end, with the bytes around them of a file laid out for them.
+        """Completes the file with the bytes before and after the rows, from an HDF5 file laid out for them.
 
-        Raises OSError; the rows stay as they are.
+        Raises OSError; the rows are kept.
         """
         with open(skeleton, "rb") as file:
             tail = os.fstat(file.fileno()).st_size - self._end
@@ -97,20 +98,20 @@ class Rows:
 
 
 def checksum(raw: bytes | memoryview) -> int:
-    """The sum of its 64-bit words, then of its last bytes. Three times as fast as a CRC, and tells as well whether
-    pages of a file were lost, which is what happens."""
+    """The sum of the 64-bit words and of the remaining bytes: three times as fast as a CRC, and as good at detecting
+    lost pages of a file, which is the damage that occurs."""
     words = len(raw) // 8 * 8
     return int(np.frombuffer(raw[:words], np.uint64).sum()) + sum(raw[words:])
 
 
 def lay_out(path: Path) -> h5py.File:
-    """A new HDF5 file that has its datasets of `HEAD` bytes and more at multiples of `HEAD`."""
+    """A new HDF5 file in which datasets of at least `HEAD` bytes start at multiples of `HEAD`."""
     return h5py.File(path, "w", libver="v110", alignment_threshold=HEAD, alignment_interval=HEAD)
 
 
 def make_room(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> bool:
-    """The dataset of the rows, with nothing written to it. Whether it lies at `HEAD`: the first of a file does, if it
-    is not smaller than that."""
+    """Creates the dataset of the rows without writing to it; returns whether it starts at `HEAD`, as the first dataset
+    of a file does if it is at least that large."""
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)

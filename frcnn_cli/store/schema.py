@@ -1,8 +1,8 @@
-"""What each kind of file holds.
+"""The content of each kind of file.
 
 Every file has root attributes (`format`, `format_version`, `tool_version`, `provenance` as JSON), the table `images/`
-(key, height, width, digest, orientation; sorted by key), and ragged columns: all images' rows end to end, image i's at
-`offsets[i]:offsets[i+1]`. Columns with one row an image lie beside them.
+(key, height, width, digest, orientation; sorted by key), and ragged columns: the rows of all images end to end, those
+of image i at `offsets[i]:offsets[i+1]`. There may also be columns with one row per image.
 
 Glossary: N images; T rows of all images together; K classes; C channels; S pooling grid.
 """
@@ -20,7 +20,7 @@ FORMAT_VERSION = (1, 0)  # major: refused when newer; minor: columns added that 
 
 @dataclass(frozen=True)
 class Column:
-    """dtypes allowed for a column, and the shape of one row, or another; -1 stands for any length (K, C)."""
+    """The allowed dtypes of a column and the shape of one row, or an alternative shape; -1: any length (K, C)."""
 
     dtypes: tuple[str, ...]
     row_shape: tuple[int, ...] = ()
@@ -28,7 +28,7 @@ class Column:
     or_shape: tuple[int, ...] | None = None
 
     def accepts(self, array: NDArray[np.generic]) -> bool:
-        """Whether an array of rows has this column's dtype and row shape."""
+        """Whether an array of rows has the dtype and row shape of this column."""
         return str(array.dtype) in self.dtypes and self.accepts_shape(array.shape)
 
     def accepts_shape(self, shape: tuple[int, ...]) -> bool:
@@ -41,14 +41,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file: its ragged columns (which share `offsets`), its columns of one row an image, and what its
-    provenance must tell."""
+    """One kind of file.
+
+    ragged: columns that share `offsets`. per_image: columns with one row per image.
+    provenance: the keys that the provenance must have.
+    wide: the ragged column that makes up most of the file, if there is one; it is written only once.
+    """
 
     name: str
     ragged: Mapping[str, Column]
     per_image: Mapping[str, Column]
     provenance: tuple[str, ...]
-    wide: str | None = None  # the ragged column that is most of the file, if there is one: written only once
+    wide: str | None = None
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -67,10 +71,10 @@ FEATURES = Format(
     "features",
     ragged={
         "maps": Column(_FLOATS, (-1,)),  # cells of the conv map, row by row, channels last
-        "mirrored": Column(_FLOATS, (-1,), optional=True),  # those of the mirror image, to train on
+        "mirrored": Column(_FLOATS, (-1,), optional=True),  # the map of the mirrored image, for training
     },
     per_image={
-        # Of an image in L sizes, whose maps lie end to end: [L, 2] and [L].
+        # For an image at L scales, whose maps are stored end to end: [L, 2] and [L].
         "map_size": Column(("int32",), (2,), or_shape=(-1, 2)),  # height, width in cells
         "scale": Column(("float64",), or_shape=(-1,)),  # resized pixels per original pixel
     },
@@ -81,7 +85,7 @@ SCORES = Format(
     "scores",
     ragged={
         "probabilities": Column(("float32",), (-1,)),  # [T, K+1], background first
-        "boxes": Column(("float32",), (-1, 4)),  # [T, K, 4], refined for each class, clipped to the image
+        "boxes": Column(("float32",), (-1, 4)),  # [T, K, 4], refined per class, clipped to the image
     },
     per_image={},
     provenance=("classes",),

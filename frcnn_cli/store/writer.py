@@ -1,14 +1,14 @@
-"""Writing a stage's file so that nothing is ever lost or half-written.
+"""Writing the file of a stage so that nothing is ever lost or half-written.
 
     with StageWriter(path, PROPOSALS, provenance) as out:
         for ref in out.missing(refs, digest_file):
             out.add(record, {"boxes": boxes})
         out.finish()
 
-Finished images go to a journal beside the output (`props.h5.partial`), conv maps and refined boxes to where they will
-stay (`rows`). `finish` assembles the HDF5 file from them under another name and renames it into place. Killed before
-that, the output path holds what it held; the same work run again finds the journal and does only what is missing. The
-result is sorted by key, so it is the same however it came about.
+Finished images are written to a journal beside the output (`props.h5.partial`), and conv maps and refined boxes to
+their final position (`rows`). `finish` assembles the HDF5 file from them under another name and renames it. If the
+process is killed before that, the output path keeps its content, and the same work, run again, finds the journal and
+does only what is missing. The result is sorted by key, so it does not depend on interruptions.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli import __version__
-from frcnn_cli.errors import FileFormatError, FrcnnError, ImageError, OutputExistsError, explain_os_error
-from frcnn_cli.image import ImageRecord, ImageRef
+from frcnn_cli.core.errors import FileFormatError, FrcnnError, ImageError, OutputExistsError, explain_os_error
+from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.store.journal import Arrays, Journal, Shapes
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.rows import Rows, lay_out, make_room
 from frcnn_cli.store.schema import FORMAT_VERSION, Format
 
 IMAGE_COLUMNS = {"height": "int32", "width": "int32", "orientation": "uint8"}
-_SPARE_BYTES = 1 << 16  # what HDF5 itself takes, for the check of free space
+_SPARE_BYTES = 1 << 16  # overhead of HDF5, for the check of free space
 
 
 class StageWriter:
@@ -43,16 +43,19 @@ class StageWriter:
     def __init__(
         self, path: Path, fmt: Format, provenance: Mapping[str, Any], force: bool = False, extend: bool = False
     ) -> None:
-        """
+        """Opens or continues the work on an output file.
+
         Args:
-            provenance: JSON values that say how the data came about; runs with equal provenance continue each other.
-            force: replace an existing file (only when the new one is whole), and an unfinished one of other options.
-            extend: an existing file of equal provenance that lacks some images (they failed) is not in the way:
-                `missing` takes over what it holds.
+            provenance: JSON values that state how the data are computed; runs with equal provenance continue each
+                other.
+            force: replace an existing file (when the new one is complete), and discard unfinished work with other
+                options.
+            extend: continue an existing file of equal provenance that lacks some images (because they failed):
+                `missing` copies its content.
 
         Raises:
-            OutputExistsError: the path is taken and `force` is not set.
-            FrcnnError: the path cannot be written, or an unfinished file of other options lies there.
+            OutputExistsError: the path exists and `force` is not set.
+            FrcnnError: the path cannot be written, or there is unfinished work with other options.
         """
         self.path = path
         self.format = fmt
@@ -68,33 +71,34 @@ class StageWriter:
             raise explain_os_error(error, path.parent) from None
         identity = {"format": fmt.name, "version": list(FORMAT_VERSION), "provenance": self.provenance}
         self._journal = Journal(path.with_name(path.name + ".partial"), identity, force, fmt.wide)
-        self._asked: set[str] = set()  # what this run wants in the file; more may lie in the journal
+        self._requested: set[str] = set()  # the images of this run; the journal may hold more
 
     def missing(self, refs: Iterable[ImageRef], digest: Callable[[Path], str]) -> list[ImageRef]:
-        """The images still to do, by key: those not finished by an earlier run, or whose file has changed since.
+        """The images that remain, sorted by key: those not finished by an earlier run, or whose file has changed.
 
         Raises:
-            OutputExistsError: with `extend`, a file that lacks none of them, or holds others, or was made otherwise.
+            OutputExistsError: with `extend`, the existing file lacks none of them, holds others, or has another
+                provenance.
         """
         refs = sorted(refs, key=lambda ref: ref.key)
         if self._extends:
-            self._take_over({ref.key for ref in refs})
+            self._copy_existing({ref.key for ref in refs})
         todo = []
         for ref in refs:
-            self._asked.add(ref.key)
+            self._requested.add(ref.key)
             done = self._journal.record_of(ref.key)
             if done is not None:
                 try:
                     if digest(ref.path) == done.digest:
                         continue
                 except ImageError:
-                    pass  # gone since: the stage will name it
+                    pass  # the file no longer exists; the stage will report it
                 self._journal.forget(ref.key)
             todo.append(ref)
         return todo
 
-    def _take_over(self, wanted: set[str]) -> None:
-        """Copies the images of the existing file into the journal, if it is this work short of some images."""
+    def _copy_existing(self, wanted: set[str]) -> None:
+        """Copies the images of the existing file into the journal, if it is the same work without some images."""
         try:
             old = StageFile(self.path, self.format)
         except FileFormatError:
@@ -109,22 +113,22 @@ class StageWriter:
                     self._journal.write(image, arrays)
 
     def is_done(self, image: ImageRecord) -> bool:
-        """Whether an earlier run finished exactly this image; for stages that read from files of ours."""
-        self._asked.add(image.key)
+        """Whether an earlier run finished exactly this image; for stages that read from files of other stages."""
+        self._requested.add(image.key)
         if self._journal.record_of(image.key) == image:
             return True
         self._journal.forget(image.key)
         return False
 
     def read(self, key: str) -> dict[str, NDArray[Any]]:
-        """The arrays of an image that is done."""
+        """The arrays of a finished image."""
         return self._journal.read(key)
 
     def add(self, image: ImageRecord, arrays: Arrays) -> None:
-        """Keeps one finished image: every ragged column's rows, and every per-image column's value.
+        """Stores one finished image: its rows of every ragged column, and its value of every per-image column.
 
         Raises:
-            ValueError: an array of another dtype or shape than the format says.
+            ValueError: an array has another dtype or shape than the format requires.
             FrcnnError: the disk is full.
         """
         columns = self.format.columns
@@ -140,20 +144,20 @@ class StageWriter:
                 continue
             array = arrays[name] if name in self.format.ragged else arrays[name][None]
             if not column.accepts(array):
-                raise ValueError(f"{name} of {image.key}: {array.dtype} {list(array.shape)} does not fit {column}")
-        self._asked.add(image.key)
+                raise ValueError(f"{name} of {image.key}: {array.dtype} {list(array.shape)} does not match {column}")
+        self._requested.add(image.key)
         self._journal.write(image, arrays)
 
     def finish(self) -> int:
-        """Assembles the file, puts it in place, and returns how many images it holds.
+        """Assembles the file, renames it into place, and returns the number of images in it.
 
         Raises:
-            FrcnnError: no image was finished, or there is no room; the journal stays, so nothing is lost.
+            FrcnnError: no image was finished, or the disk is full; the journal is kept, so nothing is lost.
         """
-        images = [image for image in self._journal.images if image.key in self._asked]
+        images = [image for image in self._journal.images if image.key in self._requested]
         if not images:
-            raise FrcnnError(f"not one image could be done, so {self.path} was not written", "See the lines above")
-        temporary = self.path.with_name(f".{self.path.name}.tmp")  # the journal's lock keeps others off
+            raise FrcnnError(f"all images failed, so {self.path} was not written", "See the errors above")
+        temporary = self.path.with_name(f".{self.path.name}.tmp")  # protected by the lock of the journal
         try:
             rows = self._journal.rows_of([image.key for image in images])
             self._check_space(temporary, rows)
@@ -179,9 +183,9 @@ class StageWriter:
         return len(images)
 
     def _check_space(self, temporary: Path, rows: Rows | None) -> None:
-        """Makes sure of the room before HDF5 begins, which does not survive a write that fails.
+        """Checks the free space before HDF5 starts writing, because HDF5 does not survive a failed write.
 
-        The space is really taken, so that quotas and limits count too, and given back at once.
+        The space is allocated, so that quotas and limits apply too, and released at once.
         """
         needed = self._journal.size - (rows.size if rows else 0) + _SPARE_BYTES
         try:
@@ -193,16 +197,17 @@ class StageWriter:
                 raise
             raise FrcnnError(
                 f"no space left to write {self.path}, which needs about {needed / 1e6:,.1f} MB",
-                "Free some disk space and run the same command again; all images are finished and kept",
+                "Free some disk space and run the same command again; all finished images are kept",
             ) from None
 
     def _write(self, file: h5py.File, images: list[ImageRecord], rows: Rows | None) -> bool:
-        """Writes all, but for the wide column's rows if those are where they belong; whether they are."""
+        """Writes everything except the rows of the wide column if they are in their final position; returns whether
+        they are."""
         shapes = [self._journal.shapes(image.key) for image in images]
         counts = [next(shape[name][1][0] for name in self.format.ragged if name in shape) for shape in shapes]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         datasets = {}
-        # The wide column first: that is what puts it at the place where its rows are.
+        # The wide column comes first, so that HDF5 places it at the position of its rows.
         for name in sorted(self._present(images, shapes, counts), key=lambda name: name != self.format.wide):
             dtype, shape = next(shape[name] for shape in shapes if name in shape)
             full = (int(offsets[-1]), *shape[1:]) if name in self.format.ragged else (len(images), *shape)
@@ -228,7 +233,7 @@ class StageWriter:
         return self.format.wide is not None and self.format.wide not in datasets
 
     def _present(self, images: list[ImageRecord], shapes: list[Shapes], counts: list[int]) -> list[str]:
-        """The columns to write: all that are not optional, and optional ones that every image with rows has."""
+        """The columns to write: all required ones, and optional ones that every image with rows has."""
         present = []
         for name, column in self.format.columns.items():
             without = [image.key for image, s, n in zip(images, shapes, counts, strict=True) if name not in s and n]
@@ -236,8 +241,8 @@ class StageWriter:
                 continue
             if without and column.optional:
                 raise FileFormatError(
-                    f"{self.path}: image {without[0]!r} has no {name}, and others have",
-                    f"Give {name} for all or for none",
+                    f"{self.path}: image {without[0]!r} has no {name}, but others have",
+                    f"Provide {name} for all images or for none",
                 )
             present.append(name)
         return present
@@ -250,7 +255,7 @@ class StageWriter:
     ) -> None:
         if self._journal.images:
             self._journal.close()
-        else:  # nothing to go on from
+        else:  # nothing to continue later
             self._journal.remove()
 
 

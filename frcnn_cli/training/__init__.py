@@ -1,1 +1,1 @@
-"""RoI sampling, the multi-task loss, the schedule, the loop, checkpoints."""
+"""Training: RoI targets, the multi-task loss, SGD, the loop, checkpoints, validation, SVMs."""

@@ -1,135 +1,128 @@
-"""From a data set with proposals to mini-batches.
+"""From a training set to mini-batches.
 
-Batch i is a function of the data, the configuration and i alone: every draw comes from a generator seeded with (seed,
-i). So training stopped after any iteration goes on with the very batches it would have had.
+Batch i is a function of the data, the recipe and i alone: every random number comes from a generator seeded with
+(seed, i). So training that was interrupted after any iteration continues with the batches it would have had.
 """
 
 from __future__ import annotations
 
+import copy
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.boxes import Boxes, flip_horizontally
-from frcnn_cli.data.prefetch import prefetch
-from frcnn_cli.image import ImageRef
+from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.roi.coder import encode
-from frcnn_cli.roi.rois import to_rois
-from frcnn_cli.training.colours import Colours
-from frcnn_cli.training.inputs import Inputs, Look
-from frcnn_cli.training.normalisation import Normalisation
-from frcnn_cli.training.sampling import sample_rois
+from frcnn_cli.roi.rois import RoIs
+from frcnn_cli.training.inputs import Inputs
+from frcnn_cli.training.roi_targets import RoITargets, TargetStatistics
+from frcnn_cli.training.view import View
 
 
-@dataclass(frozen=True)
-class TrainingImage:
-    """One image of the training set, its objects and its proposals."""
+def trainable(samples: Sequence[ProposedSample], recipe: Recipe) -> list[ProposedSample]:
+    """The samples with the objects that training uses (no crowds, and objects marked difficult only if the recipe
+    includes them), and at most as many proposals as the recipe allows."""
 
-    ref: ImageRef
-    truth: GroundTruth
-    proposals: Boxes
-
-
-def trained_on(images: Sequence[TrainingImage], recipe: Recipe) -> list[TrainingImage]:
-    """The images with the objects that training learns from, all but crowds, and those marked difficult if the recipe
-    has them; and with as many proposals as it has."""
-
-    def learnt(truth: GroundTruth) -> NDArray[np.bool_]:
+    def used(truth: GroundTruth) -> NDArray[np.bool_]:
         return ~truth.crowd if recipe.sampling.difficult else ~(truth.crowd | truth.difficult)
 
-    most = recipe.sampling.proposals or None
+    count = recipe.sampling.proposals or None
     return [
-        replace(image, truth=image.truth.where(learnt(image.truth)), proposals=image.proposals[:most])
-        for image in images
+        replace(sample, truth=sample.truth.where(used(sample.truth)), proposals=sample.proposals[:count])
+        for sample in samples
     ]
 
 
 @dataclass
 class Batch:
-    """images: [B, C, h, w], pixels or conv maps, padded with zeros below and to the right. rois: float32 [R, 5].
-    labels: int64 [R]. targets: float32 [R, 4], normalised."""
+    """One mini-batch.
+
+    images: [B, C, h, w], pixels or conv maps, padded with zeros on the right and bottom.
+    rois: the R sampled RoIs, in original pixels of the (perhaps mirrored) images.
+    labels: int64 [R], 0 background. targets: float32 [R, 4], normalised deltas.
+    """
 
     images: Tensor
-    rois: Tensor
+    rois: RoIs
     labels: Tensor
     targets: Tensor
 
 
-class Batches:
-    """The batches of a training run, by iteration."""
+class Batches(Dataset[Batch]):
+    """The mini-batches of a training run, by iteration."""
 
     def __init__(
-        self,
-        images: Sequence[TrainingImage],
-        recipe: Recipe,
-        normalisation: Normalisation,
-        inputs: Inputs,
+        self, samples: Sequence[ProposedSample], recipe: Recipe, statistics: TargetStatistics, inputs: Inputs
     ) -> None:
-        self.images = images
+        self.samples = samples
         self.recipe = recipe
-        self.normalisation = normalisation
+        self.roi_targets = RoITargets(recipe.sampling, statistics)
         self.inputs = inputs
-        self._order = cache(self._order_of_pass)
 
-    def from_iteration(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches start .. stop - 1, made ahead on threads."""
-        return prefetch(self.batch, range(start, stop))
+    def iterate(self, start: int, stop: int, workers: int) -> Iterator[Batch]:
+        """Batches start .. stop - 1, computed ahead.
 
-    def batch(self, iteration: int) -> Batch:
+        Args:
+            workers: number of processes; 0: compute each batch when it is needed.
+        """
+        loader: DataLoader[Batch] = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=workers,
+            worker_init_fn=_start_worker,
+            prefetch_factor=2 if workers else None,
+        )
+        yield from loader
+
+    def __getitem__(self, iteration: int) -> Batch:
         rng = np.random.default_rng([self.recipe.solver.seed, 1, iteration])
         size = self.recipe.sampling.images
-        looks = [self._look(position) for position in range(iteration * size, (iteration + 1) * size)]
-        parts = [self._image_part(image, flip, index, rng) for index, (image, flip) in enumerate(looks)]
-        pixels, rois, labels, targets = zip(*parts, strict=True)
-        return Batch(_stacked(pixels), torch.cat(rois), torch.cat(labels), torch.cat(targets))
-
-    def _look(self, position: int) -> tuple[TrainingImage, bool]:
-        """Which image, and whether mirrored, is the position-th to be seen: passes over all images and their mirror
-        images, each pass in an order of its own (every image twice, not mirrored by chance)."""
-        number, place = divmod(position, self._looks_a_pass)
-        entry = int(self._order(number)[place])
-        return self.images[entry % len(self.images)], entry >= len(self.images)
-
-    @property
-    def _looks_a_pass(self) -> int:
-        return len(self.images) * (2 if self.recipe.images.flip else 1)
-
-    def _order_of_pass(self, number: int) -> NDArray[np.int64]:
-        return np.random.default_rng([self.recipe.solver.seed, 0, number]).permutation(self._looks_a_pass)
-
-    def _image_part(
-        self, image: TrainingImage, flip: bool, index: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        count = self.recipe.sampling.rois // self.recipe.sampling.images
-        boxes, labels, matched = sample_rois(image.proposals, image.truth, count, self.recipe.sampling, rng)
-        shown, scale, width = self.inputs(image.ref, self._drawn(flip, rng))
-        if flip:
-            boxes, matched = (flip_horizontally(b, width) for b in (boxes, matched))
-        mean, std = self.normalisation
-        targets = (encode(boxes, matched) - mean[labels]) / std[labels]
-        return (
-            shown,
-            to_rois(boxes, scale, index, self.recipe.network.pooling),
-            torch.from_numpy(labels),
-            torch.from_numpy(targets),
+        drawn = [self._sample_at(position) for position in range(iteration * size, (iteration + 1) * size)]
+        parts = [self._part(sample, flip, rng) for sample, flip in drawn]
+        tensors, scales, boxes, labels, targets = zip(*parts, strict=True)
+        return Batch(
+            _padded(tensors),
+            RoIs.of_images(boxes, scales),
+            torch.from_numpy(np.concatenate(labels)),
+            torch.from_numpy(np.concatenate(targets)),
         )
 
-    def _drawn(self, flip: bool, rng: np.random.Generator) -> Look:
-        """How the image is looked at this time. What a recipe leaves alone draws nothing."""
-        images = self.recipe.images
-        side = int(rng.choice(images.train_short_sides)) if images.train_short_sides else None
-        colours = Colours.drawn(images.colour_jitter, rng) if images.colour_jitter else None
-        return Look(flip, side, colours)
+    def _part(self, sample: ProposedSample, flip: bool, rng: np.random.Generator) -> tuple[Any, ...]:
+        """One image of a batch: its tensor and scale, and boxes, labels and targets of its RoIs."""
+        sampled = self.roi_targets.sample(sample.proposals, sample.truth, rng)
+        view = View.draw(self.recipe.images, flip, rng)
+        tensor, scale, width = self.inputs(sample.ref, view)
+        boxes, matched = view.of_boxes(sampled.boxes, sampled.matched, width=width)
+        return tensor, scale, boxes, sampled.labels, self.roi_targets.targets(boxes, matched, sampled.labels)
+
+    def _sample_at(self, position: int) -> tuple[ProposedSample, bool]:
+        """The sample at a position in the order of training, and whether it is mirrored. Each pass contains every image
+        and every mirrored image once (instead of mirroring at random), in its own random order."""
+        number, place = divmod(position, self._pass_length)
+        entry = int(_order_of_pass(self.recipe.solver.seed, number, self._pass_length)[place])
+        return self.samples[entry % len(self.samples)], entry >= len(self.samples)
+
+    @property
+    def _pass_length(self) -> int:
+        return len(self.samples) * (2 if self.recipe.images.flip else 1)
 
 
-def _stacked(images: Sequence[Tensor]) -> Tensor:
+@cache
+def _order_of_pass(seed: int, number: int, length: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, 0, number]).permutation(length)
+
+
+def _padded(images: Sequence[Tensor]) -> Tensor:
     """[C, h, w] of several sizes as one [B, C, max h, max w], channels last in memory, padded with zeros."""
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
     shape = (len(images), height, width, images[0].shape[0])
@@ -137,3 +130,14 @@ def _stacked(images: Sequence[Tensor]) -> Tensor:
     for row, image in zip(batch, images, strict=True):
         row[:, : image.shape[1], : image.shape[2]] = image
     return batch
+
+
+def _start_worker(number: int) -> None:
+    """Prepares a worker process: it opens its own files, ignores Ctrl-C, which the main process handles, and uses one
+    thread."""
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    info: Any = get_worker_info()
+    info.dataset.inputs = copy.copy(info.dataset.inputs)

@@ -1,8 +1,8 @@
-"""The state of a training run on disk: what `--resume` goes on from.
+"""The state of a training run on disk, from which `--resume` continues.
 
-A run's folder holds `state.safetensors` (weights as trained, momentum, iteration, configuration: all that resuming
-needs, in one file, replaced as a whole), `model.safetensors` (the model as detection wants it), `log.jsonl` and
-`config.json`. Randomness is drawn from (seed, iteration), so there is no generator state to keep.
+`state.safetensors` holds the weights as trained, momentum, moving average, target statistics, iteration and
+configuration: everything that resuming needs, in one file that is replaced atomically. Random numbers depend on (seed,
+iteration), so there is no generator state.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from frcnn_cli.errors import FileFormatError, FrcnnError, UsageError
-from frcnn_cli.model import Detector, ModelConfig
+from frcnn_cli.core.errors import FileFormatError, FrcnnError, UsageError
+from frcnn_cli.core.run_files import STATE_FILE
+from frcnn_cli.detector.config import ModelConfig
+from frcnn_cli.detector.detector import Detector
+from frcnn_cli.detector.header import STATE_KEY
+from frcnn_cli.detector.tensor_file import check_tensors, load_tensors, save_tensors
 from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.training.normalisation import Normalisation
-from frcnn_cli.weights import check_tensors, load_safely, save_safely
+from frcnn_cli.training.roi_targets import TargetStatistics
 
-STATE_FILE = "state.safetensors"
-_KEY = "frcnn_run"
 _VERSION = 3
+_START_AGAIN = "Start the run again from scratch with --force"
 
 
 @dataclass(frozen=True)
 class RunState:
-    """What a checkpoint says besides tensors.
+    """What a checkpoint records besides tensors.
 
-    iteration: how many are done. frozen: leading conv modules without gradient. from_maps: the conv layers are not run,
-    their maps are read. data: where images and proposals came
-    from (as `frcnn train` records it). images_digest: which images those were.
+    iteration: the number of finished iterations. frozen: the number of leading conv modules that are not trained.
+    from_maps: whether the conv layers are replaced by cached maps.
+    data: where images and proposals came from, as `frcnn train` records it. images_digest: identifies them.
     """
 
     iteration: int
@@ -48,83 +50,81 @@ class RunState:
         return dataclasses.asdict(self) | {"model": self.model.to_json(), "recipe": self.recipe.to_dict()}
 
 
-class Kept(NamedTuple):
-    """Tensors besides the weights: momentum and moving average by parameter, and what targets are normalised by."""
+class Restored(NamedTuple):
+    """Tensors besides the weights: momentum and moving average by parameter, and the target statistics."""
 
     momentum: dict[str, Tensor]
     average: dict[str, Tensor]
-    normalisation: Normalisation
+    statistics: TargetStatistics
 
 
-def save_state(folder: Path, state: RunState, detector: Detector, kept: Kept) -> None:
-    """Writes `state.safetensors`, whole or not at all."""
-    groups = {"model": detector.state_dict(), "momentum": kept.momentum, "average": kept.average}
-    tensors = {
+def save_state(folder: Path, state: RunState, detector: Detector, tensors: Restored) -> None:
+    """Writes `state.safetensors` atomically."""
+    groups = {"model": detector.state_dict(), "momentum": tensors.momentum, "average": tensors.average}
+    named = {
         f"{group}.{name}": value.detach().cpu().contiguous()
         for group, values in groups.items()
         for name, value in values.items()
     }
-    tensors["targets.mean"] = torch.from_numpy(kept.normalisation.mean)
-    tensors["targets.std"] = torch.from_numpy(kept.normalisation.std)
+    named["targets.mean"] = torch.from_numpy(tensors.statistics.mean)
+    named["targets.std"] = torch.from_numpy(tensors.statistics.std)
     described = {"version": _VERSION, **state.to_json()}
-    save_safely(tensors, folder / STATE_FILE, {_KEY: json.dumps(described, sort_keys=True)})
+    save_tensors(named, folder / STATE_FILE, {STATE_KEY: json.dumps(described, sort_keys=True)})
 
 
 def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
     """The last checkpoint of a run.
 
     Raises:
-        FrcnnError: there is none, or it is damaged or newer than we are.
+        FrcnnError: there is none, or it is damaged or from a newer version.
     """
     path = folder / STATE_FILE
     if not path.is_file():
-        raise FrcnnError(f"{folder} holds no checkpoint to go on from", "Start the run without --resume")
-    values, tensors = load_safely(path, _KEY)
+        raise FrcnnError(f"{folder} holds no checkpoint to continue from", "Start the run without --resume")
+    values, tensors = load_tensors(path, STATE_KEY)
     if int(values.get("version", 0)) > _VERSION:
         raise FileFormatError(f"{path} was written by a newer frcnn", "Upgrade frcnn-cli")
     if int(values.get("version", 0)) < _VERSION:
-        raise FileFormatError(f"{path} was written by an older frcnn", "Start the run anew with --force")
+        raise FileFormatError(f"{path} was written by an older frcnn", _START_AGAIN)
     try:
         state = RunState(
             iteration=int(values["iteration"]),
             model=ModelConfig.from_json(values["model"]),
-            recipe=Recipe.from_dict(values["recipe"]),
+            recipe=Recipe.recorded(values["recipe"]),
             frozen=int(values["frozen"]),
             from_maps=bool(values["from_maps"]),
             data=dict(values["data"]),
             images_digest=str(values["images_digest"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
-        raise FileFormatError(
-            f"{path} has a damaged description ({error})", "Start the run anew with --force"
-        ) from None
+        raise FileFormatError(f"{path} has a damaged description ({error})", _START_AGAIN) from None
     return state, tensors
 
 
-def restore(tensors: dict[str, Tensor], detector: Detector, trained: set[str], recipe: Recipe, path: Path) -> Kept:
-    """Puts a checkpoint's weights into `detector`, and returns the rest.
+def restore(tensors: dict[str, Tensor], detector: Detector, trained: set[str], recipe: Recipe, path: Path) -> Restored:
+    """Loads the weights of a checkpoint into `detector` and returns the other tensors.
 
     Args:
-        trained: the parameters that have momentum, and a moving average if the recipe asks for one.
+        trained: the parameters that have momentum, and a moving average if the recipe uses one.
 
     Raises:
-        FileFormatError: a tensor is missing, misshapen or too many.
+        FileFormatError: a tensor is missing, of another shape, or unknown.
     """
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "momentum": {}, "average": {}, "targets": {}}
     for name, value in tensors.items():
         group, _, rest = name.partition(".")
         if group not in groups:
-            raise FileFormatError(f"{path} has an unknown tensor {name!r}", "Start the run anew with --force")
+            raise FileFormatError(f"{path} has an unknown tensor {name!r}", _START_AGAIN)
         groups[group][rest] = value
     check_tensors(detector.state_dict(), groups["model"], path)
     detector.load_state_dict(groups["model"])
-    wanted = {name: value.detach() for name, value in detector.named_parameters() if name in trained}
-    check_tensors(wanted, groups["momentum"], path)
-    if recipe.solver.average:
-        check_tensors(wanted, groups["average"], path)
-    shape = (len(detector.config.classes) + 1, 4)
+    expected = {name: value.detach() for name, value in detector.named_parameters() if name in trained}
+    check_tensors(expected, groups["momentum"], path)
+    if recipe.solver.ema_decay:
+        check_tensors(expected, groups["average"], path)
+    shape = (len(detector.classes) + 1, 4)
     for name in ("mean", "std"):
         if name not in groups["targets"] or tuple(groups["targets"][name].shape) != shape:
-            raise FileFormatError(f"{path} lacks targets.{name}", "Start the run anew with --force")
-    targets = Normalisation(groups["targets"]["mean"].numpy(), groups["targets"]["std"].numpy())
-    return Kept(groups["momentum"], groups["average"], targets)
+            raise FileFormatError(f"{path} lacks targets.{name}", _START_AGAIN)
+    statistics = TargetStatistics(groups["targets"]["mean"].numpy(), groups["targets"]["std"].numpy())
+    return Restored(groups["momentum"], groups["average"], statistics)

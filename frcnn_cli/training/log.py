@@ -1,4 +1,4 @@
-"""A run's log: JSON, a line for every ten iterations and for every validation. Read without torch."""
+"""The log of a run: one line of JSON per ten iterations and per validation. Reading it does not need torch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frcnn_cli.errors import FileFormatError, explain_os_error
-from frcnn_cli.files import write_whole
+from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.system.files import write_atomic
 
-LOG_FILE = "log.jsonl"
 MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration's figures: losses, sampled RoIs by kind, learning rate, seconds since the one before; and whether
-    every RoI got the same scores, as from hidden units that are all dead."""
+    """The figures of one iteration.
 
-    iteration: int  # 1 for the first
+    iteration: from 1 to `total`. foreground, background: numbers of sampled RoIs. seconds: duration of the iteration.
+    collapsed: whether every RoI got the same scores, as if all hidden units were dead.
+    """
+
+    iteration: int
     total: int
     epoch: float
     loss: float
@@ -30,18 +32,18 @@ class Step:
     background: int
     learning_rate: float
     seconds: float
-    all_alike: bool = False
+    collapsed: bool = False
 
 
 class RunLog:
-    """The log of a run in training. pending: iterations that no line tells of yet."""
+    """The log of a run in training. pending: iterations that are not in the file yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.pending: list[Step] = []
 
     def write_pending(self, images_per_batch: int) -> None:
-        """A line of the means of the iterations since the last."""
+        """Writes one line with the means of the pending iterations."""
         steps, self.pending = self.pending, []
         self.write(_averaged(steps, images_per_batch))
 
@@ -52,23 +54,23 @@ class RunLog:
         except OSError as error:
             raise explain_os_error(error, self.path) from None
 
-    def cut_after(self, iteration: int) -> None:
-        """Takes out the lines of later iterations: they will be done again."""
+    def truncate_after(self, iteration: int) -> None:
+        """Removes the lines of later iterations, which will be repeated."""
         kept = [json.dumps(line) for line in read_log(self.path) if line["iteration"] <= iteration]
         if self.path.is_file():
-            write_whole(self.path, "".join(f"{line}\n" for line in kept).encode())
+            write_atomic(self.path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; the last one may be torn off.
+    """The lines of the log of a run, without an incomplete last line.
 
     Raises:
-        FileFormatError: not a log of ours.
+        FileFormatError: not a log of frcnn train.
     """
     if not path.is_file():
         return []
     if path.stat().st_size > MAX_BYTES:
-        raise FileFormatError(f"{path} is larger than 1 GB", "Name a run's folder")
+        raise FileFormatError(f"{path} is larger than 1 GB", "Name the folder of a run")
     whole = [line for line in path.read_text("utf-8", "replace").splitlines(keepends=True) if line.endswith("}\n")]
     try:
         lines = [json.loads(line) for line in whole]
@@ -79,7 +81,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
                 if isinstance(value, bool) or not isinstance(value, (int, float)):
                     raise ValueError(f"{name} is not a number")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        fix = "Name a run's folder, or take the file out of it"
+        fix = "Name the folder of a run, or remove the file from it"
         raise FileFormatError(f"{path} is not a log of frcnn train ({error})", fix) from None
     return lines
 

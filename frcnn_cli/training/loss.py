@@ -1,4 +1,4 @@
-"""The multi-task loss (section 2.3): L = Lcls + [u >= 1] Lloc."""
+"""The multi-task loss (section 2.3): L = L_cls + lambda [u >= 1] L_loc."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from frcnn_cli.recipes.sections import Loss as LossConfig
 
 
 class Losses(NamedTuple):
-    """Scalars with gradient; `boxes` is weighted already."""
+    """Scalars with gradient; `boxes` includes its weight lambda."""
 
     classification: Tensor
     boxes: Tensor
@@ -29,9 +29,17 @@ def multi_task_loss(
     divided by the number of all sampled RoIs. A batch without RoIs has loss 0.
 
     Args:
-        logits: [R, K+1]. deltas: [R, K+1, 4]. labels: int64 [R], 0 background. targets: [R, 4], normalised; rows of
-            background are not read.
+        logits: [R, K+1]. deltas: [R, K+1, 4]. labels: int64 [R], 0 background.
+        targets: [R, 4], normalised; rows of background RoIs are not used.
+
+    Raises:
+        ValueError: the shapes do not match.
     """
+    if logits.dim() != 2 or deltas.shape != (*logits.shape, 4) or labels.shape != logits.shape[:1]:
+        raise ValueError(
+            f"expected logits [R, K+1], deltas [R, K+1, 4] and labels [R], got {list(logits.shape)},"
+            f" {list(deltas.shape)} and {list(labels.shape)}"
+        )
     count = max(len(labels), 1)
     classification = F.cross_entropy(logits, labels, reduction="sum") / count
     foreground = torch.nonzero(labels > 0).flatten()

@@ -1,4 +1,4 @@
-"""The learning rate of each iteration, as a factor of the base rate."""
+"""The learning rate of each iteration."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from frcnn_cli.recipes.sections import Solver
 def rate_at(iteration: int, total: int, solver: Solver) -> float:
     """The learning rate of iteration 0 .. total - 1.
 
-    step: the base rate, `step_factor` of it from `step_at` on. cosine: from the base rate to 0 along half a cosine.
-    Either rises linearly over the first `warmup` iterations.
+    step: the base rate, and `step_factor` times the base rate after the fraction `step_at` of all iterations.
+    cosine: from the base rate to 0 along half a cosine. Both rise linearly over the first `warmup` iterations.
     """
     if solver.schedule == "step":
         factor = 1.0 if iteration < solver.step_at * total else solver.step_factor

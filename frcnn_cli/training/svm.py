@@ -1,10 +1,10 @@
-"""Linear SVMs on the last hidden layer in place of the softmax, as R-CNN has them (section 5.4; R-CNN, appendix B).
+"""Linear SVMs on the last hidden layer instead of the softmax, as in R-CNN (section 5.4; R-CNN, appendix B).
 
-One SVM a class tells its objects from everything else. Positives are the objects' own boxes; negatives are proposals
-that overlap every object of the class by less than 0.3. There are too many of those, so only hard ones are kept: image
-after image, those that the present SVM does not reject (margin above -1) join; every now and then the SVM is fitted
-anew and the easy ones (margin below -1.2) leave. Features are scaled to a mean length of 20, positives count twice, and
-the bias is a feature of value 10; the constants are those of R-CNN's released code.
+One SVM per class separates its objects from everything else. Positives are the boxes of the objects; negatives are
+proposals that overlap every object of the class by less than 0.3. There are too many negatives, so only hard ones are
+kept: image by image, those that the current SVM does not reject (margin above -1) are added; from time to time the SVM
+is fitted again and easy ones (margin below -1.2) are removed. Features are scaled to a mean norm of 20, positives have
+twice the weight, and the bias is a feature of value 10; these constants are those of R-CNN's released code.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from frcnn_cli.boxes import iou
-from frcnn_cli.data.prefetch import prefetch
-from frcnn_cli.errors import FrcnnError
-from frcnn_cli.image import Image, ImageRef
-from frcnn_cli.model import Detector
+from frcnn_cli.core.boxes import iou
+from frcnn_cli.core.errors import FrcnnError
+from frcnn_cli.core.image import Image, ImageRef
+from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.data.pairing import ProposedSample
+from frcnn_cli.detector.detector import Detector
 from frcnn_cli.roi.levels import levels, nearest_level
-from frcnn_cli.roi.rois import to_rois
-from frcnn_cli.training.batches import TrainingImage
+from frcnn_cli.roi.rois import RoIs
+from frcnn_cli.system.prefetch import prefetch
 
 _C = 0.001
 _POSITIVE_WEIGHT = 2.0
 _BIAS_FEATURE = 10.0
-_MEAN_LENGTH = 20.0
+_MEAN_NORM = 20.0
 _NEGATIVE_IOU = 0.3
-_HARD, _EASY = -1.0, -1.2  # margins from which a negative joins, and below which it leaves
-_RETRAIN_AFTER = 2000  # new negatives of a class
-_LENGTH_IMAGES = 100  # whose features tell the mean length
+_HARD, _EASY = -1.0, -1.2  # margins above which a negative is added, and below which it is removed
+_REFIT_AFTER = 2000  # new negatives of a class
+_NORM_IMAGES = 100  # images on which the mean norm is measured
 
 Features = NDArray[np.float32]  # [N, D]
 
 
 @dataclass
 class ClassSVM:
-    """The SVM of one class while it is fitted. weight: [D] and bias, of unscaled features."""
+    """The SVM of one class while it is fitted. positives: [N, D]. weight: [D], and bias."""
 
     positives: Features
     negatives: list[Features] = field(default_factory=list)
@@ -48,22 +49,23 @@ class ClassSVM:
     bias: float = 0.0
 
     def margins(self, features: Features) -> NDArray[np.float64]:
-        """All 0, so that every negative is a hard one, as long as nothing was fitted."""
+        """The margins [N] of features [N, D]; before the first fit all 0, so that every negative is hard."""
         if self.weight is None:
             return np.zeros(len(features))
-        found: NDArray[np.float64] = features @ self.weight + self.bias
-        return found
+        margins: NDArray[np.float64] = features @ self.weight + self.bias
+        return margins
 
     def mine(self, candidates: Features) -> None:
-        """Takes the hard ones among negatives; fits anew when enough have come."""
+        """Adds the hard ones among negative candidates [N, D]; fits again when enough were added."""
         hard = candidates[self.margins(candidates) > _HARD]
         if len(hard):
             self.negatives.append(hard)
             self.new += len(hard)
-        if self.new > _RETRAIN_AFTER:
+        if self.new > _REFIT_AFTER:
             self.fit()
 
     def fit(self) -> None:
+        """Fits the SVM and removes easy negatives."""
         from sklearn.svm import LinearSVC
 
         negatives = np.concatenate(self.negatives or [np.zeros((0, self.positives.shape[1]), np.float32)])
@@ -88,16 +90,13 @@ class ClassSVM:
 
 def fit_svms(
     detector: Detector,
-    images: Sequence[TrainingImage],
+    samples: Sequence[ProposedSample],
     read: Callable[[ImageRef], Image],
-    tell: Callable[[], None] = lambda: None,
+    progress: Progress = SILENT,
 ) -> None:
-    """Puts SVMs in place of the detector's softmax: `cls_score` gives margins, the background's is 0.
+    """Replaces the softmax of a detector by SVMs: `cls_score` then gives margins, and that of the background is 0.
 
-    A class without objects keeps a margin of -1 everywhere.
-
-    Args:
-        tell: is called after each image, of which each is looked at twice.
+    A class without objects has a margin of -1 everywhere.
 
     Raises:
         FrcnnError: scikit-learn is not installed.
@@ -106,29 +105,29 @@ def fit_svms(
         import sklearn.svm  # noqa: F401
     except ImportError:
         raise FrcnnError(
-            "SVMs are fitted by scikit-learn, which is not installed", "pip install scikit-learn"
+            "SVMs are fitted by scikit-learn, which is not installed", "Install it: pip install scikit-learn"
         ) from None
-    classes = len(detector.config.classes)
-    positives: list[list[Features]] = [[] for _ in range(classes)]
-    lengths = []
-    for number, (image, features) in enumerate(_features(detector, images, read, objects=True)):
-        for label in np.unique(image.truth.labels):
-            positives[label].append(features[image.truth.labels == label])
-        if number < _LENGTH_IMAGES and len(features):
-            lengths.append(np.linalg.norm(features, axis=1))
-        tell()
-    scale = _MEAN_LENGTH / max(float(np.concatenate([*lengths, np.zeros(0)]).mean()) if lengths else 1.0, 1e-12)
-    width = detector.head.cls_score.in_features
-    machines = [
-        ClassSVM(scale * np.concatenate([*found, np.zeros((0, width), np.float32)]).astype(np.float32))
-        for found in positives
-    ]
-    for image, features in _features(detector, images, read, objects=False):
-        for label, machine in enumerate(machines):
-            mine = image.truth.boxes[image.truth.labels == label]
-            overlap = iou(image.proposals, mine).max(axis=1, initial=0.0)
-            machine.mine((scale * features[overlap < _NEGATIVE_IOU]).astype(np.float32))
-        tell()
+    positives: list[list[Features]] = [[] for _ in detector.classes]
+    norms = []
+    with progress.task("SVMs", 2 * len(samples)) as bar:
+        for number, (sample, features) in enumerate(_features(detector, samples, read, objects=True)):
+            for label in np.unique(sample.truth.labels):
+                positives[label].append(features[sample.truth.labels == label])
+            if number < _NORM_IMAGES and len(features):
+                norms.append(np.linalg.norm(features, axis=1))
+            bar.advance()
+        scale = _MEAN_NORM / max(float(np.concatenate(norms).mean()) if norms else 1.0, 1e-12)
+        width = detector.head.cls_score.in_features
+        machines = [
+            ClassSVM(scale * np.concatenate([*found, np.zeros((0, width), np.float32)]).astype(np.float32))
+            for found in positives
+        ]
+        for sample, features in _features(detector, samples, read, objects=False):
+            for label, machine in enumerate(machines):
+                objects = sample.truth.boxes[sample.truth.labels == label]
+                overlap = iou(sample.proposals, objects).max(axis=1, initial=0.0)
+                machine.mine((scale * features[overlap < _NEGATIVE_IOU]).astype(np.float32))
+            bar.advance()
     layer = detector.head.cls_score
     with torch.no_grad():
         layer.weight.zero_()
@@ -142,18 +141,18 @@ def fit_svms(
 
 
 def _features(
-    detector: Detector, images: Sequence[TrainingImage], read: Callable[[ImageRef], Image], objects: bool
-) -> Iterator[tuple[TrainingImage, Features]]:
-    """The last hidden layer's numbers, of each image's objects or of its proposals."""
+    detector: Detector, samples: Sequence[ProposedSample], read: Callable[[ImageRef], Image], objects: bool
+) -> Iterator[tuple[ProposedSample, Features]]:
+    """The output of the last hidden layer for the objects of each image, or for its proposals."""
     head = detector.head
-    pictures = prefetch(read, (image.ref for image in images))
-    for image, picture in zip(images, pictures, strict=True):
-        boxes = image.truth.boxes if objects else image.proposals
+    images = prefetch(read, (sample.ref for sample in samples))
+    for sample, image in zip(samples, images, strict=True):
+        boxes = sample.truth.boxes if objects else sample.proposals
         with torch.inference_mode():
-            looks = levels(*detector.feature_map(picture, "float32"))
-            level = nearest_level(boxes, [scale for _, scale in looks])
+            views = levels(*detector.feature_map(image, "float32"))
+            level = nearest_level(boxes, [scale for _, scale in views])
             found = np.empty((len(boxes), head.cls_score.in_features), np.float32)
-            for i, (feature_map, scale) in enumerate(looks):
-                rois = to_rois(boxes[level == i], scale, pooling=head.pooling).to(detector.device)
-                found[level == i] = head.hidden_features(feature_map, rois).float().cpu().numpy()
-            yield image, found
+            for i, (features, scale) in enumerate(views):
+                rois = RoIs.of_images([boxes[level == i]], [scale])
+                found[level == i] = head.hidden_features(features, rois).float().cpu().numpy()
+            yield sample, found

@@ -1,37 +1,33 @@
-"""How well a model in training detects, on images that it does not learn from."""
+"""The mAP of a model in training, on images that it is not trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from frcnn_cli.data.prefetch import prefetch
-from frcnn_cli.detections.nms import detect
+from frcnn_cli.core.decoding import read_ref
+from frcnn_cli.core.image import Image, ImageRef
+from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.data.pairing import ProposedSample
+from frcnn_cli.detector.detector import Detector
 from frcnn_cli.evaluation.voc import evaluate
-from frcnn_cli.image import Image, ImageRef
-from frcnn_cli.model import Detector
-from frcnn_cli.training.batches import TrainingImage
+from frcnn_cli.system.prefetch import prefetch
 
 
 @dataclass(frozen=True)
 class Validation:
-    """images: with their objects and proposals. read: decodes one."""
+    """samples: images with their objects and proposals. read: decodes an image."""
 
-    images: Sequence[TrainingImage]
-    read: Callable[[ImageRef], Image]
+    samples: Sequence[ProposedSample]
+    read: Callable[[ImageRef], Image] = read_ref
 
-    def mean_ap(self, detector: Detector, tell: Callable[[], None] = lambda: None) -> float:
-        """mAP at IoU 0.5, each image by itself; NaN where there is no object to find.
-
-        Args:
-            tell: is called after each image.
-        """
+    def mean_ap(self, detector: Detector, progress: Progress = SILENT) -> float:
+        """mAP at IoU 0.5, with the thresholds for single images; NaN without objects."""
         found, truths = {}, {}
-        pictures = prefetch(self.read, (image.ref for image in self.images))
-        for image, picture in zip(self.images, pictures, strict=True):
-            features, scale = detector.feature_map(picture, "float32")
-            scores = detector.score(features, image.proposals, scale, picture.height, picture.width)
-            found[image.ref.key] = detect(*scores, detector.thresholds)
-            truths[image.ref.key] = image.truth
-            tell()
-        return evaluate(found, truths, detector.config.classes).mean_ap
+        images = prefetch(self.read, (sample.ref for sample in self.samples))
+        with progress.task("validate", len(self.samples)) as bar:
+            for sample, image in zip(self.samples, images, strict=True):
+                found[sample.ref.key] = detector.detect(image, sample.proposals, dtype="float32")
+                truths[sample.ref.key] = sample.truth
+                bar.advance()
+        return evaluate(found, truths, detector.classes).mean_ap

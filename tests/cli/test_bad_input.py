@@ -147,7 +147,7 @@ def test_a_data_set_that_is_not_there(tmp_path, props):
 
 
 def test_a_class_that_the_model_does_not_know(tmp_path, voc, props):
-    from frcnn_cli.data.voc import read_voc
+    from frcnn_cli.data.formats.voc import read_voc
     from tests.test_model import detector
 
     detector(classes=("disc", "square")).save(tmp_path / "model.safetensors")
@@ -189,7 +189,7 @@ def test_a_damaged_box_file_is_said_once(tmp_path, voc):
 def test_an_output_that_is_also_an_input(tmp_path, photo, props):
     import numpy as np
 
-    from frcnn_cli.image import ImageRecord
+    from frcnn_cli.core.image import ImageRecord
     from frcnn_cli.store.schema import SCORES
     from frcnn_cli.store.writer import StageWriter
 
@@ -224,7 +224,7 @@ def test_words_that_name_no_folder_and_no_file(tmp_path, photo):
 
 
 def test_a_display_that_is_gone(monkeypatch):
-    from frcnn_cli.picture import has_display
+    from frcnn_cli.core.drawing import has_display
 
     monkeypatch.setenv("DISPLAY", ":9876")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

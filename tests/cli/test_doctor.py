@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from frcnn_cli.jit import is_cached, kernel
+from frcnn_cli.system.jit import is_cached, kernel
 from frcnn_cli.roi.pooling.gpu import why_not_triton
 from tests.conftest import run_frcnn
 
@@ -50,7 +50,7 @@ def test_whether_kernels_are_kept(monkeypatch):
 def test_memory_stays_after_it_was_freed():
     code = """
 import resource
-from frcnn_cli.memory import keep_freed_memory
+from frcnn_cli.system.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):

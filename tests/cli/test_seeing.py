@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from frcnn_cli.data.spec import load_dataset
+from frcnn_cli.data.load import load_dataset
 from tests.conftest import assert_one_line_error, run_frcnn
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-from frcnn_cli.recipes.reading import load
+from frcnn_cli.recipes.files import load
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.store.reader import StageFile
 from tests.conftest import assert_one_line_error, run_frcnn

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from frcnn_cli.data.coco import read_coco_labels
-from frcnn_cli.data.spec import is_dataset_spec, load_dataset, load_image_refs, parts, splits_of
-from frcnn_cli.errors import DataError
+from frcnn_cli.data.formats.coco import read_coco_labels
+from frcnn_cli.data.load import load_dataset, load_image_refs, splits_of
+from frcnn_cli.data.spec import is_dataset_spec, parts
+from frcnn_cli.core.errors import DataError
 from tests.data.test_voc import write_voc
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from frcnn_cli.data.decode import ORIENTATION_TAG, digest_file, read_image
-from frcnn_cli.errors import ImageError
+from frcnn_cli.core.decoding import ORIENTATION_TAG, digest_file, read_image
+from frcnn_cli.core.errors import ImageError
 
 # A picture whose four quarters tell every turn and mirror apart: red, green / blue, white.
 QUARTERS = np.zeros((40, 60, 3), np.uint8)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from frcnn_cli.data.find import find_images
-from frcnn_cli.errors import DataError
+from frcnn_cli.core.errors import DataError
 
 
 def touch(*paths: Path) -> None:

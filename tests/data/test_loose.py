@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from frcnn_cli.data.spec import load_dataset, splits_of
-from frcnn_cli.errors import FrcnnError
+from frcnn_cli.data.load import load_dataset, splits_of
+from frcnn_cli.core.errors import FrcnnError
 from tests.conftest import assert_one_line_error, run_frcnn
 from tests.data.test_voc import write_voc
 

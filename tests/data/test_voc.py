@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from frcnn_cli.data.spec import load_dataset, load_image_refs
-from frcnn_cli.data.voc import read_voc
-from frcnn_cli.errors import DataError
-from frcnn_cli.image import ImageRecord
+from frcnn_cli.data.load import load_dataset, load_image_refs
+from frcnn_cli.data.formats.voc import read_voc
+from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.image import ImageRecord
 
 
 def write_voc(folder, annotations, size=(100, 80)):

@@ -2,12 +2,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frcnn_cli.annotations import Detections
-from frcnn_cli.boxes import iou
+from frcnn_cli.core.annotations import Detections
+from frcnn_cli.core.boxes import iou
 from frcnn_cli.detections.columns import from_columns, to_columns
 from frcnn_cli.detections.draw import draw
 from frcnn_cli.detections.nms import Thresholds, detect, nms
-from frcnn_cli.picture import class_colour
+from frcnn_cli.core.drawing import class_colour
 
 
 def slow_nms(boxes, scores, threshold):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from frcnn_cli.annotations import Detections, GroundTruth
+from frcnn_cli.core.annotations import Detections, GroundTruth
 from frcnn_cli.evaluation.bootstrap import compare, draws, interval, mean_aps
 from frcnn_cli.evaluation.matching import match
 from frcnn_cli.evaluation.voc import evaluate, weighted_mean_ap

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frcnn_cli.annotations import Detections, GroundTruth
-from frcnn_cli.boxes import from_xywh
+from frcnn_cli.core.annotations import Detections, GroundTruth
+from frcnn_cli.core.boxes import from_xywh
 from frcnn_cli.evaluation.coco import NAMES, coco_numbers, to_coco, to_results
 
 # Four images of COCO val2014 (42, 73, 74, 133) with some of its objects, and of the fake results that its owners

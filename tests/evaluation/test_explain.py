@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frcnn_cli.annotations import Detections, GroundTruth
-from frcnn_cli.boxes import iou
+from frcnn_cli.core.annotations import Detections, GroundTruth
+from frcnn_cli.core.boxes import iou
 from frcnn_cli.detections.nms import Thresholds, detect, select
 from frcnn_cli.evaluation.explain import FALSE, MISSED, Evidence, explain
 from frcnn_cli.evaluation.matching import CORRECT, IGNORED, WRONG, match

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from frcnn_cli.annotations import Detections
-from frcnn_cli.errors import FileFormatError
+from frcnn_cli.core.annotations import Detections
+from frcnn_cli.core.errors import FileFormatError
 from frcnn_cli.evaluation.coco import to_results
 from frcnn_cli.evaluation.results import read_coco_results, read_voc_results, voc_lines
 

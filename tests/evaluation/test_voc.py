@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from frcnn_cli import evaluate
-from frcnn_cli.annotations import Detections, GroundTruth
-from frcnn_cli.boxes import from_inclusive, from_xywh
+from frcnn_cli.core.annotations import Detections, GroundTruth
+from frcnn_cli.core.boxes import from_inclusive, from_xywh
 
 # Owner's figures, PROVENANCE.txt of eval/voc7: IoU -> (11 points, area). They count pixels: a box's width is w + 1.
 VOC7 = {

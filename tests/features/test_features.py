@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from frcnn_cli.errors import FrcnnError, UsageError
+from frcnn_cli.core.errors import FrcnnError, UsageError
 from frcnn_cli.features.backbones import BACKBONES, build
 from frcnn_cli.features.backbones.loading import Weights
 from frcnn_cli.features.columns import from_columns, to_columns

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from frcnn_cli.image import Image
+from frcnn_cli.core.image import Image
 from frcnn_cli.proposals.source import Proposals
 from frcnn_cli.proposals.sources.file import FileSource
 from frcnn_cli.proposals.sources.opencv import OpenCVSelectiveSearch

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frcnn_cli.boxes import iou
+from frcnn_cli.core.boxes import iou
 from frcnn_cli.proposals.distinct import distinct
 
 

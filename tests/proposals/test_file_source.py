@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from frcnn_cli.data.decode import read_image
-from frcnn_cli.errors import FileFormatError, MismatchError, UsageError
+from frcnn_cli.core.decoding import read_image
+from frcnn_cli.core.errors import FileFormatError, MismatchError, UsageError
 from frcnn_cli.proposals.sources.file import FileSource
 from frcnn_cli.store.schema import PROPOSALS
 from frcnn_cli.store.writer import StageWriter

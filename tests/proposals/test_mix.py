@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from frcnn_cli.errors import SourceError, UsageError
-from frcnn_cli.image import Image
+from frcnn_cli.core.errors import SourceError, UsageError
+from frcnn_cli.core.image import Image
 from frcnn_cli.proposals.propose import Limits, propose
 from frcnn_cli.proposals.registry import load_registry
 from frcnn_cli.proposals.source import Proposals

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from frcnn_cli import propose
-from frcnn_cli.errors import SourceError
-from frcnn_cli.image import Image
+from frcnn_cli.core.errors import SourceError
+from frcnn_cli.core.image import Image
 from frcnn_cli.proposals.propose import Limits
 from frcnn_cli.proposals.ranking import by_size_and_chance, content_seed
 from frcnn_cli.proposals.source import Proposals

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frcnn_cli.annotations import Detections, GroundTruth
-from frcnn_cli.boxes import iou
+from frcnn_cli.core.annotations import Detections, GroundTruth
+from frcnn_cli.core.boxes import iou
 from frcnn_cli.evaluation.voc import evaluate
 from frcnn_cli.proposals.recall import cover, recall
 

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from frcnn_cli.errors import SourceError
+from frcnn_cli.core.errors import SourceError
 from frcnn_cli.proposals import registry as R
 from frcnn_cli.proposals.hook import hookimpl
 from tests.proposals.sources_for_tests import Good

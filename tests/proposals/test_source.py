@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from frcnn_cli.errors import UsageError
+from frcnn_cli.core.errors import UsageError
 from frcnn_cli.proposals.source import ProposalSource, option, parse_settings
 from tests.proposals.sources_for_tests import Good, Needy
 

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.boxes import clip, flip_horizontally
+from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.boxes import clip, flip_horizontally
 from frcnn_cli.detections.nms import Thresholds, detect, nms, scores_to_exceed
 from frcnn_cli.features.backbones import BACKBONES, build
 from frcnn_cli.features.backbones.loading import Weights
 from frcnn_cli.features.transform import ImageTransform
-from frcnn_cli.recipes.reading import load
-from frcnn_cli.roi.coder import decode, encode
+from frcnn_cli.recipes.files import load
+from frcnn_cli.roi.box_coder import decode, encode
 from frcnn_cli.roi.head import RoIHead
 from frcnn_cli.roi.pooling import roi_max_pool
 from frcnn_cli.roi.rois import equal_to_pooling, to_rois

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frcnn_cli.errors import FrcnnError, UsageError
-from frcnn_cli.recipes.reading import BUILT_IN, load
+from frcnn_cli.core.errors import FrcnnError, UsageError
+from frcnn_cli.recipes.files import BUILT_IN, load
 from frcnn_cli.recipes.recipe import Recipe, differences, keys
-from frcnn_cli.recipes.values import typed
+from frcnn_cli.core.options import typed
 from tests.conftest import run_frcnn
 
 

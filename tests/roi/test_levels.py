@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from frcnn_cli.features.columns import from_columns, to_columns
-from frcnn_cli.model import Detector
-from frcnn_cli.pipeline import Failed, FeaturePipeline
+from frcnn_cli.detector.detector import Detector
+from frcnn_cli.inference.pipeline import Failed, FeaturePipeline
 from frcnn_cli.roi.levels import nearest_level
 from frcnn_cli.store.reader import StageFile
 from tests.conftest import run_frcnn
@@ -96,8 +96,8 @@ def test_columns_of_several_maps():
 
 
 def test_the_pipeline_keeps_images_together():
-    from frcnn_cli.errors import ImageError
-    from frcnn_cli.image import ImageRef
+    from frcnn_cli.core.errors import ImageError
+    from frcnn_cli.core.image import ImageRef
 
     made = looking_in(64, 96)
     items = [(ImageRef(str(i), "x"), ImageError("bad") if i == 1 else picture()) for i in range(4)]

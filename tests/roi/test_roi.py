@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from frcnn_cli.roi.coder import MAX_LOG_GROWTH, decode, encode
+from frcnn_cli.roi.box_coder import MAX_LOG_GROWTH, decode, encode
 from frcnn_cli.roi.head import RoIHead
 from frcnn_cli.roi.pooling import roi_max_pool
 from frcnn_cli.roi.rois import equal_to_pooling, to_rois

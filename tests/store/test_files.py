@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
-from frcnn_cli.errors import FileFormatError, FrcnnError, MismatchError, OutputExistsError
-from frcnn_cli.image import ImageRecord, ImageRef
+from frcnn_cli.core.errors import FileFormatError, FrcnnError, MismatchError, OutputExistsError
+from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.store.join import join
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import DETECTIONS, FEATURES, FORMATS, PROPOSALS

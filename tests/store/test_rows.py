@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frcnn_cli.errors import FrcnnError
-from frcnn_cli.image import ImageRecord, ImageRef
+from frcnn_cli.core.errors import FrcnnError
+from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.rows import HEAD, Rows, checksum
 from frcnn_cli.store.schema import FEATURES

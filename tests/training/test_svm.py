@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.image import Image
-from frcnn_cli.model import Detector
+from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.image import Image
+from frcnn_cli.detector.detector import Detector
 from frcnn_cli.roi.score import _of_margins
 from frcnn_cli.training import svm
 from frcnn_cli.training.batches import TrainingImage

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.boxes import flip_horizontally, iou
-from frcnn_cli.data.decode import read_ref
-from frcnn_cli.data.voc import read_voc
-from frcnn_cli.errors import FrcnnError, MismatchError
+from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.boxes import flip_horizontally, iou
+from frcnn_cli.core.decoding import read_ref
+from frcnn_cli.data.formats.voc import read_voc
+from frcnn_cli.core.errors import FrcnnError, MismatchError
 from frcnn_cli.features.transform import ImageTransform
-from frcnn_cli.model import MODEL_FILE, Detector, ModelConfig
+from frcnn_cli.detector.detector import MODEL_FILE, Detector, ModelConfig
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.recipes.sections import Sampling, Solver
-from frcnn_cli.roi.coder import encode
+from frcnn_cli.roi.box_coder import encode
 from frcnn_cli.training.batches import Batches, TrainingImage, trained_on
 from frcnn_cli.training.inputs import DecodedImages
 from frcnn_cli.training.loop import BEST_FILE, Trainer, images_digest

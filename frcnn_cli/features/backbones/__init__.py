@@ -1,47 +1,61 @@
-"""Backbones: the conv layers that make the map, and the layers that read its pooled RoIs. A backbone is one short
-function from `Weights` to `Backbone`, and a name here.
+"""Backbones: the conv layers that compute the map, and the layers that read its pooled RoIs.
+
+A backbone is one short function from `Weights` to `Backbone`, registered below under its name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from frcnn_cli.features.backbones.alexnet import alexnet
 from frcnn_cli.features.backbones.backbone import Backbone
 from frcnn_cli.features.backbones.caffe import caffenet, vgg_cnn_m_1024
 from frcnn_cli.features.backbones.loading import Weights
-from frcnn_cli.features.backbones.mobile import SQUEEZENETS, mobilenet_v3_large
+from frcnn_cli.features.backbones.mobilenet import mobilenet_v3_large
 from frcnn_cli.features.backbones.resnet import RESNETS
 from frcnn_cli.features.backbones.small import small
+from frcnn_cli.features.backbones.squeezenet import SQUEEZENETS
 from frcnn_cli.features.backbones.vgg import VGGS
 
-BACKBONES: dict[str, Callable[[Weights], Backbone]] = {
-    **VGGS,
-    "vgg_cnn_m_1024": vgg_cnn_m_1024,
-    "caffenet": caffenet,
-    "alexnet": alexnet,
-    **RESNETS,
-    "mobilenet_v3_large": mobilenet_v3_large,
-    **SQUEEZENETS,
-    "small": small,
+Normalisation = Literal["torchvision", "caffe"]
+
+
+class BackboneSpec(NamedTuple):
+    """How a backbone is built, and how the pixels were normalised that its weights were trained on."""
+
+    build: Callable[[Weights], Backbone]
+    normalisation: Normalisation = "torchvision"
+
+
+BACKBONES: dict[str, BackboneSpec] = {
+    **{name: BackboneSpec(build) for name, build in VGGS.items()},
+    "vgg_cnn_m_1024": BackboneSpec(vgg_cnn_m_1024, "caffe"),
+    "caffenet": BackboneSpec(caffenet, "caffe"),
+    "alexnet": BackboneSpec(alexnet),
+    **{name: BackboneSpec(build) for name, build in RESNETS.items()},
+    "mobilenet_v3_large": BackboneSpec(mobilenet_v3_large),
+    **{name: BackboneSpec(build) for name, build in SQUEEZENETS.items()},
+    "small": BackboneSpec(small),
 }
 
 
-def build(name: str, weights: str | Path = "none", fine: bool = False) -> Backbone:
+def build(name: str, *, weights: str | Path = "none", fine: bool = False) -> Backbone:
     """A backbone with its weights.
 
     Args:
-        fine: cells of half the size (see `Backbone.refine`).
-        weights: "imagenet" (torchvision's own download), "none" (random, nothing frozen), or the path of a state dict
+        name: one of `BACKBONES`.
+        weights: "imagenet" (torchvision's download), "none" (random; nothing is frozen), or the path of a state dict
             of the classification network (`.pth`, read with `weights_only`, or `.safetensors`).
+        fine: halve the cell size (see `Backbone.halve_cells`).
 
     Raises:
         FrcnnError: the download failed, or the file is not the state dict of this network.
     """
-    backbone = BACKBONES[name](Weights(name, str(weights)))
+    backbone = BACKBONES[name].build(Weights(name, str(weights)))
     if weights == "none":
         backbone.frozen = 0
     if fine:
-        backbone.refine()
+        backbone.halve_cells()
     return backbone

@@ -1,15 +1,34 @@
-"""AlexNet as torchvision has it (Krizhevsky, 2014: one column, fewer channels)."""
+"""AlexNet (Krizhevsky, 2014: one column, fewer channels than in 2012), with torchvision's layers and names."""
 
 from __future__ import annotations
 
-from torchvision import models
+from torch import nn
 
 from frcnn_cli.features.backbones.backbone import Backbone, numbered
 from frcnn_cli.features.backbones.loading import Weights
 
 
+class AlexNet(nn.Module):
+    """Layers, names and initialisation of torchvision's `alexnet`, whose import takes as long as torch's (see vgg)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(64, 192, 5, 1, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(192, 384, 3, 1, 1), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(384, 256, 3, 1, 1), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(256, 256, 3, 1, 1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
+        )
+        self.classifier = nn.Sequential(
+            *(nn.Dropout(), nn.Linear(256 * 6 * 6, 4096), nn.ReLU(inplace=True)),
+            *(nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(inplace=True)),
+            nn.Linear(4096, 1000),
+        )
+
+
 def alexnet(weights: Weights) -> Backbone:
-    """Near the paper's "S": stride 16, 256 channels, 6x6 grid, two fully connected layers of 4096; conv1 frozen."""
-    net = weights.into(models.alexnet)
+    """Similar to the paper's "S": stride 16, 256 channels, grid 6, two hidden layers of 4096 units; conv1 frozen."""
+    net = weights.into(AlexNet())
     conv = net.features[:-1]
-    return Backbone(conv, (net.classifier[1], net.classifier[4]), 256, 16, 6, 3, numbered(conv))
+    return Backbone(conv, (net.classifier[1], net.classifier[4]), 256, 16, 6, 3, numbered(conv))  # type: ignore[arg-type]

@@ -1,28 +1,28 @@
-"""What Fast R-CNN starts from: the parts of a classification network."""
+"""The parts of a classification network that Fast R-CNN starts from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
-from torchvision.ops.misc import FrozenBatchNorm2d
 
-from frcnn_cli.errors import UsageError
+from frcnn_cli.core.errors import UsageError
 
 
 @dataclass
 class Backbone:
-    """The parts of a classification network that Fast R-CNN starts from. Its last max pooling is gone: RoI max pooling
-    stands in its place (section 2.2).
+    """The parts of a classification network; RoI max pooling replaces its last max pooling (section 2.2).
 
-    conv: float32 [B, 3, h, w] -> [B, channels, h / stride, w / stride]
-    hidden: what stands between pooled RoIs and the two outputs. Either two linear layers, `channels * grid * grid` ->
+    conv: float32 [B, 3, h, w] -> [B, channels, h / stride, w / stride].
+    hidden: the layers between pooled RoIs and the two outputs. Either two linear layers, `channels * grid * grid` ->
         hidden -> hidden, of which the first reads a pooled RoI flattened from [channels, grid, grid]; or conv layers
-        [R, channels, grid, grid] -> [R, D, .., ..], whose mean over the cells is taken ("C4", after ResNet's paper).
-    frozen: how many leading modules of `conv` stay as ImageNet left them (section 4.5)
-    layers: where in `conv` each named layer begins
-    normalisation: the pixels that its weights were trained on (see `transform`)
+        [R, channels, grid, grid] -> [R, D, .., ..], whose output is averaged over the cells ("C4" in the ResNet paper).
+    channels: of the conv map.
+    stride: pixels per cell of the conv map.
+    grid: bins per side of a pooled RoI.
+    frozen: the number of leading modules of `conv` that keep their ImageNet weights (section 4.5).
+    layers: for each named layer, the index in `conv` at which it begins.
     """
 
     conv: nn.Sequential
@@ -32,13 +32,12 @@ class Backbone:
     grid: int
     frozen: int
     layers: dict[str, int] = field(default_factory=dict)
-    normalisation: Literal["torchvision", "caffe"] = "torchvision"
 
     def frozen_before(self, layer: str) -> int:
-        """How many leading modules of `conv` do not learn where training begins with `layer`.
+        """The number of leading modules of `conv` that are not trained if training begins with `layer`.
 
         Args:
-            layer: a name in `layers`, "fc6" for no conv layer at all, or "" for the backbone's own choice.
+            layer: a name in `layers`, "fc6" for no conv layer, or "" for the default of the backbone.
 
         Raises:
             UsageError: no such layer.
@@ -51,9 +50,9 @@ class Backbone:
         return self.layers[layer]
 
     @property
-    def shift(self) -> float:
-        """Resized pixels by which the centres of cells lie further right and below than those of squares of `stride`
-        pixels from the corner on: convs and poolings without full padding move them."""
+    def cell_offset(self) -> float:
+        """Resized pixels by which the centres of cells are shifted to the right and down, compared with the centres of
+        squares of `stride` pixels that start at the corner: layers without full padding shift them."""
         centre, jump = 0.5, 1
         for layer in self.conv.modules():
             if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
@@ -62,17 +61,17 @@ class Backbone:
                 jump *= step
         return centre - self.stride / 2
 
-    def refine(self) -> None:
-        """Cells of half the size, for small objects: the last step of `conv` that halves the map does so no more. A
-        pooling is taken out, a conv keeps its weights; what comes after sees half as much of the image as it was
-        trained on."""
+    def halve_cells(self) -> None:
+        """Halves the cell size of the map, for small objects, by leaving out its last downsampling: a pooling layer is
+        removed, a strided conv layer keeps its weights and gets stride 1. The layers after it then see half as large a
+        part of the image as they were trained on."""
         for i, module in reversed(list(enumerate(self.conv))):
             if isinstance(module, nn.MaxPool2d):
                 self.conv[i] = nn.Identity()
                 break
-            halving = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
-            if halving:
-                for conv in halving:
+            strided = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
+            if strided:
+                for conv in strided:
                     conv.stride = (1, 1)
                 break
         self.stride //= 2
@@ -82,20 +81,20 @@ def _window(layer: nn.Conv2d | nn.MaxPool2d) -> tuple[Any, Any, Any]:
     return layer.kernel_size, layer.padding, layer.stride
 
 
-def found(conv: nn.Sequential, *kinds: type[nn.Module]) -> list[int]:
-    """Where modules of these kinds are."""
+def indices_of(conv: nn.Sequential, *kinds: type[nn.Module]) -> list[int]:
+    """The indices of modules of these types."""
     return [i for i, module in enumerate(conv) if isinstance(module, kinds)]
 
 
 def numbered(conv: nn.Sequential) -> dict[str, int]:
-    """conv1, conv2, ..."""
-    return {f"conv{number}": at for number, at in enumerate(found(conv, nn.Conv2d), 1)}
+    """The indices of conv1, conv2, ..."""
+    return {f"conv{number}": at for number, at in enumerate(indices_of(conv, nn.Conv2d), 1)}
 
 
 def numbered_by_block(conv: nn.Sequential) -> dict[str, int]:
-    """conv1_1, conv1_2, conv2_1, ...: a block ends with its pooling."""
+    """The indices of conv1_1, conv1_2, conv2_1, ...; a block ends with its pooling layer."""
     layers, block, number = {}, 1, 0
-    for at in found(conv, nn.Conv2d, nn.MaxPool2d):
+    for at in indices_of(conv, nn.Conv2d, nn.MaxPool2d):
         if isinstance(conv[at], nn.MaxPool2d):
             block, number = block + 1, 0
         else:
@@ -104,17 +103,24 @@ def numbered_by_block(conv: nn.Sequential) -> dict[str, int]:
     return layers
 
 
-def new_layers(inputs: int, hidden: int) -> tuple[nn.Linear, nn.Linear]:
-    """Two fully connected layers to be learnt from nothing.
+def new_hidden_layers(inputs: int, units: int) -> tuple[nn.Linear, nn.Linear]:
+    """Two fully connected layers that are trained from scratch.
 
-    PyTorch's own initialisation, about 0.4 of He's spread: SqueezeNet's maps are large (RMS 28 on BCCD), and with He's
-    the first loss there is 24 and training at rate 0.004 diverges.
+    They have PyTorch's default initialisation, about 0.4 times the standard deviation of He's: SqueezeNet's maps have
+    large values (RMS 28 on BCCD), and with He's initialisation the first loss is 24 and training at learning rate
+    0.004 diverges.
     """
-    return nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)
+    return nn.Linear(inputs, units), nn.Linear(units, units)
 
 
 def freeze_batch_norm(module: nn.Module) -> None:
-    """Batch normalisation as ImageNet left it, in place: two images a batch tell too little of mean and variance."""
+    """Fixes batch normalisation to its ImageNet statistics, in place: two images per batch are too few to estimate mean
+    and variance."""
+    norms = [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
+    if not norms:
+        return
+    from torchvision.ops.misc import FrozenBatchNorm2d  # imported late: torchvision imports torch._dynamo
+
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             frozen = FrozenBatchNorm2d(child.num_features, child.eps)

@@ -1,27 +1,23 @@
-"""The paper's small and medium networks, in the shapes that the authors gave them: every conv and pooling is padded, so
-that a cell of the map stands for 16 x 16 pixels of the image, whatever its size.
+"""The paper's small and medium networks. Every conv and pooling layer is padded, so that a cell of the map covers
+16 x 16 pixels of the image, whatever its size.
 
-torchvision has no weights for them. A state dict converted from Caffe's is read with `--weights FILE`: its tensors are
-`conv1.weight` ... `conv5.bias`, `fc6.weight` ... `fc7.bias`, fc6 reading [channels, 6, 6].
+torchvision has no weights for them. `--weights FILE` reads a state dict converted from Caffe: its tensors are
+`conv1.weight` ... `conv5.bias`, `fc6.weight` ... `fc7.bias`, and fc6 reads [channels, 6, 6].
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
-from frcnn_cli.errors import UsageError
-from frcnn_cli.features.backbones.backbone import Backbone, found
+from frcnn_cli.features.backbones.backbone import Backbone, indices_of
 from frcnn_cli.features.backbones.loading import Weights
 
 
 class CaffeNet(nn.Module):
-    """CaffeNet (Krizhevsky's network on one GPU, pooling before normalisation)."""
+    """CaffeNet (Krizhevsky's network on one GPU, with pooling before normalisation)."""
 
-    def __init__(self, weights: Any = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        _no_download(weights, "caffenet")
         self.conv1 = nn.Conv2d(3, 96, 11, 4, 5)
         self.conv2 = nn.Conv2d(96, 256, 5, 1, 2, groups=2)
         self.conv3 = nn.Conv2d(256, 384, 3, 1, 1)
@@ -41,9 +37,8 @@ class CaffeNet(nn.Module):
 class VGGCNNM1024(nn.Module):
     """VGG_CNN_M_1024 (Chatfield et al., 2014)."""
 
-    def __init__(self, weights: Any = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        _no_download(weights, "vgg_cnn_m_1024")
         self.conv1 = nn.Conv2d(3, 96, 7, 2, 3)
         self.conv2 = nn.Conv2d(96, 256, 5, 2, 2)
         self.conv3 = nn.Conv2d(256, 512, 3, 1, 1)
@@ -62,28 +57,21 @@ class VGGCNNM1024(nn.Module):
 
 def caffenet(weights: Weights) -> Backbone:
     """The paper's "S": stride 16, 256 channels, 6x6 grid, two fully connected layers of 4096; conv1 frozen."""
-    return _backbone(weights.into(CaffeNet), 256)
+    return _backbone(weights.into(CaffeNet()), 256)
 
 
 def vgg_cnn_m_1024(weights: Weights) -> Backbone:
     """The paper's "M": stride 16, 512 channels, 6x6 grid, fully connected layers of 4096 and 1024; conv1 frozen."""
-    return _backbone(weights.into(VGGCNNM1024), 512)
+    return _backbone(weights.into(VGGCNNM1024()), 512)
 
 
 def _backbone(net: CaffeNet | VGGCNNM1024, channels: int) -> Backbone:
     conv = net.sequential()
-    starts = found(conv, nn.Conv2d)
+    starts = indices_of(conv, nn.Conv2d)
     layers = {f"conv{number}": at for number, at in enumerate(starts, 1)}
-    return Backbone(conv, (net.fc6, net.fc7), channels, 16, 6, starts[1], layers, normalisation="caffe")
+    return Backbone(conv, (net.fc6, net.fc7), channels, 16, 6, starts[1], layers)
 
 
 def _normalisation(alpha: float = 0.0001, k: float = 1.0) -> nn.LocalResponseNorm:
-    """Over five channels. Both Caffe and PyTorch divide alpha by the number of channels."""
+    """Normalisation over five channels. Both Caffe and PyTorch divide alpha by the number of channels."""
     return nn.LocalResponseNorm(5, alpha, 0.75, k)
-
-
-def _no_download(weights: Any, name: str) -> None:
-    if weights is not None:
-        raise UsageError(
-            f"there are no weights of {name} to download", "Name a state dict with --weights FILE, or none"
-        )

@@ -1,9 +1,8 @@
-"""Weights of a classification network: drawn, downloaded by torchvision, or out of a file."""
+"""Weights of a classification network: random, downloaded by torchvision, or from a file."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,53 +11,68 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from frcnn_cli.errors import FileFormatError, FrcnnError, explain_os_error
+from frcnn_cli.core.errors import FileFormatError, FrcnnError, UsageError, explain_os_error
 
 N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """name: of the backbone, for messages. which: "imagenet", "none", or the path of a state dict."""
+    """Which weights a network gets.
+
+    name: the backbone, under torchvision's name if torchvision has it.
+    which: "imagenet", "none" (random), or the path of a state dict.
+    """
 
     name: str
     which: str
 
-    def into(self, make: Callable[..., N]) -> N:
-        """The network that `make(weights=...)` builds, as torchvision's do, with these weights.
+    def into(self, net: N) -> N:
+        """Loads the weights into a network with random weights; returns the network.
 
         Raises:
-            FrcnnError: the download failed, or the file is not the state dict of this network.
+            UsageError: torchvision has no weights for this network. FrcnnError: the download failed, or the file is
+                not the state dict of this network.
         """
-        if self.which == "none":
-            return make(weights=None)
         if self.which == "imagenet":
-            try:
-                with redirect_stdout(sys.stderr):  # where the download is announced: stdout is for results
-                    return make(weights="IMAGENET1K_V1")
-            except (OSError, RuntimeError) as error:
-                raise FrcnnError(
-                    f"the ImageNet weights of {self.name} could not be downloaded ({error})",
-                    "Fetch them elsewhere and name the file with --weights FILE, or start from nothing with"
-                    " --weights none",
-                ) from None
-        net = make(weights=None)
-        net.load_state_dict(self._checked(net.state_dict()))
+            net.load_state_dict(self._downloaded())
+        elif self.which != "none":
+            net.load_state_dict(self._from_file(net.state_dict()))
         return net
 
-    def _checked(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _downloaded(self) -> dict[str, Tensor]:
+        from torchvision.models import get_model_weights  # imported late: torchvision imports torch._dynamo
+
+        try:
+            weights = get_model_weights(self.name)["IMAGENET1K_V1"]
+        except ValueError:
+            raise UsageError(
+                f"there are no weights of {self.name} to download",
+                "Name a state dict with --weights FILE, or train from scratch with --weights none",
+            ) from None
+        try:
+            with redirect_stdout(sys.stderr):  # the download is announced on stdout, which is for results
+                return dict(weights.get_state_dict(progress=True, check_hash=True))
+        except (OSError, RuntimeError) as error:
+            raise FrcnnError(
+                f"the ImageNet weights of {self.name} could not be downloaded ({error})",
+                "Download them elsewhere and name the file with --weights FILE, or train from scratch with"
+                " --weights none",
+            ) from None
+
+    def _from_file(self, expected: dict[str, Tensor]) -> dict[str, Tensor]:
         path = Path(self.which)
         state = _read_state_dict(path)
-        whose = f"Name a state dict of this {self.name} (torchvision's, if it has one)"
-        for key, value in own.items():
+        fix = f"Name a state dict of {self.name} (torchvision's, if it has one)"
+        for key, value in expected.items():
             if key not in state:
-                raise FileFormatError(f"{path} has no tensor {key!r} of {self.name}", whose)
+                raise FileFormatError(f"{path} has no tensor {key!r} of {self.name}", fix)
             if state[key].shape != value.shape:
                 have, want = list(state[key].shape), list(value.shape)
-                raise FileFormatError(f"{path}: {key} is {have}, not {want}", whose)
-        extra = sorted(set(state) - set(own))
+                raise FileFormatError(f"{path}: {key} is {have}, not {want}", fix)
+        extra = sorted(set(state) - set(expected))
         if extra:
-            raise FileFormatError(f"{path} has a tensor {extra[0]!r} that {self.name} lacks", whose)
+            raise FileFormatError(f"{path} has a tensor {extra[0]!r} that {self.name} lacks", fix)
         return state
 
 

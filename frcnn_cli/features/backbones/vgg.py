@@ -1,32 +1,65 @@
-"""VGG (Simonyan and Zisserman, 2015): the paper's "L", and its shallower and normalised relatives."""
+"""VGG (Simonyan and Zisserman, 2015): the paper's "L", and its shallower and batch-normalised variants.
+
+The layers are torchvision's, but they are defined here: importing torchvision imports torch._dynamo, which takes as
+long as importing torch, and `frcnn detect` needs neither. A test compares both, weights by name and maps by value.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from torch import nn
-from torchvision import models
 
-from frcnn_cli.features.backbones.backbone import Backbone, found, freeze_batch_norm, numbered_by_block
+from frcnn_cli.features.backbones.backbone import Backbone, freeze_batch_norm, indices_of, numbered_by_block
 from frcnn_cli.features.backbones.loading import Weights
 
+# Channels of the conv layers of each block; a block ends with max pooling.
+_BLOCKS = {
+    "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+    "vgg13": ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)),
+    "vgg16": ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
+}
 
-def vgg(make: Callable[..., models.VGG], weights: Weights) -> Backbone:
-    """Stride 16, 512 channels, 7x7 grid, two fully connected layers of 4096; conv1 and conv2 frozen. Of those with
-    batch normalisation ("_bn"), that is frozen everywhere."""
-    net = weights.into(make)
+
+class VGG(nn.Module):
+    """Layers, names and initialisation of torchvision's VGG."""
+
+    def __init__(self, blocks: tuple[tuple[int, ...], ...], batch_norm: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for block in blocks:
+            for width in block:
+                layers.append(nn.Conv2d(channels, width, 3, padding=1))
+                layers += [nn.BatchNorm2d(width)] if batch_norm else []
+                layers.append(nn.ReLU(inplace=True))
+                channels = width
+            layers.append(nn.MaxPool2d(2, 2))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(
+            *(nn.Linear(512 * 7 * 7, 4096), nn.ReLU(inplace=True), nn.Dropout()),
+            *(nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout()),
+            nn.Linear(4096, 1000),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0, 0.01)
+            if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def vgg(name: str, weights: Weights) -> Backbone:
+    """Stride 16, 512 channels, 7x7 grid, two fully connected layers of 4096; conv1 and conv2 frozen. In the variants
+    with batch normalisation ("_bn"), that is frozen in all layers."""
+    net = weights.into(VGG(_BLOCKS[name.removesuffix("_bn")], name.endswith("_bn")))
     freeze_batch_norm(net)
     conv = net.features[:-1]
-    frozen = found(conv, nn.MaxPool2d)[1] + 1
-    layers = numbered_by_block(conv)
-    return Backbone(conv, (net.classifier[0], net.classifier[3]), 512, 16, 7, frozen, layers)
+    assert isinstance(conv, nn.Sequential)
+    frozen = indices_of(conv, nn.MaxPool2d)[1] + 1
+    hidden = (net.classifier[0], net.classifier[3])
+    return Backbone(conv, hidden, 512, 16, 7, frozen, numbered_by_block(conv))  # type: ignore[arg-type]
 
 
-VGGS = {
-    make.__name__: partial(vgg, make)
-    for make in (
-        *(models.vgg16, models.vgg11, models.vgg13),
-        *(models.vgg11_bn, models.vgg13_bn, models.vgg16_bn),
-    )
-}
+VGGS = {name: partial(vgg, name) for name in ("vgg16", "vgg11", "vgg13", "vgg11_bn", "vgg13_bn", "vgg16_bn")}

@@ -1,1 +1,1 @@
-"""Selective search (Uijlings et al., IJCV 2013), written for speed: regions at many scales, grouped by similarity."""
+"""Selective search (Uijlings et al., IJCV 2013): regions at many scales, grouped by similarity."""

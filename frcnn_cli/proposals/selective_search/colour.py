@@ -1,4 +1,4 @@
-"""The colour spaces that selective search diversifies over (section 3.2, table 2)."""
+"""The colour spaces of selective search (section 3.2, table 2)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def blurred(pixels: NDArray[np.uint8], space: str, sigma: float) -> Planes:
     Args:
         pixels: RGB, [H, W, 3] uint8.
         space: one of `SPACES`.
-        sigma: of the Gaussian, in pixels; 0 for none.
+        sigma: standard deviation of the Gaussian, in pixels; 0: no smoothing.
 
     Returns:
-        [H, W, C] uint8, every channel spread over 0 .. 255.
+        [H, W, C] uint8, every channel scaled to 0 .. 255.
     """
     import cv2
 
@@ -49,7 +49,7 @@ def _intensity(pixels: NDArray[np.uint8]) -> Any:
 
 
 def _rgi(pixels: NDArray[np.uint8]) -> Any:
-    """The r and g of normalised rgb, and intensity."""
+    """r and g of normalised rgb, and intensity."""
     total = np.maximum(pixels.sum(axis=2, dtype=np.uint16), 1)
     out = np.empty_like(pixels)
     out[..., 0] = pixels[..., 0] * np.uint16(255) // total

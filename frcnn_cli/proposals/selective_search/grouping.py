@@ -1,7 +1,7 @@
 """Hierarchical grouping of regions by similarity (section 3.1, algorithm 1), and the similarities (section 3.2).
 
-The two most similar neighbours are joined until one region is left; ties go to the lower numbers. Histograms are kept
-as whole numbers of 1 / 2**16 in float32: sums stay below 2**24, so they are exact in any order, at any vector width.
+The two most similar neighbours are merged until one region is left; ties go to the lower numbers. Histograms are stored
+as multiples of 1 / 2**16 in float32: sums stay below 2**24, so they are exact in any order and at any vector width.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from frcnn_cli.jit import kernel
 from frcnn_cli.proposals.selective_search.regions import COLOUR_BINS, DIRECTIONS
+from frcnn_cli.system.jit import kernel
 
 UNIT = 1 << 16  # the sum of one channel's histogram
 
@@ -36,15 +36,15 @@ def group(pairs: Any, sizes: Any, boxes: Any, counts: Any, channels: int, image_
     """Groups the regions of a segmentation up to the whole image.
 
     Args:
-        pairs: int32 [P, 2], the neighbours.
-        sizes, boxes, counts: of the R regions, as `regions.gather` gives them.
-        channels: of the image, C.
-        image_size: its pixels.
-        mix: bool [4], whether colour, texture, size and fill count.
+        pairs: int32 [P, 2], the pairs of neighbours.
+        sizes, boxes, counts: of the R regions, from `regions.gather`.
+        channels: number of channels of the image, C.
+        image_size: number of pixels of the image.
+        mix: bool [4], whether colour, texture, size and fill are used.
 
     Returns:
-        boxes: int32 [M, 4], of the R regions and then of those made from them, in the order of making. M is 2R - 1,
-        since all regions of an image hang together.
+        boxes: int32 [M, 4], of the R regions and then of the merged regions, in the order of merging. M is 2R - 1,
+        because the regions of an image are connected.
     """
     regions = len(sizes)
     most = max(2 * regions - 1, 1)
@@ -52,7 +52,7 @@ def group(pairs: Any, sizes: Any, boxes: Any, counts: Any, channels: int, image_
     box = np.empty((most, 4), np.int32)
     size[:regions] = sizes
     box[:regions] = boxes
-    # Of the histograms only what the mix asks for is kept: columns begin .. end, colour up to `split`.
+    # Only the histograms that the mix uses are kept: columns begin .. end, colour up to `split`.
     colour_bins = channels * COLOUR_BINS
     begin = 0 if mix[0] else colour_bins
     end = counts.shape[1] if mix[1] else max(colour_bins, begin)
@@ -63,7 +63,7 @@ def group(pairs: Any, sizes: Any, boxes: Any, counts: Any, channels: int, image_
     for r in range(regions):
         _normalise(count[r], size[r], hist[r])
 
-    # Neighbours are linked lists; a region that is gone stays in them and is passed over, as it is in the heap.
+    # Neighbours are linked lists; merged regions stay in the lists and in the heap, and are skipped.
     room = 8 * len(pairs) + 16
     head = np.full(most, -1, np.int32)
     following = np.empty(room, np.int32)
@@ -79,7 +79,7 @@ def group(pairs: Any, sizes: Any, boxes: Any, counts: Any, channels: int, image_
     near = np.empty(most, np.int32)
 
     made = regions
-    fresh = pairs  # the pairs whose similarity is to be found: first all, then those of each new region
+    fresh = pairs  # pairs whose similarity is computed next: first all, then those of each merged region
     while True:
         needed = links + 2 * len(fresh)
         if needed > len(following):
@@ -144,7 +144,7 @@ def group(pairs: Any, sizes: Any, boxes: Any, counts: Any, channels: int, image_
 
 @kernel(inline="always")
 def _before(key: Any, left: Any, right: Any, other_key: Any, other_left: Any, other_right: Any) -> Any:
-    """Whether one pair is joined before another: more similar, then lower numbers."""
+    """Whether one pair is merged before another: more similar first, then lower numbers."""
     if key != other_key:
         return key > other_key
     if left != other_left:
@@ -154,7 +154,7 @@ def _before(key: Any, left: Any, right: Any, other_key: Any, other_left: Any, ot
 
 @kernel()
 def _push(key: Any, left: Any, right: Any, heap: int, similarity: float, a: int, b: int) -> None:
-    """Adds a pair to a heap of `heap` pairs (similarity, a, b), the first to be joined on top."""
+    """Adds a pair to a heap of `heap` pairs (similarity, a, b), with the first to be merged on top."""
     i = heap
     while i > 0:
         up = (i - 1) >> 1
@@ -167,7 +167,7 @@ def _push(key: Any, left: Any, right: Any, heap: int, similarity: float, a: int,
 
 @kernel()
 def _pop(key: Any, left: Any, right: Any, heap: int) -> None:
-    """Takes the top pair away; `heap` are left, and the one at `heap` finds a new place."""
+    """Removes the top pair; `heap` pairs remain, and the one at index `heap` moves to its new place."""
     k, a, b = key[heap], left[heap], right[heap]
     i = 0
     while True:

@@ -1,11 +1,11 @@
-"""What grouping needs to know of each region: size, box, and histograms of colour and texture (section 3.2).
+"""The description of regions that grouping uses: size, box, and histograms of colour and texture (section 3.2).
 
-All scales k of a colour space are described in one pass over the pixels. Pixels that lie in the same region at every
-scale form an atom; histograms are counted per atom, and a region's are the sums over its atoms.
+All scales k of a colour space are described in one pass over the pixels. Pixels that are in the same region at every
+scale form an atom; histograms are counted per atom, and those of a region are the sums over its atoms.
 
 Texture is the derivative of a Gaussian in eight directions. Central differences of an image blurred with sigma 0.8 are
 derivatives of a Gaussian of sigma 1, as in the paper (variance 0.64 of the blur, 1/3 of the difference). The four
-diagonal ones come by steering, (gx + gy) / sqrt 2, and opposite directions are the two signs of one number.
+diagonal derivatives are (gx + gy) / sqrt 2 (steerable filters); opposite directions are the two signs of one number.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from frcnn_cli.jit import kernel
+from frcnn_cli.system.jit import kernel
 
-COLOUR_BINS = 25  # of each channel
-TEXTURE_BINS = 10  # of each channel and direction
+COLOUR_BINS = 25  # per channel
+TEXTURE_BINS = 10  # per channel and direction
 DIRECTIONS = 8
-_STEP = 4.0  # grey levels a pixel to a bin of texture: the last bin holds 36 and more
+_STEP = 4.0  # grey levels per pixel in a bin of texture: the last bin holds 36 and more
 _SIGNED = 2 * TEXTURE_BINS - 1  # both signs of a derivative share the bin of small values
 
 
@@ -28,7 +28,7 @@ def atoms(labels: Any, width: int) -> Any:
     """Pixels with the same label at every scale.
 
     Args:
-        labels: int32 [S, P], of S segmentations of P pixels.
+        labels: int32 [S, P], the labels of S segmentations of P pixels.
 
     Returns:
         atom: int32 [P], 0 .. A-1 in the order of the first pixel.
@@ -107,7 +107,7 @@ def _hash(labels: Any, p: int) -> Any:
 
 @kernel()
 def describe(image: Any, atom: Any, count: int) -> Any:
-    """Counts per atom.
+    """Size, box and histograms of each atom.
 
     Args:
         image: [H, W, C] uint8, blurred.
@@ -117,7 +117,7 @@ def describe(image: Any, atom: Any, count: int) -> Any:
         sizes: int64 [A], pixels.
         boxes: int32 [A, 4], x1 y1 x2 y2, continuous.
         colours: int32 [A, C * 25].
-        textures: int32 [A, C * 4 * 19]: of each channel, the signed derivative right, down, down right, down left.
+        textures: int32 [A, C * 4 * 19]: per channel, the signed derivatives to the right, down, down right, down left.
     """
     height, width, channels = image.shape
     sizes = np.zeros(count, np.int64)
@@ -162,14 +162,15 @@ def describe(image: Any, atom: Any, count: int) -> Any:
 
 @kernel()
 def gather(members: Any, sizes: Any, boxes: Any, colours: Any, textures: Any) -> Any:
-    """The regions of one scale, summed up from their atoms.
+    """The regions of one scale, as sums over their atoms.
 
     Args:
-        members: int32 [A], the region of each atom; the rest as `describe` gives it.
+        members: int32 [A], the region of each atom.
+        sizes, boxes, colours, textures: of the atoms, from `describe`.
 
     Returns:
-        sizes [R], boxes [R, 4], as there.
-        counts: int32 [R, C * 25 + C * 8 * 10], colours, then textures: ten bins a direction, from small to large.
+        sizes: int64 [R]. boxes: int32 [R, 4].
+        counts: int32 [R, C * 25 + C * 8 * 10], colours, then textures: ten bins per direction, from small to large.
     """
     colour_bins = colours.shape[1]
     groups = textures.shape[1] // _SIGNED

@@ -1,8 +1,8 @@
-"""Selective search of one image: every colour space, scale and mix of similarities; boxes ranked, each once.
+"""Selective search of one image: every colour space, scale and mix of similarities; boxes ranked, without duplicates.
 
-One pass a colour space:
+One pass per colour space:
 
-    image ─▶ sorted edges ─▶ labels of every scale k ─▶ atoms ─▶ histograms ─▶ a hierarchy a scale and mix ─▶ boxes
+    image ─▶ sorted edges ─▶ labels at every scale k ─▶ atoms ─▶ histograms ─▶ a hierarchy per scale and mix ─▶ boxes
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.boxes import Boxes
+from frcnn_cli.core.boxes import Boxes
 from frcnn_cli.proposals.distinct import distinct
 from frcnn_cli.proposals.selective_search.colour import blurred
 from frcnn_cli.proposals.selective_search.grouping import group
@@ -38,16 +38,16 @@ def selective_search(
         pixels: RGB, [H, W, 3] uint8.
         colours: names in `colour.SPACES`.
         scales: the k of each segmentation.
-        mixes: the similarities that are added up in each grouping, letters of `SIMILARITIES`.
-        sigma: of the blur before segmentation, in pixels.
-        min_region: smaller regions are joined to a neighbour, in pixels; None for k, as the authors have it.
-        max_iou: boxes that overlap a better one more than this are left out; 1: only equal ones are, as in the paper.
-        seed: of the rank.
+        mixes: the similarities that each grouping adds up, letters of `SIMILARITIES`.
+        sigma: standard deviation of the blur before segmentation, in pixels.
+        min_region: smaller regions, in pixels, are merged with a neighbour; None: k, as in the authors' code.
+        max_iou: boxes that overlap a better one by more than this are dropped; 1: only duplicates, as in the paper.
+        seed: random seed of the ranking.
 
     Returns:
-        float32 [N, 4], x1 y1 x2 y2, best first. A region's rank is its position in its hierarchy, counted from the
-        whole image, times a random number in [0, 1) (section 4.1 of the paper), so that large regions tend to come
-        first without crowding the top. A box found several times keeps its best place.
+        float32 [N, 4], x1 y1 x2 y2, best first. The rank of a region is its position in its hierarchy, counted from
+        the whole image, times a random number in [0, 1) (section 4.1 of the paper), so that large regions tend to come
+        first without filling the top ranks. A box that is found several times keeps its best rank.
     """
     height, width = pixels.shape[:2]
     random = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ def selective_search(
                 boxes.append(made)
                 ranks.append(np.arange(len(made), 0, -1) * random.random(len(made)))
     best_first = np.argsort(np.concatenate(ranks), kind="stable")
-    found = _each_once(np.concatenate(boxes)[best_first], height, width)
+    found = _unique_boxes(np.concatenate(boxes)[best_first], height, width)
     kept: Boxes = found[distinct(found, max_iou)].astype(np.float32)
     return kept
 
@@ -69,7 +69,7 @@ def selective_search(
 def _segmentations(
     image: NDArray[np.uint8], scales: Sequence[float], min_region: int | None
 ) -> list[tuple[NDArray[np.int32], tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]]]:
-    """For each scale the pairs of neighbours, and the sizes, boxes and histograms of the regions."""
+    """For each scale, the pairs of neighbours, and the sizes, boxes and histograms of the regions."""
     height, width = image.shape[:2]
     edges, starts = sorted_edges(image)
     labels = np.empty((len(scales), height * width), np.int32)
@@ -82,9 +82,9 @@ def _segmentations(
     return [(pairs[i], gather(members[:, i], *described)) for i in range(len(scales))]
 
 
-def _each_once(boxes: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
-    """The boxes without repetitions, each at its first place."""
-    corners = (width + 1) * (height + 1)  # 3e9 at most fit: a corner is one number, a box is one number of 63 bits
+def _unique_boxes(boxes: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
+    """The boxes without duplicates, each at its first position."""
+    corners = (width + 1) * (height + 1)  # at most 3e9, so that a box is one number of 63 bits
     x1, y1, x2, y2 = boxes.T.astype(np.int64)
     code = (y1 * (width + 1) + x1) * corners + y2 * (width + 1) + x2
     _, first = np.unique(code, return_index=True)

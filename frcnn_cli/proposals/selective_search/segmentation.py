@@ -1,11 +1,11 @@
-"""Graph-based segmentation (Felzenszwalb and Huttenlocher, IJCV 2004), for many scales k of one image.
+"""Graph-based segmentation (Felzenszwalb and Huttenlocher, IJCV 2004), at many scales k of one image.
 
-Pixels are nodes, joined to their eight neighbours; an edge weighs the distance of two colours. In the order of weight,
-an edge joins two components C if its weight is at most Int(C) + k / |C| of both; Int is the largest weight inside.
-Then components smaller than a minimum are joined along the same order.
+Pixels are nodes with edges to their eight neighbours; the weight of an edge is the distance of the two colours. In the
+order of the weights, an edge merges two components if its weight is at most Int(C) + k / |C| for both components C,
+where Int(C) is the largest weight inside. Then components below a minimum size are merged in the same order.
 
-The order of the edges does not depend on k, so edges are sorted once. Weights are kept in 1/16 grey levels, which makes
-the sort a counting sort; equal weights go in the order of (direction, pixel).
+The order of the edges does not depend on k, so they are sorted once. Weights are multiples of 1/16 grey level, which
+allows a counting sort; equal weights are in the order of (direction, pixel).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from frcnn_cli.jit import kernel
+from frcnn_cli.system.jit import kernel
 
-WEIGHT_STEPS = 16  # weights in 1/16 grey levels: 441.7 * 16 < 2**13
+WEIGHT_STEPS = 16  # weights are in 1/16 grey levels: 441.7 * 16 < 2**13
 _BUCKETS = 1 << 13
-_FLATTENINGS = 8  # of the forest while edges are walked: 15% faster than none, and than 1 or 4
-_COMPONENT = np.dtype([("size", np.int32), ("limit", np.float32)])  # limit: Int(C) + k / |C|; side by side in memory
+_FLATTENINGS = 8  # times that the forest is flattened while edges are processed: 15% faster than 0, 1 or 4
+_COMPONENT = np.dtype([("size", np.int32), ("limit", np.float32)])  # limit: Int(C) + k / |C|; adjacent in memory
 
 
 @kernel()
@@ -30,7 +30,7 @@ def sorted_edges(image: Any) -> Any:
         image: [H, W, C] uint8, contiguous.
 
     Returns:
-        edges: int32 [E], pixel * 4 + direction; directions go to the right, down, down right, down left.
+        edges: int32 [E], pixel * 4 + direction; the directions are right, down, down right, down left.
         starts: int64 [buckets + 1]; the edges of weight w / 16 are `edges[starts[w]:starts[w + 1]]`.
     """
     height, width, channels = image.shape
@@ -95,13 +95,13 @@ def segment(edges: Any, starts: Any, height: int, width: int, k: float, min_size
     """One segmentation.
 
     Args:
-        edges, starts: as `sorted_edges` gives them.
-        k: scale of observation, in grey levels times pixels: larger makes larger regions.
-        min_size: smaller components are joined to a neighbour, in pixels.
-        labels: int32 [H * W], written: regions numbered 0 .. R-1 in the order of their first pixel.
+        edges, starts: from `sorted_edges`.
+        k: scale of observation, in grey levels times pixels; larger values give larger regions.
+        min_size: smaller components, in pixels, are merged with a neighbour.
+        labels: int32 [H * W], output: regions numbered 0 .. R-1 in the order of their first pixel.
 
     Returns:
-        pairs: int32 [P, 2], a < b: the regions that touch, each pair once, sorted.
+        pairs: int32 [P, 2], a < b: the neighbouring regions, each pair once, sorted.
     """
     pixels = height * width
     parent = np.arange(pixels).astype(np.int32)
@@ -169,9 +169,9 @@ def segment(edges: Any, starts: Any, height: int, width: int, k: float, min_size
 
 @kernel()
 def _touching(labels: Any, edges: Any, offsets: Any, regions: int) -> Any:
-    """The pairs of regions that edges join: a set in an open-addressed table, then sorted."""
+    """The pairs of regions that edges connect: a set in an open-addressed table, then sorted."""
     slots = 64
-    while slots < 16 * regions:  # planar: about 3 pairs a region
+    while slots < 16 * regions:  # a planar graph: about 3 pairs per region
         slots *= 2
     table = np.full(slots, -1, np.int64)
     count = 0

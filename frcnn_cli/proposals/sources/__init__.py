@@ -1,4 +1,4 @@
-"""The built-in sources, offered through the same hook as a third party's."""
+"""The built-in sources, registered through the same hook as those of plugins."""
 
 from frcnn_cli.proposals.hook import ProposalSource, hookimpl
 from frcnn_cli.proposals.sources.file import FileSource

@@ -1,4 +1,4 @@
-"""Selective search (Uijlings et al., IJCV 2013), our own."""
+"""Selective search (Uijlings et al., IJCV 2013), our own implementation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class _Preset(NamedTuple):
     distinct: float
 
 
-# Chosen on BCCD trainval and on the boxes that the authors published for a VOC photograph: of the sets tried, these
-# cover most in 2,000 boxes. More spaces and smaller k give more boxes, not better ones.
+# Chosen on BCCD trainval and on the boxes that the authors published for a VOC photograph: of all combinations tried,
+# these cover most objects with 2,000 boxes. More colour spaces and smaller k give more boxes, but not better ones.
 _PRESETS = {
     "fast": _Preset(("hsv", "lab"), (100, 300), ("CTSF", "TSF"), 0.9),
     "quality": _Preset(("hsv", "lab", "rgb"), (100, 200, 300), ("CTSF", "TSF", "F"), 0.85),
@@ -37,40 +37,58 @@ class SelectiveSearch(ProposalSource):
     name = "selective-search"
     version = "1"
 
-    preset: Literal["fast", "quality"] = option("fast", help="gives the next four options where they are none")
-    colours: tuple[Colour, ...] | None = option(None, help="colour spaces; fast: hsv,lab; quality: hsv,lab,rgb")
+    preset: Literal["fast", "quality"] = option(
+        "fast", help="Sets colours, k, mixes and distinct, unless they are given."
+    )
+    colours: tuple[Colour, ...] | None = option(None, help="Colour spaces (fast: hsv,lab; quality: hsv,lab,rgb).")
     k: tuple[int, ...] | None = option(
         None,
-        help="scales of segmentation, larger for larger regions; fast: 100,300; quality: 100,200,300",
+        help="Scales of segmentation; larger values give larger regions (fast: 100,300; quality: 100,200,300).",
         minimum=1,
     )
     mixes: tuple[str, ...] | None = option(
         None,
-        help="similarities to group by, of C(olour) T(exture) S(ize) F(ill); fast: CTSF,TSF; quality: CTSF,TSF,F",
+        help="Mixes of similarities to group by: C(olour), T(exture), S(ize), F(ill) (fast: CTSF,TSF; quality:"
+        " CTSF,TSF,F).",
     )
     distinct: float | None = option(
         None,
-        help="a box that overlaps a better one more is left out; 1: only equal ones; fast: 0.9; quality: 0.85",
+        help="Drop a box whose IoU with a better one is greater than this; 1: only duplicates (fast: 0.9; quality:"
+        " 0.85).",
         minimum=0.1,
         maximum=1.0,
     )
-    sigma: float = option(0.8, help="blur before segmentation, in pixels", minimum=0.0, maximum=10.0)
-    min_region: int | None = option(None, help="smallest region of a segmentation, in pixels; none: k", minimum=1)
+    sigma: float = option(
+        0.8, help="Standard deviation of the blur before segmentation, in pixels.", minimum=0.0, maximum=10.0
+    )
+    min_region: int | None = option(
+        None, help="Minimum size of a region of the segmentation, in pixels; none: k.", minimum=1
+    )
     max_pixels: int = option(
         1_000_000,
-        help="a larger image is searched scaled down to so many, and its boxes scaled up; 0: never",
+        help="Scale larger images down to this many pixels before the search, and the boxes back up; 0: never.",
         minimum=0,
     )
-    seed: int = option(0, help="of the rank's random part, which depends on the image's content besides", minimum=0)
+    seed: int = option(0, help="Random seed of the ranking, which also depends on the content of the image.", minimum=0)
 
     def __post_init__(self) -> None:
         for mix in self.mixes or ():
             if not mix or set(mix) - set("CTSF") or len(set(mix)) < len(mix):
-                raise ValueError(f"the mix {mix!r} is not made of the letters C T S F, each at most once")
+                raise ValueError(f"the mix {mix!r} does not consist of the letters C T S F, each at most once")
 
     def prepare(self) -> None:
-        """Compiles: 14 s on a new machine, a third of a second ever after."""
+        """Compiles the kernels: 14 s on a new machine, 0.3 s afterwards."""
         self.propose(Image.from_array(np.zeros((8, 8, 3), np.uint8)))
+
+    def is_prepared(self) -> bool:
+        from frcnn_cli.proposals.distinct import distinct
+        from frcnn_cli.proposals.selective_search import grouping, regions, segmentation
+        from frcnn_cli.system.jit import needs_compiling
+
+        return not needs_compiling(
+            *(distinct, grouping.group, regions.atoms, regions.describe, regions.gather),
+            *(segmentation.sorted_edges, segmentation.segment),
+        )
 
     def propose(self, image: Image) -> Proposals:
         from frcnn_cli.proposals.selective_search.search import selective_search
@@ -91,8 +109,8 @@ class SelectiveSearch(ProposalSource):
         return Proposals(boxes * scale if pixels is not image.pixels else boxes)
 
     def _searched(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The image, scaled down if it is large: the network sees half a megapixel or less of it as well, and one that
-        is crowded with small regions would take time by the square of their number."""
+        """The image, scaled down if it is large: the network sees at most half a megapixel of it too, and the time for
+        an image with many small regions grows with the square of their number."""
         import cv2
 
         height, width = pixels.shape[:2]

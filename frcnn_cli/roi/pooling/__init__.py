@@ -1,4 +1,4 @@
-"""RoI max pooling (section 2.1) and RoI align: operators with kernels of our own, Numba for CPUs, Triton for GPUs."""
+"""RoI max pooling (section 2.1) and RoI align: PyTorch operators with kernels in Numba (CPU) and Triton (GPU)."""
 
 from frcnn_cli.roi.pooling.align import roi_align
 from frcnn_cli.roi.pooling.max_pool import roi_max_pool

@@ -1,16 +1,16 @@
-"""The operator `roi_align` (Mask R-CNN, section 3): what it computes, its gradient, and which kernel does it."""
+"""The operator `roi_align` (Mask R-CNN, section 3): what it computes, its gradient, and its kernels."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor
 
 from frcnn_cli.roi.pooling import align_cpu
 from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, last, rois_as_array
 from frcnn_cli.roi.pooling.gpu import triton_takes
+from frcnn_cli.roi.pooling.validate import check_arguments
 
 
 def roi_align(
@@ -21,24 +21,33 @@ def roi_align(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> Tensor:
-    """The mean, over each cell of a grid laid on each RoI, of samples interpolated between the four nearest cells.
+    """The mean, over each bin of a grid on each RoI, of samples interpolated bilinearly between the four nearest cells.
 
-    Nothing is rounded. The numbers are torchvision's (`roi_align`) to the bit on a CPU, RoIs being float32 whatever
-    the maps are.
+    Nothing is rounded. On a CPU the result is bit-identical to torchvision's `roi_align`. RoIs are read as float32
+    whatever the dtype of the features.
 
     Args:
-        features: float [B, C, h, w], of float16, bfloat16, float32 or float64 (CPU). rois: float [R, 5], index and
-            corners in pixels; one with a corner that is not finite gives 0. spatial_scale: 1 / stride.
-        sampling_ratio: samples along each side of a bin; 0 or less: as many as the bin has cells.
-        aligned: shift by half a cell, so that the middle of a cell is what pixels' middles are (Detectron2); without,
-            a RoI is at least one cell.
+        features: float [B, C, h, w]: float16, bfloat16, float32, or float64 (CPU).
+        rois: float [R, 5]: image index, and corners in pixels; a RoI with a corner that is not finite gives 0.
+        output_size: bins per side.
+        spatial_scale: 1 / stride.
+        sampling_ratio: samples per side of a bin; 0 or less: one per cell of the bin.
+        aligned: shift by half a cell, so that centres of cells and centres of pixels coincide (Detectron2); without
+            it, a RoI is at least one cell large.
 
     Returns:
-        [R, C, output_size, output_size], of the dtype of `features`, channels last in memory, with gradient to
-        `features`. On a GPU that gradient is summed in any order, unless `torch.use_deterministic_algorithms(True)`.
+        [R, C, output_size, output_size], in the dtype of `features`, channels last in memory, with gradient to
+        `features`. On a GPU the gradient is summed in arbitrary order, unless
+        `torch.use_deterministic_algorithms(True)` is set.
+
+    Raises:
+        ValueError: arguments of other shapes or dtypes.
     """
+    check_arguments(features, rois, output_size)
     arguments = (output_size, spatial_scale, sampling_ratio, aligned)
     if features.device.type != "cpu" and not triton_takes(features):
+        import torchvision  # imported late: it imports torch._dynamo, which takes as long as torch itself
+
         wide = at_least_float32(features)
         pooled: Tensor = torchvision.ops.roi_align(wide, rois.to(wide), *arguments).to(features.dtype)
         return pooled
@@ -89,7 +98,7 @@ def _backward_on_gpu(
 ) -> Tensor:
     from frcnn_cli.roi.pooling import align_gpu
 
-    if torch.are_deterministic_algorithms_enabled():  # slow, and the same sums in the same order
+    if torch.are_deterministic_algorithms_enabled():  # slow, but always sums in the same order
         arguments = (scale, sampling_ratio, aligned, shape)
         spread: Tensor = torch.ops.frcnn.roi_align_backward(gradient.cpu(), rois.cpu(), *arguments)
         return spread.to(gradient.device)

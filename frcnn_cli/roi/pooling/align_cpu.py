@@ -1,6 +1,6 @@
 """RoI align on the CPU: channels last, so that a sample is a sum of four vectors.
 
-Glossary: B images, h x w cells, C channels, R RoIs, S x S bins; a sample is a point of a bin's own grid.
+Glossary: B images, h x w cells, C channels, R RoIs, S x S bins; a bin has its own grid of sample points.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.jit import kernel
 from frcnn_cli.roi.pooling.threads import equal_parts, equal_work, in_parts
+from frcnn_cli.system.jit import kernel
 
 Maps = NDArray[Any]  # float32 or float64
 
@@ -23,15 +23,17 @@ def forward(maps: Maps, rois: Maps, size: int, scale: float, sampling: int, alig
     def work(start: int, stop: int) -> None:
         _align(maps, rois[start:stop], size, maps.dtype.type(scale), sampling, aligned, pooled[start:stop])
 
-    in_parts(work, equal_parts(len(rois), least=8))
+    in_parts(work, equal_parts(len(rois), min_size=8))
     return pooled
 
 
 def backward(
     gradient: Maps, rois: Maps, scale: float, sampling: int, aligned: bool, shape: tuple[int, int, int, int]
 ) -> Maps:
-    """The gradient of the maps [B, h, w, C] from that of the pooled RoIs. Each thread has rows of the maps to itself,
-    so the sums do not depend on the number of threads."""
+    """The gradient of the maps [B, h, w, C] from the gradient of the pooled RoIs [R, S, S, C].
+
+    Each thread writes rows of the maps that no other thread writes, so the sums do not depend on the number of threads.
+    """
     maps = np.zeros(shape, gradient.dtype)
     images, height = shape[:2]
     scale = gradient.dtype.type(scale)
@@ -47,7 +49,7 @@ def backward(
 
 @kernel(inline="always")
 def _place(roi: Any, scale: Any, aligned: bool, images: int) -> Any:
-    """Image (-1: none, or corners that are not finite), first y and x, height and width, in cells."""
+    """Image (-1: no such image, or corners that are not finite), first y and x, height and width, in cells."""
     number = type(scale)
     shift = number(0.5) if aligned else number(0)
     x, y = roi[1] * scale - shift, roi[2] * scale - shift
@@ -61,8 +63,8 @@ def _place(roi: Any, scale: Any, aligned: bool, images: int) -> Any:
 
 @kernel(inline="always")
 def _grid(high: Any, wide: Any, size: int, sampling: int) -> Any:
-    """Rows and columns of samples in a bin (floats: a huge RoI has more than an int holds), what their sum is divided
-    by, and height and width of a bin."""
+    """Rows and columns of samples per bin (floats, because a huge RoI has more than an int can hold), the divisor of
+    their sum, and height and width of a bin."""
     number = type(high)
     bin_high, bin_wide = high / number(size), wide / number(size)
     rows = number(sampling) if sampling > 0 else np.ceil(bin_high)
@@ -72,20 +74,18 @@ def _grid(high: Any, wide: Any, size: int, sampling: int) -> Any:
 
 @kernel(inline="always")
 def _at(start: Any, i: int, bin_side: Any, sample: int, count: Any) -> Any:
-    """Where a sample of bin i lies."""
+    """The coordinate of a sample of bin i."""
     number = type(start)
     return start + number(i) * bin_side + (number(sample) + number(0.5)) * bin_side / count
 
 
 @kernel(inline="always")
 def _samples(start: Any, bin_side: Any, count: Any, end: int) -> Any:
-    """First and last + 1 of the samples of a bin that may touch a map of `end` cells; of a huge RoI most lie outside.
-
-    Found with a margin: `_neighbours` gives what lies outside no weight.
-    """
+    """First and last + 1 of the samples of a bin that may touch a map of `end` cells (most samples of a huge RoI do
+    not), with a margin: `_neighbours` gives samples outside the map no weight."""
     if not (count >= 1):
         return 0, 0
-    if not (bin_side > 0):  # an inverted RoI, whose samples the caller has numbered
+    if not (bin_side > 0):  # an inverted RoI with a fixed number of samples
         return 0, int(min(count, np.float32(1 << 10)))
     step = bin_side / count
     low, high = np.floor((-1 - start) / step) - 2, np.ceil((end - start) / step) + 2
@@ -94,7 +94,7 @@ def _samples(start: Any, bin_side: Any, count: Any, end: int) -> Any:
 
 @kernel(inline="always")
 def _neighbours(at: Any, end: int) -> Any:
-    """The two cells that a coordinate lies between, and their weights; weights of 0 outside the map."""
+    """The two cells on either side of a coordinate, and their weights, which are 0 outside the map."""
     number = type(at)
     one, none = number(1), number(0)
     if not (at >= -1 and at <= end):
@@ -134,7 +134,7 @@ def _align(maps: Any, rois: Any, size: int, scale: Any, sampling: int, aligned: 
 
 @kernel()
 def _count_rows(rois: Any, scale: Any, aligned: bool, height: int, images: int, change: Any) -> None:
-    """Adds to `change` where work begins and takes away where it ends, by row: RoIs that lie on it."""
+    """Counts the RoIs on each row of the maps, as differences: +1 in `change` where a RoI begins, -1 where it ends."""
     for r in range(len(rois)):
         image, y0, _, high, _ = _place(rois[r], scale, aligned, images)
         if image < 0:
@@ -149,8 +149,8 @@ def _count_rows(rois: Any, scale: Any, aligned: bool, height: int, images: int, 
 def _spread(
     gradient: Any, rois: Any, scale: Any, sampling: int, aligned: bool, maps: Any, first_row: int, end_row: int
 ) -> None:
-    """Adds each sample's share of its bin's gradient to its four cells, on the rows first_row .. end_row - 1 of all
-    maps together."""
+    """Adds each sample's share of the gradient of its bin to its four cells, for the rows first_row .. end_row - 1 of
+    all maps together."""
     images, height, width, channels = maps.shape
     size = gradient.shape[1]
     for r in range(len(rois)):

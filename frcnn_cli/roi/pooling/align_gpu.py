@@ -1,4 +1,4 @@
-"""RoI align on the GPU, in Triton: one program a bin and up to 512 channels of it, all loads coalesced."""
+"""RoI align on the GPU, in Triton: one program per bin and up to 512 channels, all loads coalesced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from frcnn_cli.roi.pooling.gpu import EXACT, block, current
 
 
 def forward(features: Tensor, rois: Tensor, size: int, scale: float, sampling: int, aligned: bool) -> Tensor:
-    """Sampled RoIs [R, C, S, S], of the dtype of `features`."""
+    """Sampled RoIs [R, C, S, S], in the dtype of `features`."""
     maps, rois = last(features), rois.to(torch.float32).contiguous()
     images, height, width, channels = maps.shape
     sampled = maps.new_empty((len(rois), size, size, channels))
@@ -27,7 +27,7 @@ def forward(features: Tensor, rois: Tensor, size: int, scale: float, sampling: i
 
 
 def backward(gradient: Tensor, rois: Tensor, scale: float, sampling: int, aligned: bool, shape: list[int]) -> Tensor:
-    """The gradient of the maps [B, C, h, w], summed in float32 and in any order."""
+    """The gradient of the maps [B, C, h, w], summed in float32 in arbitrary order."""
     images, channels, height, width = shape
     slopes, rois = last(gradient), rois.to(torch.float32).contiguous()
     maps = torch.zeros((images, height, width, channels), dtype=torch.float32, device=gradient.device)
@@ -43,7 +43,7 @@ def backward(gradient: Tensor, rois: Tensor, scale: float, sampling: int, aligne
 
 @triton.jit
 def _span(first, last, scale, ALIGNED: tl.constexpr):
-    """Of two corners along one side: where it begins and how long it is, in cells."""
+    """Start and length, in cells, of a side between two corners."""
     shift = 0.5 if ALIGNED else 0.0
     start = tl.load(first) * scale - shift
     length = tl.load(last) * scale - shift - start
@@ -54,11 +54,11 @@ def _span(first, last, scale, ALIGNED: tl.constexpr):
 
 @triton.jit
 def _samples(start, side, count, end):
-    """First and last + 1 of the samples of a bin that may touch a map of `end` cells; of a huge RoI most do not."""
+    """First and last + 1 of the samples of a bin that may touch a map of `end` cells; most of a huge RoI do not."""
     step = tl.where(side > 0, tl.div_rn(side, tl.maximum(count, 1.0)), 1.0)
     low = tl.floor(tl.div_rn(-1 - start, step)) - 2
     high = tl.ceil(tl.div_rn(end - start, step)) + 2
-    low, high = tl.where(side > 0, low, 0.0), tl.where(side > 0, high, 1024.0)  # an inverted RoI's were numbered
+    low, high = tl.where(side > 0, low, 0.0), tl.where(side > 0, high, 1024.0)  # an inverted RoI: a fixed number
     low = tl.minimum(tl.maximum(low, 0.0), tl.maximum(count, 0.0))
     high = tl.minimum(tl.maximum(high, 0.0), tl.maximum(count, 0.0))
     return low.to(tl.int32), high.to(tl.int32)
@@ -66,7 +66,7 @@ def _samples(start, side, count, end):
 
 @triton.jit
 def _neighbours(at, end):
-    """The two cells that a coordinate lies between, and their weights; weights of 0 outside the map."""
+    """The two cells on either side of a coordinate, and their weights, which are 0 outside the map."""
     outside = (at < -1) | (at > end)
     at = tl.minimum(tl.maximum(at, 0.0), end - 1.0)
     low = at.to(tl.int32)
@@ -91,7 +91,7 @@ def _align(
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Forward: `bins` from `maps`. Backward: adds the gradient of `bins` to that of `maps`."""
+    """Forward: computes `bins` from `maps`. Backward: adds the gradient in `bins` to the gradient in `maps`."""
     number = tl.program_id(0)
     roi = rois + number // (SIZE * SIZE) * 5
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

@@ -1,4 +1,4 @@
-"""Between tensors [B, C, h, w] and the arrays [B, h, w, C] that kernels read; half precision as whole numbers."""
+"""Conversion between tensors [B, C, h, w] and the arrays [B, h, w, C] that kernels read; half precision as integers."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from torch import Tensor
 
 
 def last(tensor: Tensor) -> Tensor:
-    """[B, C, h, w] as [B, h, w, C], contiguous; a view where the tensor lies channels last in memory."""
+    """[B, C, h, w] as [B, h, w, C], contiguous; a view if the tensor is channels last in memory."""
     return tensor.detach().permute(0, 2, 3, 1).contiguous()
 
 
 def as_array(tensor: Tensor) -> NDArray[Any]:
-    """The tensor's own memory (a copy where it has gaps) as an array."""
+    """The memory of the tensor as an array; a copy if the tensor is not contiguous."""
     array: NDArray[Any] = tensor.detach().contiguous().numpy()
     return array
 
 
 def rois_as_array(rois: Tensor) -> NDArray[np.float32]:
-    """float32 [R, 5], whatever the maps are: half precision would move corners by pixels."""
+    """float32 [R, 5] whatever the dtype of the maps: half precision would move corners by pixels."""
     return as_array(rois.to(torch.float32))
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision as float32, which holds all its numbers."""
+    """Half precision converted to float32, which represents all its numbers; other dtypes unchanged."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def half_as_keys(maps: Tensor) -> tuple[NDArray[np.int16], np.int16]:
-    """float16 or bfloat16 as int16 in the same order, and the key of the lowest finite number.
+    """float16 or bfloat16 as int16 keys that sort in the same order, and the key of the lowest finite number.
 
-    The bits of a float, without its sign, count upwards with its value; below zero they are turned around. NaN and
-    -infinity become the lowest number, which a maximum begins with, and -0 becomes 0.
+    The bits of a non-negative float, read as an integer, increase with its value; for negative floats the order is
+    reversed. NaN and -infinity become the lowest finite number, with which a maximum starts, and -0 becomes 0.
     """
     lowest = torch.finfo(maps.dtype).min
     settled = maps.nan_to_num(nan=lowest, posinf=torch.inf, neginf=lowest) + 0.0
@@ -45,12 +45,12 @@ def half_as_keys(maps: Tensor) -> tuple[NDArray[np.int16], np.int16]:
 
 
 def keys_as_half(keys: NDArray[np.int16], dtype: torch.dtype) -> Tensor:
-    """The inverse."""
+    """The inverse of `half_as_keys`."""
     return torch.from_numpy(_turned(keys)).view(dtype)
 
 
 def _turned(bits: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Turns the order of negative numbers around; its own inverse. After a ReLU there are none, and nothing is done."""
+    """Reverses the order of negative numbers; its own inverse. After a ReLU there are none, and nothing is done."""
     if bits.size == 0 or bits.min() >= 0:
         return bits
     turned: NDArray[np.int16] = bits ^ ((bits >> 15) & np.int16(0x7FFF))

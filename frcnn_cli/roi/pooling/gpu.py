@@ -1,4 +1,4 @@
-"""Whether our Triton kernels run here, and how they are launched."""
+"""Whether the Triton kernels can run on a device, and how they are launched."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 import torch
 
-# Products are rounded before anything is added to them, as torchvision's are: a corner that lies at the middle of two
-# cells stays there.
+# No fused multiply-add: products are rounded before anything is added, as in torchvision, so that a corner exactly
+# between two cells is rounded to the same cell.
 EXACT: dict[str, Any] = {"enable_fp_fusion": False}
 
 
 def triton_takes(features: torch.Tensor) -> bool:
-    """Whether our GPU kernels run on these maps; torchvision's operators stand in for them elsewhere."""
+    """Whether the Triton kernels can run on these maps; elsewhere torchvision's operators replace them."""
     return features.dtype != torch.float64 and why_not_triton(features.device) is None
 
 
 @cache
 def why_not_triton(device: torch.device) -> str | None:
-    """None where our kernels run; else what is missing."""
+    """What is missing to run the Triton kernels; None if nothing is."""
     if device.type != "cuda":
         return "not a CUDA device"
     if find_spec("triton") is None:
@@ -35,10 +35,10 @@ def why_not_triton(device: torch.device) -> str | None:
 
 
 def current(device: torch.device) -> AbstractContextManager[object]:
-    """Kernels are launched on the current device: makes it that of the tensors. (A CPU's are for the interpreter.)"""
+    """Makes `device` the current device, on which kernels are launched. (CPU tensors go to Triton's interpreter.)"""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def block(channels: int) -> int:
-    """How many channels one program handles: up to 512, 16 bytes at a time for each of 128 threads (float32)."""
+    """Channels per program: up to 512, which is 16 bytes for each of 128 threads (float32)."""
     return min(512, 1 << max(0, channels - 1).bit_length())

@@ -1,4 +1,4 @@
-"""The operator `roi_max_pool` (Fast R-CNN, section 2.1): what it computes, its gradient, and which kernel does it."""
+"""The operator `roi_max_pool` (Fast R-CNN, section 2.1): what it computes, its gradient, and its kernels."""
 
 from __future__ import annotations
 
@@ -6,34 +6,43 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor
 
 from frcnn_cli.roi.pooling import max_pool_cpu
 from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, half_as_keys, keys_as_half, last, rois_as_array
 from frcnn_cli.roi.pooling.gpu import triton_takes
+from frcnn_cli.roi.pooling.validate import check_arguments
 
 
 def roi_max_pool(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
-    """The maximum over each cell of a grid laid on each RoI.
+    """The maximum over each bin of a grid on each RoI.
 
-    Corners times `spatial_scale`, rounded half away from zero, end inclusive, at least one cell. Bin i of n covers
-    floor(i h / n) to ceil((i + 1) h / n), clipped to the map; an empty bin is 0 and has no gradient. Of equal cells the
-    first has the gradient. The numbers are torchvision's (`roi_pool`) to the bit, but for -0, which half precision
-    makes 0. RoIs are float32 whatever the maps are.
+    Corners are multiplied by `spatial_scale` and rounded half away from zero; the end is inclusive, and a RoI is at
+    least one cell large. Bin i of n covers floor(i h / n) to ceil((i + 1) h / n), clipped to the map; an empty bin
+    gives 0 and has no gradient. Of equal cells the first receives the gradient. The result is bit-identical to torchvision's
+    `roi_pool`, except that half precision turns -0 into 0. RoIs are read as float32 whatever the dtype of the features.
 
-    Maps that lie channels last in memory are read where they lie; others are copied.
+    Features that are channels last in memory are read in place; others are copied.
 
     Args:
-        features: float [B, C, h, w], of float16, bfloat16, float32 or float64 (CPU). rois: float [R, 5], see
-            `roi.rois.to_rois`; one that is outside, inverted or NaN pools nothing, or one cell. spatial_scale:
-            1 / stride.
+        features: float [B, C, h, w]: float16, bfloat16, float32, or float64 (CPU).
+        rois: float [R, 5]: image index, and corners in pixels; a RoI that lies outside, is inverted or NaN pools
+            nothing, or one cell.
+        output_size: bins per side.
+        spatial_scale: 1 / stride.
 
     Returns:
-        [R, C, output_size, output_size], of the dtype of `features`, channels last in memory, with gradient to
-        `features`. On a GPU that gradient is summed in any order, unless `torch.use_deterministic_algorithms(True)`.
+        [R, C, output_size, output_size], in the dtype of `features`, channels last in memory, with gradient to
+        `features`. On a GPU the gradient is summed in arbitrary order, unless
+        `torch.use_deterministic_algorithms(True)` is set.
+
+    Raises:
+        ValueError: arguments of other shapes or dtypes.
     """
+    check_arguments(features, rois, output_size)
     if features.device.type != "cpu" and not triton_takes(features):
+        import torchvision  # imported late: it imports torch._dynamo, which takes as long as torch itself
+
         wide = at_least_float32(features)
         pooled: Tensor = torchvision.ops.roi_pool(wide, rois.to(wide), output_size, spatial_scale).to(features.dtype)
     elif features.requires_grad and torch.is_grad_enabled():
@@ -45,19 +54,19 @@ def roi_max_pool(features: Tensor, rois: Tensor, output_size: int, spatial_scale
 
 @torch.library.custom_op("frcnn::roi_max_pool", mutates_args=(), device_types="cpu")
 def _with_winners(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> tuple[Tensor, Tensor]:
-    """Pooled RoIs, and which cell of the map won each bin and channel: [R, C, S, S], y * w + x, -1 for none."""
+    """Pooled RoIs, and per bin and channel the index y * w + x of the largest cell, -1 for none: [R, C, S, S] each."""
     return _on_cpu(features, rois, output_size, spatial_scale, True)
 
 
 @torch.library.custom_op("frcnn::roi_max_pool_only", mutates_args=(), device_types="cpu")
 def _only(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
-    """Pooled RoIs alone, where nobody asks for gradients."""
+    """Pooled RoIs without the indices of the largest cells, for when no gradient is needed."""
     return _on_cpu(features, rois, output_size, spatial_scale, False)[0]
 
 
 @torch.library.custom_op("frcnn::roi_max_pool_backward", mutates_args=(), device_types="cpu")
 def _backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shape: list[int]) -> Tensor:
-    """The gradient of the maps, which have that shape, from that of the pooled RoIs."""
+    """The gradient with respect to features of that shape, from the gradient of the pooled RoIs."""
     images, channels, height, width = shape
     spread = max_pool_cpu.backward(
         as_array(last(at_least_float32(gradient))),
@@ -132,7 +141,7 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) 
     ctx.save_for_backward(rois, output[1])
     ctx.scale, ctx.shape = scale, list(features.shape)
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)  # no zeros as large as the winners, on each backward pass
+    ctx.set_materialize_grads(False)  # otherwise every backward pass allocates zeros of the size of the winners
 
 
 def _differentiate(ctx: Any, gradient: Tensor | None, _: None) -> tuple[Tensor | None, None, None, None]:

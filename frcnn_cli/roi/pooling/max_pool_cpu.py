@@ -1,10 +1,9 @@
-"""RoI max pooling on the CPU: channels last, so that the maximum over a bin is one of vectors.
+"""RoI max pooling on the CPU: channels last, so that the maximum over a bin is a maximum of vectors.
 
-torchvision walks each channel's plane on its own and reads a number here and there; here all channels of a cell lie
-side by side, and the inner loop compares one cell's with the best so far.
+torchvision processes one channel after the other and reads scattered numbers; here all channels of a cell are adjacent
+in memory, and the inner loop compares the channels of one cell with the best so far.
 
-Half precision is pooled as whole numbers of 16 bits in the same order, so that half the bytes are moved.
-
+Half precision is pooled as 16-bit integers in the same order, so that half as many bytes are moved.
 Glossary: B images, h x w cells, C channels, R RoIs, S x S bins.
 """
 
@@ -15,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.jit import kernel
 from frcnn_cli.roi.pooling.threads import equal_parts, equal_work, in_parts
+from frcnn_cli.system.jit import kernel
 
-_FAR = np.float32(1 << 20)  # cells; further out than any map reaches
-_FEW = 16  # cells of a bin up to which `_spread` goes over them all: vectors then beat one number at a time
+_FAR = np.float32(1 << 20)  # cells; beyond the end of any map
+_FEW = 16  # bins of at most this many cells are searched by `_spread` with vectors, which is faster than one by one
 
-Maps = NDArray[Any]  # float32, int16 (see `keys`), or float64 for checks of gradients
+Maps = NDArray[Any]  # float32, int16 (see `arrays.half_as_keys`), or float64 for gradient checks
 Cells = NDArray[np.int16] | NDArray[np.int32]
 
 
@@ -32,13 +31,14 @@ def forward(
 
     Args:
         maps: [B, h, w, C], contiguous.
-        rois: float32 [R, 5]: image and corners, as `max_pool.roi_max_pool` has them.
-        lowest: what a maximum begins with, of the dtype of `maps`.
-        winners: whether to tell which cell was the largest, for `backward`.
+        rois: float32 [R, 5]: image index and corners, as in `max_pool.roi_max_pool`.
+        size: bins per side, S.
+        lowest: the initial value of a maximum, in the dtype of `maps`.
+        winners: whether to return the largest cells, which `backward` needs.
 
     Returns:
-        pooled: [R, S, S, C], of the dtype of `maps`.
-        cells: [R, S, S, C], y * w + x of the first largest cell, -1 for an empty bin; empty unless `winners`.
+        pooled: [R, S, S, C], in the dtype of `maps`.
+        cells: [R, S, S, C], the index y * w + x of the first largest cell, -1 for an empty bin; empty unless `winners`.
     """
     shape = (len(rois), size, size, maps.shape[3])
     pooled = np.empty(shape, maps.dtype)
@@ -52,18 +52,18 @@ def forward(
         else:
             _pool(maps, part, size, np.float32(scale), lowest, out)
 
-    in_parts(work, equal_parts(len(rois), least=32))
+    in_parts(work, equal_parts(len(rois), min_size=32))
     return pooled, cells
 
 
 def fits_16_bits(height: int, width: int) -> bool:
-    """Whether a map's cells are numbered in 16 bits, as nearly every map's are: the backward pass then reads a quarter
-    less, and is as fast as memory."""
+    """Whether the cells of a map can be numbered in 16 bits, as for nearly every map: the backward pass then reads a
+    quarter less and runs at the speed of memory."""
     return height * width <= np.iinfo(np.int16).max
 
 
 def _numbers(height: int, width: int) -> Cells:
-    """0 .. h * w - 1, of the dtype that winners have."""
+    """0 .. h * w - 1, in the dtype of the winners."""
     cells = np.arange(height * width)
     return cells.astype(np.int16) if fits_16_bits(height, width) else cells.astype(np.int32)
 
@@ -71,10 +71,10 @@ def _numbers(height: int, width: int) -> Cells:
 def backward(
     gradient: Maps, cells: Cells, rois: NDArray[np.float32], scale: float, shape: tuple[int, int, int, int]
 ) -> Maps:
-    """The gradient of the maps, [B, h, w, C], from that of the pooled RoIs [R, S, S, C].
+    """The gradient of the maps [B, h, w, C] from the gradient of the pooled RoIs [R, S, S, C].
 
-    Each thread has rows of the maps to itself and adds up in the order of the RoIs, so the sums are the same at any
-    number of threads, and torchvision's to the bit.
+    Each thread writes rows of the maps that no other thread writes, and adds in the order of the RoIs, so the sums are
+    the same for any number of threads and bit-identical to torchvision's.
     """
     maps = np.zeros(shape, gradient.dtype)
     images, height, width, _ = shape
@@ -90,15 +90,14 @@ def backward(
 
 @kernel(inline="always")
 def _cell(corner: Any) -> Any:
-    """Rounded half away from zero, and brought near where it is far out; NaN lies before every map."""
+    """A coordinate rounded half away from zero and limited to +-`_FAR`; NaN becomes -`_FAR`."""
     corner = min(corner, _FAR) if corner > -_FAR else -_FAR
     return int(np.floor(corner + np.float32(0.5))) if corner >= 0 else int(np.ceil(corner - np.float32(0.5)))
 
 
 @kernel(inline="always")
 def _bin(i: int, length: int, size: int, start: int, end: int) -> Any:
-    """First and last + 1 cell of bin i of a RoI that begins at `start` and is `length` long, on a map that ends at
-    `end`."""
+    """First and last + 1 cell of bin i of a RoI with `length` cells from `start`, on a map of `end` cells."""
     step = np.float32(length) / np.float32(size)
     first = int(np.floor(np.float32(i) * step)) + start
     last = int(np.ceil(np.float32(i + 1) * step)) + start
@@ -107,7 +106,7 @@ def _bin(i: int, length: int, size: int, start: int, end: int) -> Any:
 
 @kernel(inline="always")
 def _place(roi: Any, scale: Any, images: int) -> Any:
-    """Image (-1: none), first row, first column, height and width in cells."""
+    """Image (-1: no such image), first row, first column, height and width in cells."""
     image = int(roi[0]) if roi[0] >= 0 and roi[0] < images else -1
     x, y = _cell(roi[1] * scale), _cell(roi[2] * scale)
     return image, y, x, max(_cell(roi[4] * scale) - y + 1, 1), max(_cell(roi[3] * scale) - x + 1, 1)
@@ -126,8 +125,8 @@ def _pool(maps: Any, rois: Any, size: int, scale: Any, lowest: Any, pooled: Any)
                 if bottom <= top or right <= left or image < 0:
                     best[:] = 0
                     continue
-                # Two cells at a time, so that `best` is read and written half as often; of an odd number the first
-                # goes twice.
+                # Two cells at a time, so that `best` is read and written half as often; with an odd number of cells the
+                # first one is used twice.
                 wide = right - left
                 count = (bottom - top) * wide
                 k = 2 - count % 2
@@ -165,7 +164,7 @@ def _pool_with_winners(
                 for y in range(top, bottom):
                     for x in range(left, right):
                         cell = maps[image, y, x]
-                        here = index[y * width + x]  # of the winners' own dtype, for the width of the vectors
+                        here = index[y * width + x]  # in the dtype of the winners, so that vectors have equal width
                         for c in range(channels):
                             larger = cell[c] > best[c]
                             best[c] = cell[c] if larger else best[c]
@@ -174,7 +173,7 @@ def _pool_with_winners(
 
 @kernel()
 def _count_rows(rois: Any, size: int, scale: Any, height: int, images: int, change: Any) -> None:
-    """Adds to `change` where work begins and takes away where it ends, by row: bins that lie on it."""
+    """Counts the bins on each row of the maps, as differences: +1 in `change` where a bin begins, -1 where it ends."""
     for r in range(len(rois)):
         image, y0, _, high, _ = _place(rois[r], scale, images)
         if image < 0:
@@ -190,7 +189,7 @@ def _count_rows(rois: Any, size: int, scale: Any, height: int, images: int, chan
 def _spread(
     gradient: Any, cells: Any, rois: Any, scale: Any, index: Any, maps: Any, first_row: int, end_row: int
 ) -> None:
-    """Adds each bin's gradient to the cell that won it, on the rows first_row .. end_row - 1 of all maps together."""
+    """Adds the gradient of each bin to its largest cell, for the rows first_row .. end_row - 1 of all maps together."""
     images, height, width, channels = maps.shape
     size = gradient.shape[1]
     for r in range(len(rois)):

@@ -1,7 +1,7 @@
-"""RoI max pooling on the GPU, in Triton: one program a bin and up to 512 channels of it.
+"""RoI max pooling on the GPU, in Triton: one program per bin and up to 512 channels.
 
-All channels of a cell lie side by side, so each load of a cell is coalesced; programs of one RoI run next to each other
-and find its cells in the cache. What has to go to memory is the map, once, and what is pooled, once.
+All channels of a cell are adjacent in memory, so each load of a cell is coalesced; programs of the same RoI run at the
+same time and find its cells in the cache. Memory traffic is the map, read once, and the pooled RoIs, written once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from frcnn_cli.roi.pooling.max_pool_cpu import fits_16_bits
 
 
 def forward(features: Tensor, rois: Tensor, size: int, scale: float, winners: bool) -> tuple[Tensor, Tensor]:
-    """Pooled RoIs [R, C, S, S], and y * w + x of the first largest cell of each bin (or an empty tensor)."""
+    """Pooled RoIs [R, C, S, S], and the index y * w + x of the first largest cell per bin (or an empty tensor)."""
     maps, rois = last(features), rois.to(torch.float32).contiguous()
     images, height, width, channels = maps.shape
     shape = (len(rois), size, size, channels)
@@ -36,8 +36,8 @@ def forward(features: Tensor, rois: Tensor, size: int, scale: float, winners: bo
 
 
 def backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shape: list[int]) -> Tensor:
-    """The gradient of the maps [B, C, h, w], summed in float32: in the order of the RoIs where PyTorch is told to be
-    deterministic, in any order otherwise."""
+    """The gradient of the maps [B, C, h, w], summed in float32: in the order of the RoIs if PyTorch's deterministic
+    algorithms are enabled, otherwise in arbitrary order."""
     images, channels, height, width = shape
     slopes, cells, rois = last(gradient), last(winners), rois.to(torch.float32).contiguous()
     maps = torch.zeros((images, height, width, channels), dtype=torch.float32, device=gradient.device)
@@ -59,7 +59,7 @@ def backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shap
 
 @triton.jit
 def _cell(corner):
-    """Rounded half away from zero, and brought near where it is far out; NaN lies before every map."""
+    """A coordinate rounded half away from zero and limited to a range around any map; NaN becomes its lower end."""
     corner = tl.where(corner > -1048576.0, corner, -1048576.0)
     corner = tl.where(corner < 1048576.0, corner, 1048576.0)
     return tl.where(corner >= 0, tl.floor(corner + 0.5), tl.ceil(corner - 0.5)).to(tl.int32)
@@ -67,21 +67,21 @@ def _cell(corner):
 
 @triton.jit
 def _image(roi, images):
-    """Which image a RoI is of; -1: none."""
+    """The image of a RoI; -1: no such image."""
     number = tl.load(roi)
     return tl.where((number >= 0) & (number < images), number, -1.0).to(tl.int32)
 
 
 @triton.jit
 def _span(first, last, scale):
-    """Of two corners along one side: the cell of the first, and how many cells there are."""
+    """First cell and number of cells of a side between two corners."""
     start = _cell(tl.load(first) * scale)
     return start, tl.maximum(_cell(tl.load(last) * scale) - start + 1, 1)
 
 
 @triton.jit
 def _bin(i, start, length, end, SIZE: tl.constexpr):
-    """First and last + 1 cell of bin i of a RoI, on a map that ends at `end`."""
+    """First and last + 1 cell of bin i of a RoI, on a map of `end` cells."""
     step = tl.div_rn(length.to(tl.float32), SIZE * 1.0)
     first = tl.floor(i * step).to(tl.int32) + start
     last = tl.ceil((i + 1) * step).to(tl.int32) + start
@@ -134,7 +134,7 @@ def _pool(
 
 @triton.jit
 def _scatter(slopes, winners, rois, maps, images, cells, channels, SIZE: tl.constexpr, BLOCK: tl.constexpr):
-    """Each bin adds its gradient where its winners are."""
+    """Each bin adds its gradient to its largest cells."""
     number = tl.program_id(0)
     image = _image(rois + number // (SIZE * SIZE) * 5, images)
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -160,7 +160,7 @@ def _gather(
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Each cell of the maps collects what it has won, RoI after RoI."""
+    """Each cell of the maps collects the gradients of the bins in which it is the largest, in the order of the RoIs."""
     number = tl.program_id(0)
     here, row, column = number % (height * width), number // width % height, number % width
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -171,7 +171,8 @@ def _gather(
         x0, wide = _span(roi + 1, roi + 3, scale)
         y0, high = _span(roi + 2, roi + 4, scale)
         mine = _image(roi, images) == number // (height * width)
-        # One row or column more than the RoI has: in float32 the last bin may reach that far (7 bins of 57 cells do).
+        # Include one more row and column than the RoI has: in float32 the last bin may extend so far (7 bins of 57
+        # cells do).
         if mine & (row >= y0) & (row <= y0 + high) & (column >= x0) & (column <= x0 + wide):
             for i in range(SIZE):
                 top, bottom = _bin(i, y0, high, height, SIZE)

@@ -1,4 +1,4 @@
-"""Work of kernels that let go of the interpreter's lock, on as many threads as PyTorch uses."""
+"""Kernels that release the global interpreter lock, on as many threads as PyTorch uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 def in_parts(work: Callable[[int, int], object], bounds: Sequence[int]) -> None:
-    """Runs `work(start, stop)` between each two neighbouring bounds, each on a thread of its own."""
+    """Runs `work(start, stop)` for each pair of neighbouring bounds, each on its own thread."""
     parts = [(start, stop) for start, stop in pairwise(bounds) if start < stop]
     if len(parts) <= 1:
         for start, stop in parts:
@@ -23,14 +23,14 @@ def in_parts(work: Callable[[int, int], object], bounds: Sequence[int]) -> None:
     list(_executor().map(work, *zip(*parts, strict=True)))
 
 
-def equal_parts(count: int, least: int) -> list[int]:
-    """Bounds of as many parts of 0 .. count as there are threads, none smaller than `least`."""
-    parts = min(torch.get_num_threads(), max(1, count // least))
+def equal_parts(count: int, min_size: int) -> list[int]:
+    """Bounds that divide 0 .. count into one part per thread, each of at least `min_size`."""
+    parts = min(torch.get_num_threads(), max(1, count // min_size))
     return [count * i // parts for i in range(parts + 1)]
 
 
 def equal_work(work: NDArray[np.int64]) -> list[int]:
-    """Bounds of as many parts of the rows 0 .. len(work) as there are threads, with about the same work in each."""
+    """Bounds that divide the rows 0 .. len(work) into one part per thread with about equal work."""
     parts = max(1, min(torch.get_num_threads(), len(work)))
     total = np.cumsum(work)
     inner = np.searchsorted(total, total[-1] * np.arange(1, parts) / parts) if len(work) else []
@@ -42,4 +42,4 @@ def _executor() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="roi")
 
 
-os.register_at_fork(after_in_child=_executor.cache_clear)  # a fork has none of its parent's threads
+os.register_at_fork(after_in_child=_executor.cache_clear)  # a forked process has none of its parent's threads

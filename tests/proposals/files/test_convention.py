@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frcnn_cli.annotations import GroundTruth
-from frcnn_cli.proposals.files.convention import ORDERS, OURS, Convention, Entry, find_convention
+from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.proposals.box_files.convention import ORDERS, OURS, Convention, Entry, find_convention
 
 EIGHT = [
     Convention("xyxy"),

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import scipy.io
 
-from frcnn_cli.errors import FileFormatError, FrcnnError, MismatchError
-from frcnn_cli.image import ImageRecord, ImageRef
-from frcnn_cli.proposals.files.convention import Convention
-from frcnn_cli.proposals.files.exporting import FORMATS
-from frcnn_cli.proposals.files.importing import Troubles, import_boxes, read_box_file, understand
+from frcnn_cli.core.errors import FileFormatError, FrcnnError, MismatchError
+from frcnn_cli.core.image import ImageRecord, ImageRef
+from frcnn_cli.proposals.box_files.convention import Convention
+from frcnn_cli.proposals.box_files.exporting import FORMATS
+from frcnn_cli.proposals.box_files.importing import Troubles, import_boxes, read_box_file, understand
 from frcnn_cli.proposals.source import Proposals
 from tests.proposals.files.test_convention import EIGHT, some_boxes
 

@@ -14,9 +14,9 @@ import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frcnn_cli.errors import FrcnnError
-from frcnn_cli.proposals.files.importing import read_box_file
-from frcnn_cli.proposals.files.unpickle import _ALLOWED
+from frcnn_cli.core.errors import FrcnnError
+from frcnn_cli.proposals.box_files.importing import read_box_file
+from frcnn_cli.proposals.box_files.unpickle import _ALLOWED
 from tests.conftest import assert_one_line_error, run_frcnn
 
 LENGTH = 1 << 33  # more than the tests may take

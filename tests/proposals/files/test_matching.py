@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from frcnn_cli.errors import MismatchError
-from frcnn_cli.image import ImageRef
-from frcnn_cli.proposals.files.matching import match
+from frcnn_cli.core.errors import MismatchError
+from frcnn_cli.core.image import ImageRef
+from frcnn_cli.proposals.box_files.matching import match
 
 
 def refs(*keys):

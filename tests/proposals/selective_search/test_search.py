@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frcnn_cli.boxes import iou
+from frcnn_cli.core.boxes import iou
 from frcnn_cli.proposals.selective_search.colour import SPACES, blurred
 from frcnn_cli.proposals.selective_search.grouping import group
 from frcnn_cli.proposals.selective_search.regions import atoms, describe, gather

@@ -1,0 +1,1 @@
+"""What the commands share: options, arguments, the console, errors and exit codes."""

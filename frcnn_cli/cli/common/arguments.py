@@ -1,0 +1,236 @@
+"""From arguments to what they name: images, data sets, models, sources. Cheap checks come before heavy imports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from frcnn_cli.core.errors import FrcnnError, ImageError, OutputExistsError, UsageError
+
+if TYPE_CHECKING:
+    from frcnn_cli.cli.common.console import Console
+    from frcnn_cli.core.annotations import GroundTruth
+    from frcnn_cli.core.image import ImageRecord, ImageRef
+    from frcnn_cli.data.dataset import Dataset
+    from frcnn_cli.data.pairing import PairedDetections
+    from frcnn_cli.proposals.source import ProposalSource
+    from frcnn_cli.training.settings import RunSettings
+
+
+def _console() -> Console:
+    return click.get_current_context().obj  # type: ignore[no-any-return]
+
+
+def must_differ(output: Path, *inputs: Path) -> None:
+    """Raises FrcnnError if an output is also an input, which --force would destroy while it is read."""
+    for path in inputs:
+        if path.exists() and output.exists() and path.samefile(output):
+            raise FrcnnError(f"{output} is also an input of this command", "Choose another output path")
+
+
+def check_output(output: Path, force: bool, endings: Sequence[str] = (), *inputs: Path) -> None:
+    """Refuses an output with another ending, that is an input, or that exists."""
+    if endings and output.suffix.lower() not in endings and not output.is_dir():
+        raise click.UsageError(f"-o {output}: the file must end in {' or '.join(endings)}.")
+    must_differ(output, *inputs)
+    if output.exists() and not force and not output.is_dir():
+        raise OutputExistsError(output)
+
+
+def check_images(arguments: Sequence[str], split: str | None) -> None:
+    """Refuses, without heavy imports, images none of which exists, and --split without a data set."""
+    from frcnn_cli.data.spec import is_dataset_spec
+
+    if any(is_dataset_spec(argument) and not Path(argument).exists() for argument in arguments):
+        if len(arguments) > 1:
+            raise click.UsageError("Name either one data set, or files and folders.")
+        return
+    if split is not None:
+        raise click.UsageError("--split needs a data set (voc:DIR).")
+    if not any(argument.startswith("@") or Path(argument).exists() for argument in arguments):
+        raise ImageError(f"{arguments[0]} does not exist", "Check the path")
+
+
+def images(arguments: Sequence[str], split: str | None) -> list[ImageRef]:
+    """The images that IMAGES... names: files, folders, @list.txt, or one data set."""
+    check_images(arguments, split)
+    from frcnn_cli.core.find import find_images
+    from frcnn_cli.data.spec import is_dataset_spec
+
+    if is_dataset_spec(arguments[0]) and not Path(arguments[0]).exists():
+        from frcnn_cli.data.load import load_image_refs
+
+        return load_image_refs(arguments[0], split)
+    return find_images(arguments)
+
+
+def labelled_images(data: str, split: str | None) -> tuple[list[ImageRef], list[GroundTruth] | None]:
+    """The images of a data set in the order of its list, with their objects; or those of a path, without objects."""
+    from frcnn_cli.core.find import find_images
+    from frcnn_cli.data.spec import is_dataset_spec
+
+    if not is_dataset_spec(data) or Path(data).exists():
+        if split is not None:
+            raise click.UsageError("--split needs a data set (voc:DIR).")
+        return find_images((data,)), None
+    from frcnn_cli.data.load import load_dataset, load_image_refs
+
+    refs = load_image_refs(data, split, as_listed=True)
+    truths = load_dataset(data, split, "fix").truth
+    return refs, [truths[ref.key] for ref in refs]
+
+
+def dataset(
+    spec: str,
+    split: str | None,
+    bad_boxes: Any = "error",
+    class_names: str | None = None,
+    covered_by: Sequence[ImageRecord] | None = None,
+) -> Dataset:
+    """A data set, perhaps restricted to some classes; prints what was fixed.
+
+    Args:
+        covered_by: the images of a file, which determine the split if none is named.
+    """
+    from frcnn_cli.data.load import default_split, load_dataset
+
+    names = None if not class_names else [name.strip() for name in class_names.split(",")]
+    found = load_dataset(spec, split or default_split(spec, covered_by), bad_boxes, names)
+    for note in found.notes:
+        _console().warn(note)
+    return found
+
+
+def detections(path: Path, spec: str, split: str | None, bad_boxes: Any, class_names: str | None) -> PairedDetections:
+    """Objects and detections of the same images.
+
+    Args:
+        path: a detections file, a folder of VOC's result files, or a .json of COCO results.
+    """
+    from frcnn_cli.data.pairing import PairedDetections, pair_detections
+
+    if not path.is_dir() and path.suffix.lower() != ".json":
+        whole = dataset(spec, split, bad_boxes, class_names, images_in(path))
+        return pair_detections(whole, path, bad_boxes)
+    from frcnn_cli.core.annotations import Detections
+    from frcnn_cli.detections.columns import of_classes
+    from frcnn_cli.evaluation.results import read_coco_results, read_voc_results
+
+    split = split or _split_of_results(path, spec)
+    whole = dataset(spec, split, bad_boxes)
+    if path.is_dir():
+        found = read_voc_results(path, whole.classes, split or whole.split)
+    else:
+        found = read_coco_results(path, whole.numbered, whole.category_ids, whole.classes)
+    found = whole.check_images(found, str(path))
+    nothing = Detections([], [], [], whole.classes)  # type: ignore[arg-type]
+    found = {ref.key: found.get(ref.key, nothing) for ref in whole.refs}  # result files omit images without detections
+    if class_names is None:
+        return PairedDetections(whole, found, {})
+    some = whole.with_classes(name.strip() for name in class_names.split(","))
+    return PairedDetections(some, {k: of_classes(d, whole.classes, some.classes) for k, d in found.items()}, {})
+
+
+def _split_of_results(path: Path, spec: str) -> str | None:
+    """The split that the names of VOC's result files state; None for other results."""
+    from frcnn_cli.data.load import splits_of
+    from frcnn_cli.evaluation.results import splits_of_voc_results
+
+    found = splits_of_voc_results(path, splits_of(spec)) if path.is_dir() else []
+    return found[0] if len(found) == 1 else None
+
+
+def images_in(path: Path) -> Sequence[ImageRecord]:
+    """The images in a file of a stage."""
+    from frcnn_cli.store.reader import StageFile
+
+    with StageFile(path) as file:
+        return file.images
+
+
+def model_file(path: Path) -> Path:
+    """The model file of a run or a path, checked without importing torch."""
+    from frcnn_cli.core.run_files import model_path
+    from frcnn_cli.detector.header import MODEL_KEY, read_description
+
+    found = model_path(path)
+    read_description(found, MODEL_KEY)
+    return found
+
+
+def model(path: Path | None) -> Path:
+    """The model: as named, $FRCNN_MODEL, or the newest run under ./runs; checked without importing torch."""
+    from frcnn_cli.core.run_files import MODEL_FILE, newest_run
+
+    chosen = path
+    if chosen is None and os.environ.get("FRCNN_MODEL"):
+        chosen = Path(os.environ["FRCNN_MODEL"])
+        if not chosen.exists():
+            raise FrcnnError(
+                f"$FRCNN_MODEL names {chosen}, which does not exist", "Correct it, or name a model with --model"
+            )
+        _console().note(f"model: {chosen} ($FRCNN_MODEL)")
+    if chosen is None:
+        chosen = newest_run(MODEL_FILE)
+        if chosen is None:
+            raise FrcnnError("no model: --model and $FRCNN_MODEL are not set, and ./runs holds no model", _model_fix())
+        _console().note(f"model: {chosen} (the newest under ./runs)")
+    model_file(chosen)
+    return chosen
+
+
+def _model_fix() -> str:
+    import shlex
+    import sys
+
+    demo = Path("frcnn-demo/run")
+    if (demo / "model.safetensors").is_file():
+        words = [word for word in sys.argv[1:] if word]
+        return f"Use that of frcnn demo: frcnn {shlex.join([*words, '--model', str(demo)])}"
+    return "Name one with --model, or train one: frcnn train --data voc:DIR --props props.h5"
+
+
+def source(names: Sequence[str], pairs: Sequence[str]) -> ProposalSource:
+    """The source with its options, all checked; several sources become a mix. Warns of plugins that failed to load."""
+    from frcnn_cli.core.options import parse_settings
+    from frcnn_cli.proposals.registry import DEFAULT_SOURCE, load_registry
+
+    registry = load_registry()
+    for failure in registry.failures:
+        _console().warn(f"plugin {failure.entry_point} ({failure.origin}) failed to load: {failure.reason}")
+    names = tuple(names) or (DEFAULT_SOURCE,)
+    if len(set(names)) < len(names):
+        raise UsageError("a source is named twice", "Name each source once")
+    if len(names) > 1 and "mix" in names:
+        raise UsageError("a mix cannot contain a mix", "Name its sources instead")
+    options: dict[str, dict[str, str]] = {name: {} for name in names}
+    for key, value in parse_settings(pairs).items():
+        name, dot, option = key.rpartition(".")
+        if not dot and len(names) > 1:
+            raise UsageError(f"--set {key} does not state its source", f"Write --set {names[0]}.{key}=VALUE")
+        if dot and name not in options:
+            raise UsageError(f"--set {key} is for {name!r}, which is not among the sources", f"Add --source {name}")
+        options[name if dot else names[0]][option] = value
+    made = [registry.configured(name, options[name]) for name in names]
+    return made[0] if len(made) == 1 else registry.configured("mix", {"sources": made})
+
+
+def check_training_inputs(run: RunSettings, device: str) -> None:
+    """Refuses, without importing torch, a device, a data set or a file of a stage that does not exist."""
+    from frcnn_cli.data.load import splits_of
+    from frcnn_cli.store.reader import StageFile
+    from frcnn_cli.store.schema import FEATURES, PROPOSALS
+    from frcnn_cli.system.device import check_device_name
+
+    check_device_name(device)
+    for spec in (run.data, run.val_data):
+        if spec is not None:
+            splits_of(spec)
+    for path, schema in ((run.props, PROPOSALS), (run.val_props, PROPOSALS), (run.features, FEATURES)):
+        if path is not None:
+            with StageFile(path, schema):
+                pass

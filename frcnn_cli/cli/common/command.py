@@ -1,0 +1,148 @@
+"""What every command has: -q and --debug, one line per error, exit codes, and suggestions for misspelt names."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections import Counter
+from importlib import import_module
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from frcnn_cli.cli.common.console import Console, SomeFailed
+from frcnn_cli.core.errors import FrcnnError, FrcnnWarning, explain_os_error
+
+# What follows "interrupted". Training saves when it is interrupted, so this applies only before it has begun.
+_AFTER_INTERRUPT = {"train": " before training began; nothing is lost", "demo": ""}
+
+
+class Command(click.Command):
+    """A command whose errors are one line on stderr, and a traceback only with --debug.
+
+    Its function gets a `Console` as `click.get_current_context().obj`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(click.Option(["-q", "--quiet"], is_flag=True, help="Print no progress and no notes."))
+        self.params.append(click.Option(["--debug"], is_flag=True, help="Print the traceback of an error."))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for param, times in Counter(given).items():
+            if times > 1 and isinstance(param, click.Option) and _names_data(param):
+                raise click.UsageError(f"Option '{param.opts[-1]}' is given {times} times, but takes one value.", ctx)
+        left = super().parse_args(ctx, args)
+        if ctx.get_parameter_source("split") is ParameterSource.COMMANDLINE:
+            images = ctx.params.get("images")
+            for spec in (ctx.params.get("data"), *(images if isinstance(images, tuple) else ())):
+                if isinstance(spec, str) and "@" in spec:
+                    _check_split_has_effect(ctx, spec)
+        return left
+
+    def invoke(self, ctx: click.Context) -> Any:
+        debug = ctx.params.pop("debug")
+        console = ctx.obj = Console(quiet=ctx.params.pop("quiet"))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", FrcnnWarning)
+                warnings.showwarning = _showing(console, warnings.showwarning)
+                return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            message, code = _message(error)
+            if isinstance(error, KeyboardInterrupt):
+                message += _AFTER_INTERRUPT.get(ctx.info_name or "", "; run the same command again to continue")
+            if debug:
+                traceback.print_exception(error)
+            if not isinstance(error, SomeFailed):
+                console.list_failures()
+            if message:
+                click.echo(message, err=True)
+            return ctx.exit(code)
+
+
+class NetworkCommand(Command):
+    """A command that runs a network."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from frcnn_cli.system.memory import keep_freed_memory
+
+        keep_freed_memory()
+        return super().invoke(ctx)
+
+
+class LazyGroup(click.Group):
+    """Commands by name. Each is the attribute `command` of a module of that name, which is imported when it is used."""
+
+    def __init__(self, *args: Any, package: str = "", names: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.package, self.names = package, names
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.names:
+            return None
+        command: click.Command = import_module(f"{self.package}.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from frcnn_cli.core.options import did_you_mean
+
+            raise click.UsageError(
+                error.message.rstrip(".") + (did_you_mean(args[0], self.names) or "."), ctx
+            ) from None
+
+
+def _names_data(option: click.Option) -> bool:
+    """Whether repeating this option would silently ignore data. Other options may be repeated; the last one counts."""
+    return not option.multiple and (isinstance(option.type, click.Path) or option.name == "data")
+
+
+def _check_split_has_effect(ctx: click.Context, spec: str) -> None:
+    from frcnn_cli.data.spec import is_dataset_spec, names_its_splits
+
+    if is_dataset_spec(spec) and names_its_splits(spec):
+        raise click.UsageError(f"{spec} states its own split: remove either --split or the @.", ctx)
+
+
+def _showing(console: Console, default: Any) -> Any:
+    """Shows warnings for users as notes, and other warnings as before."""
+
+    def show(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        if issubclass(category, FrcnnWarning):
+            console.note(f"note: {message}")
+        else:
+            default(message, category, *args, **kwargs)
+
+    return show
+
+
+def _message(error: BaseException) -> tuple[str, int]:
+    """The line for an error, and the exit code."""
+    match error:
+        case KeyboardInterrupt():
+            return "interrupted", 130
+        case SomeFailed():
+            return "", 1
+        case FrcnnError():
+            return f"error: {error}", error.exit_code
+        case OSError():
+            return f"error: {explain_os_error(error)}", 1
+        case ImportError() if ".so" in str(error):
+            return f"error: a system library is missing ({error}). On Debian: apt install libgl1 libglib2.0-0.", 1
+        case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
+            return "error: the GPU is out of memory. Use smaller images or batches, or --device cpu.", 1
+        case MemoryError():
+            return "error: out of memory. Use smaller images, fewer workers or fewer boxes.", 1
+        case _:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            return f"internal error: {what}. Run again with --debug and report the output.", 1

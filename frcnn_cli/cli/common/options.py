@@ -1,0 +1,189 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+Option = Callable[[F], F]
+
+PATH = click.Path(path_type=Path)
+DATA_HELP = (
+    "Data set: voc:DIR (VOC layout), coco:JSON:DIR, or voc, voc2007, voc2012 (found in $FRCNN_DATA or ./data); A+B:"
+    " both together; A@SPLIT: this split of it."
+)
+SPLIT_HELP = (
+    "Split of the data set. Default: the split that the given file covers; otherwise trainval, or the only split."
+)
+
+
+class Number(click.FloatRange):
+    """A number within bounds; neither NaN nor infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return float(number)
+
+
+class Backbone(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
+    """The name of a backbone; the recipe checks it, so that `--help` of other commands stays light."""
+
+    name = "backbone"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from frcnn_cli.recipes.sections import BackboneName
+
+        names = get_args(BackboneName)
+        if value not in names:
+            from frcnn_cli.core.options import did_you_mean
+
+            self.fail(f"{value!r} is not one of {', '.join(names)}{did_you_mean(value, names)}", param, ctx)
+        return str(value)
+
+
+def output(example: str) -> Option[Any]:
+    return click.option(
+        "-o", "--output", type=PATH, required=True, metavar="FILE", help=f"HDF5 file to write, e.g. {example}."
+    )
+
+
+_PREFIX = "recipe__"
+
+
+def recipe_value(name: str, key: str, kind: Any, **more: Any) -> Option[Any]:
+    """An option for one value of a recipe, with the recipe's own help text."""
+    from frcnn_cli.recipes.recipe import recipe_options
+
+    opt = recipe_options()[key]
+    help = f"{opt.help} ({key}; paper: {opt.default_text})"
+    return click.option(name, _PREFIX + key.replace(".", "__"), type=kind, default=None, help=help, **more)
+
+
+def recipe_changes(given: dict[str, Any]) -> dict[str, Any]:
+    """The recipe values that were given, by `section.name`; removes them from `given`."""
+    names = [name for name in given if name.startswith(_PREFIX)]
+    values = {name.removeprefix(_PREFIX).replace("__", "."): given.pop(name) for name in names}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+images = click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
+force = click.option("--force", is_flag=True, help="Replace the output if it exists.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+split = click.option("--split", default=None, metavar="NAME", help=SPLIT_HELP)
+model = click.option(
+    "--model",
+    type=PATH,
+    default=None,
+    metavar="M",
+    help="Folder of a run, or model file. Default: $FRCNN_MODEL, else the newest run under ./runs.",
+)
+device = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="D",
+    help="auto (the GPU if there is one), cpu, cuda or cuda:N.",
+)
+dtype = click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="Precision to which conv maps are rounded.",
+)
+weights = click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    metavar="W",
+    help="imagenet (downloaded by torchvision), none (random), or the path of a state dict.",
+)
+precision = click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Precision of conv and hidden layers; float16 only on a GPU.",
+)
+batch = click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=None,
+    help="Maximum number of images of equal shape per batch. Default: 8 on a GPU, 1 on a CPU.",
+)
+_FROM_RECIPE = " Default: that of the model's recipe."
+nms_iou = click.option(
+    "--iou",
+    default=None,
+    type=Number(0, 1),
+    help="NMS threshold: a box is suppressed if its IoU with a better box of its class is at least this."
+    + _FROM_RECIPE,
+)
+min_score = click.option(
+    "--min-score", default=None, type=Number(0, 1), help="Minimum probability of a detection." + _FROM_RECIPE
+)
+per_class = click.option(
+    "--per-class",
+    default=None,
+    type=click.IntRange(0),
+    help="Maximum number of boxes per class and image before NMS; 0: all." + _FROM_RECIPE,
+)
+max_per_image = click.option(
+    "--max-per-image",
+    default=None,
+    type=click.IntRange(0),
+    help="Maximum number of detections per image; 0: all." + _FROM_RECIPE,
+)
+refine = click.option(
+    "--refine/--no-refine",
+    default=None,
+    help="Report boxes refined by the network, or the proposals themselves." + _FROM_RECIPE,
+)
+metric = click.option(
+    "--metric",
+    type=click.Choice(["area", "voc07"]),
+    default="area",
+    show_default=True,
+    help="area: area under the precision-recall curve; voc07: VOC 2007's mean over 11 points.",
+)
+iou = click.option(
+    "--iou",
+    default=0.5,
+    show_default=True,
+    type=Number(0, 1, min_open=True),
+    help="Minimum IoU of a correct detection.",
+)
+data = click.option("--data", required=True, metavar="DATA", help=DATA_HELP)
+bad_boxes = click.option(
+    "--bad-boxes",
+    type=click.Choice(["error", "fix"]),
+    default="error",
+    show_default=True,
+    help="Annotated boxes without area or outside their image. error: stop at the first; fix: drop the former and clip"
+    " the latter.",
+)
+classes = click.option(
+    "--classes", default=None, metavar="A,B", help="Use only objects of these classes. Default: all classes."
+)
+source = click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="NAME",
+    help="Proposal source (frcnn plugins lists them). Default: selective-search; for detect, the source that the model"
+    " was trained with. Repeat to combine sources.",
+)
+settings = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of the source; repeat for more. With several sources: NAME.KEY=VALUE.",
+)

@@ -1,0 +1,1 @@
+"""The shared vocabulary: boxes, images, annotations, drawing, options, errors. Imports nothing else of the package."""

@@ -1,0 +1,111 @@
+"""The one coordinate convention, and the geometry of boxes.
+
+A box is `x1 y1 x2 y2`, float32, in continuous pixels of the upright original image: a box around a whole W x H image is
+`0 0 W H`, and the width of a box is `x2 - x1`. Every other convention (1-based, inclusive, y-first, x y w h) exists
+only where files are read and written, through the converters below.
+
+Glossary: N, M number of boxes; W, H width and height of the image in pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Boxes = NDArray[np.float32]  # [N, 4], x1 y1 x2 y2
+
+
+def as_boxes(values: Any) -> Boxes:
+    """Validates boxes where they enter: an array-like of shape [N, 4], or an empty one, as float32 [N, 4].
+
+    Raises:
+        ValueError: another shape, or a value that is not finite.
+    """
+    boxes = np.asarray(values, dtype=np.float32)
+    if boxes.size == 0:
+        return np.zeros((0, 4), np.float32)
+    _check_shape(boxes)
+    if not np.isfinite(boxes).all():
+        raise ValueError("boxes hold NaN or infinity")
+    return boxes
+
+
+def area(boxes: NDArray[Any]) -> NDArray[Any]:
+    """Areas [N] in square pixels; 0 for an inverted box. Integer boxes are computed in int64.
+
+    Raises:
+        ValueError: boxes are not of shape [N, 4].
+    """
+    boxes = _check_shape(boxes)
+    if boxes.dtype.kind in "biu":
+        boxes = boxes.astype(np.int64)  # the product of two sides overflows small integer types
+    size = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    areas: NDArray[Any] = size[:, 0] * size[:, 1]
+    return areas
+
+
+def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """Intersection over union of every pair: [N, 4] and [M, 4] -> float64 [N, M]; 0 where both boxes are empty.
+
+    Computed in float64, so that the thresholds of matching (IoU >= 0.5) are met exactly where the arithmetic says so.
+
+    Raises:
+        ValueError: boxes are not of shape [N, 4].
+    """
+    a, b = _check_shape(a).astype(np.float64), _check_shape(b).astype(np.float64)
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    size = np.maximum(bottom_right - top_left, 0)
+    intersection = size[..., 0] * size[..., 1]
+    union = area(a)[:, None] + area(b)[None, :] - intersection
+    overlap: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return overlap
+
+
+def clip(boxes: Boxes, height: int, width: int) -> Boxes:
+    """Boxes clipped to the image: [..., 4] with any leading shape, 0 <= x <= W and 0 <= y <= H."""
+    limits = np.array([width, height, width, height], boxes.dtype)
+    return np.minimum(np.maximum(boxes, 0), limits)
+
+
+def flip_horizontally(boxes: Boxes, width: int) -> Boxes:
+    """Boxes [N, 4] in the mirrored image: x1' = W - x2, x2' = W - x1."""
+    flipped = boxes.copy()
+    flipped[:, 0] = width - boxes[:, 2]
+    flipped[:, 2] = width - boxes[:, 0]
+    return flipped
+
+
+def first_of_equal(boxes: Boxes) -> NDArray[np.int64]:
+    """Ascending indices of the first box of each set of equal boxes."""
+    if len(boxes) == 0:
+        return np.zeros(0, np.int64)
+    _, first = np.unique(boxes, axis=0, return_index=True)
+    return np.sort(first)
+
+
+def from_inclusive(boxes: NDArray[Any], base: int) -> Boxes:
+    """From whole-pixel corners that both lie inside the box, counted from `base` (VOC: 1; the Caffe code: 0)."""
+    offset = np.array([base, base, base - 1, base - 1], np.float64)
+    return (np.asarray(boxes, np.float64) - offset).astype(np.float32)
+
+
+def to_inclusive(boxes: Boxes, base: int) -> NDArray[np.float32]:
+    """To whole-pixel corners that both lie inside the box, counted from `base`; the inverse of `from_inclusive`."""
+    offset = np.array([base, base, base - 1, base - 1], np.float32)
+    return boxes + offset
+
+
+def from_xywh(boxes: NDArray[Any]) -> Boxes:
+    """From corner and size: x y w h, 0-based, w and h in pixels (OpenCV, COCO)."""
+    boxes = np.asarray(boxes, np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).astype(np.float32)
+
+
+def _check_shape(boxes: NDArray[Any]) -> NDArray[Any]:
+    boxes = np.asarray(boxes)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"expected boxes of shape [N, 4], got {list(boxes.shape)}")
+    return boxes

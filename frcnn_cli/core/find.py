@@ -1,0 +1,110 @@
+"""From paths (files, folders, @list.txt) to images with keys.
+
+The key of an image is its path below the folder that was named, or its file name. If two images would share a key, both
+get their path as typed, or, if that is ambiguous too, their full path. Results are sorted by key, so that they do not
+depend on the order of the inputs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from frcnn_cli.core.decoding import IMAGE_ENDINGS
+from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.image import ImageRef
+
+
+class HasRefs(Protocol):
+    """Something that lists images, such as a `Dataset`."""
+
+    @property
+    def refs(self) -> Sequence[ImageRef]: ...
+
+
+Images = HasRefs | str | Path | Iterable[str | Path | ImageRef]
+
+
+def image_refs(images: Images) -> list[ImageRef]:
+    """The images that a caller means.
+
+    Args:
+        images: a `Dataset`; the path of a file, a folder, or `@list.txt`; or a list of such paths or of `ImageRef`.
+
+    Raises:
+        DataError: a folder without images, or a list that cannot be read.
+    """
+    if hasattr(images, "refs"):
+        return list(images.refs)
+    if isinstance(images, (str, Path)):
+        return find_images([str(images)])
+    given = list(images)
+    refs = [image for image in given if isinstance(image, ImageRef)]
+    if len(refs) == len(given):
+        return refs
+    return find_images([str(image.path if isinstance(image, ImageRef) else image) for image in given])
+
+
+def find_images(arguments: Iterable[str]) -> list[ImageRef]:
+    """The images in files, folders (recursive) and `@list.txt` (a path per line, relative to the list), sorted by key.
+
+    A file that does not exist is included: the stage that reads it reports it and continues.
+
+    Raises:
+        DataError: a folder without images, or a list that cannot be read.
+    """
+    candidates: dict[str, list[ImageRef]] = {}
+    for argument in arguments:
+        for ref in _expand(argument):
+            candidates.setdefault(os.path.abspath(ref.path), []).append(ref)
+    # A file that was named in several ways gets its longest key, whatever their order.
+    found = {path: max(refs, key=lambda ref: (len(ref.key), ref.key)) for path, refs in candidates.items()}
+    shared = {key for key, count in Counter(ref.key for ref in found.values()).items() if count > 1}
+    typed = {path: ref.path.as_posix() if ref.key in shared else ref.key for path, ref in found.items()}
+    if len(set(typed.values())) < len(typed):
+        typed = {path: path if found[path].key in shared else key for path, key in typed.items()}
+    return sorted(ImageRef(_as_utf8(key), found[path].path) for path, key in typed.items())
+
+
+def images_below(folder: Path) -> list[ImageRef]:
+    """Every image file below a folder; keys are paths below it."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
+    return [ImageRef(path.relative_to(folder).as_posix(), path) for path in found]
+
+
+def _as_utf8(name: str) -> str:
+    """A file name as UTF-8; bytes that are not UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _expand(argument: str) -> Iterable[ImageRef]:
+    path = Path(argument)
+    if argument.startswith("@") and not path.exists():
+        yield from _from_list(Path(argument[1:]))
+    elif path.is_dir():
+        files = [Path(top, name) for top, _, names in os.walk(path) for name in names]
+        images = [file for file in files if file.suffix.lower() in IMAGE_ENDINGS and not file.name.startswith(".")]
+        if not images:
+            endings = " ".join(sorted(IMAGE_ENDINGS))
+            raise DataError(f"{path} holds no images", f"Name a folder with image files ({endings})")
+        for file in images:
+            yield ImageRef(file.relative_to(path).as_posix(), file)
+    else:
+        yield ImageRef(path.name, path)
+
+
+def _from_list(path: Path) -> Iterable[ImageRef]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"the list {path} cannot be read ({error})", "Write a text file with one path per line"
+        ) from None
+    entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not entries:
+        raise DataError(f"the list {path} names no images", "Write one path per line")
+    for entry in entries:
+        yield ImageRef(entry, path.parent / entry)

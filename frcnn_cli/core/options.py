@@ -1,0 +1,283 @@
+"""Typed options: declared once as dataclass fields, with one grammar for their values.
+
+Proposal sources and recipe sections declare their options with `option()`. From the field come the type check, the
+bounds, the documentation and what is recorded in files. Values arrive as text (`--set KEY=VALUE`) or as TOML or JSON
+values, and follow one grammar:
+
+    | type             | text                                        | TOML, JSON      |
+    |------------------|---------------------------------------------|-----------------|
+    | int, float       | 8, 0.001, 1e-3                              | a number        |
+    | bool             | true, false (also yes, no, 1, 0)            | true, false     |
+    | str, Literal     | text, with or without "quotes"              | a string        |
+    | Path             | a path                                      | a string        |
+    | tuple            | 50,100 or [50, 100]; [] is the empty list   | a list          |
+    | X | None         | none                                        | null            |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from frcnn_cli.core.errors import UsageError
+
+Build = Callable[[Any, Any], Any]  # (type, value) -> instance, for types that this module does not know
+
+
+def option(
+    default: Any = MISSING,
+    *,
+    help: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    positive: bool = False,
+) -> Any:
+    """A dataclass field that users can set with `--set name=value`.
+
+    The annotation gives the type; see the module.
+
+    Args:
+        default: without one, the option is required.
+        help: what the option means, as a full sentence or noun phrase.
+        minimum, maximum: bounds of a number, or of each number of a tuple.
+        positive: the number must be greater than 0.
+    """
+    about = {"help": help, "minimum": minimum, "maximum": maximum, "positive": positive}
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option as declared. default: `MISSING` if the option is required."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    positive: bool = False
+
+    @property
+    def type_name(self) -> str:
+        """The type in one word, as in `--set columns=int`."""
+        return _type_name(self.type)
+
+    @property
+    def default_text(self) -> str:
+        return "required" if self.default is MISSING else as_text(self.default)
+
+    def parse(self, value: Any, build: Build | None = None) -> Any:
+        """The value in the declared type, within the bounds.
+
+        Args:
+            value: text as typed, or a TOML or JSON value.
+            build: makes instances of types that this module does not know.
+
+        Raises:
+            UsageError: another type, or out of bounds. Its `what` begins with the option's name.
+        """
+        try:
+            parsed = _parse(self.type, value, build)
+        except (ValueError, TypeError, KeyError, OverflowError):
+            expected = _expected(self.type)
+            raise UsageError(f"{self.name} must be {expected}, not {as_text(value)!r}", self._about()) from None
+        if parsed == () and self.default != ():
+            raise UsageError(f"{self.name} must hold at least one value", self._about())
+        for number in parsed if isinstance(parsed, tuple) else (parsed,):
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                self._check_bounds(number)
+        return parsed
+
+    def _check_bounds(self, number: float) -> None:
+        written = f"{self.name}={number:g}" if isinstance(number, float) else f"{self.name}={number}"
+        if self.positive and not number > 0:
+            raise UsageError(f"{written} must be greater than 0", self._about())
+        if self.minimum is not None and number < self.minimum:
+            raise UsageError(f"{written} is too small (minimum {self.minimum:g})", self._about())
+        if self.maximum is not None and number > self.maximum:
+            raise UsageError(f"{written} is too large (maximum {self.maximum:g})", self._about())
+
+    def _about(self) -> str:
+        return f"{self.name}: {self.help}"
+
+
+def options_of(cls: type) -> list[Option]:
+    """The options of a dataclass, in the order of its fields.
+
+    Raises:
+        TypeError: a field that was not declared with `option()`.
+    """
+    hints = get_type_hints(cls)
+    found = []
+    for declared in dataclasses.fields(cls):
+        if not declared.metadata.get("help"):
+            raise TypeError(f"field {declared.name!r} of {cls.__name__} must be declared with option(..., help=...)")
+        about = {key: declared.metadata.get(key) for key in ("help", "minimum", "maximum")}
+        positive = bool(declared.metadata.get("positive"))
+        found.append(Option(declared.name, hints[declared.name], declared.default, **about, positive=positive))  # type: ignore[arg-type]
+    return found
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
+    """`("mode=fast", ...)` as a dict of text values.
+
+    Raises:
+        UsageError: a pair without "=", or a key that is given twice.
+    """
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise UsageError(f"--set {pair!r} is not KEY=VALUE", "Write for example --set preset=fast")
+        if key in settings:
+            raise UsageError(f"--set {key} is given twice", "Set each option once")
+        settings[key] = value.strip()
+    return settings
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean X?"` if a known word is similar, else an empty string."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def json_value(value: Any) -> Any:
+    """A value of an option as JSON: tuples become lists, paths strings, nested sources their description."""
+    if isinstance(value, tuple):
+        return [json_value(item) for item in value]
+    if hasattr(value, "described"):
+        return value.described()
+    return str(value) if isinstance(value, Path) else value
+
+
+def as_text(value: Any) -> str:
+    """A value as a user would type it after `--set KEY=`."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(as_text, value)) if value else "[]"
+    if isinstance(value, bool) or value is None:
+        return "none" if value is None else str(value).lower()
+    if isinstance(value, Mapping) and "name" in value:
+        return str(value["name"])
+    return str(value)
+
+
+def _parse(kind: Any, value: Any, build: Build | None) -> Any:
+    origin = get_origin(kind)
+    if origin is Literal:
+        return {str(choice): choice for choice in get_args(kind)}[_unquoted(value)]
+    if origin is tuple:
+        kinds = get_args(kind)
+        items = _items(value)
+        if kinds[-1] is not ... and len(items) != len(kinds):
+            raise ValueError(f"{len(items)} values instead of {len(kinds)}")
+        return tuple(_parse(kinds[0], item, build) for item in items)
+    if origin in (Union, types.UnionType):
+        if value is None or value == "none":
+            return None
+        return _parse(next(arg for arg in get_args(kind) if arg is not type(None)), value, build)
+    if kind is bool:
+        return _parse_bool(value)
+    if kind in (int, float):
+        return _parse_number(kind, value)
+    if kind is str:
+        if not isinstance(value, str):
+            raise TypeError("not text")
+        return _unquoted(value)
+    if kind is Path:
+        if not isinstance(value, (str, Path)) or not str(value):
+            raise ValueError("no path")
+        return Path(value)
+    if build is None:
+        raise TypeError(f"options of type {kind} are not supported")
+    return build(kind, value)
+
+
+def _items(value: Any) -> list[Any]:
+    if not isinstance(value, str):
+        if not isinstance(value, (list, tuple)):
+            raise TypeError("not a list")
+        return list(value)
+    text = value.strip()
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1].strip()
+        if not text:
+            return []
+    items = [item.strip() for item in text.split(",")]
+    if "" in items:
+        raise ValueError("an empty item")
+    return items
+
+
+def _parse_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    return words[str(value).strip().lower()]
+
+
+def _parse_number(kind: type, value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError("not a number")
+    if kind is int:
+        if isinstance(value, float):
+            if value != int(value):
+                raise ValueError("not whole")
+            return int(value)
+        return int(value)
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number
+
+
+def _unquoted(value: Any) -> str:
+    text = str(value)
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1]
+    return text
+
+
+def _type_name(kind: Any) -> str:
+    origin = get_origin(kind)
+    if origin is Literal:
+        return " | ".join(map(str, get_args(kind)))
+    if origin is tuple:
+        return f"{_type_name(get_args(kind)[0])},..."
+    if origin in (Union, types.UnionType):
+        return " | ".join("none" if arg is type(None) else _type_name(arg) for arg in get_args(kind))
+    return {Path: "path", str: "text"}.get(kind, "source" if kind not in (int, float, bool) else kind.__name__)
+
+
+def _expected(kind: Any) -> str:
+    """The type as a phrase, for "must be ..."."""
+    origin = get_origin(kind)
+    if origin is Literal:
+        *first, last = map(str, get_args(kind))
+        return f"{', '.join(first)} or {last}" if first else last
+    if origin is tuple:
+        kinds = get_args(kind)
+        count = "" if kinds[-1] is ... else f"{len(kinds)} "
+        each = f" (each {_expected(kinds[0])})" if get_origin(kinds[0]) is Literal else ""
+        return f"a list of {count}{_PLURAL.get(kinds[0], 'values')}{each}"
+    if origin in (Union, types.UnionType):
+        return f"{_expected(next(arg for arg in get_args(kind) if arg is not type(None)))}, or none"
+    return _SINGULAR.get(kind, "the name of a source")
+
+
+_SINGULAR: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+}
+_PLURAL: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "words"}

@@ -1,0 +1,104 @@
+"""Labels in any format -> a data set in VOC or COCO layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from frcnn_cli.core.decoding import read_record
+from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.find import images_below
+from frcnn_cli.core.image import ImageRecord
+from frcnn_cli.data.dataset import Dataset, union
+from frcnn_cli.data.formats.coco import write_coco
+from frcnn_cli.data.formats.csv import read_csv_labels
+from frcnn_cli.data.formats.voc import without_slivers, write_voc
+from frcnn_cli.data.formats.yolo import read_yolo_labels
+from frcnn_cli.data.labels import BadBoxes
+from frcnn_cli.data.load import read_splits
+from frcnn_cli.data.spec import is_dataset_spec
+from frcnn_cli.system.prefetch import prefetch
+
+Layout = Literal["voc", "coco"]
+WRITERS = {"voc": write_voc, "coco": write_coco}
+
+
+class Converted(NamedTuple):
+    """The data sets that were written, one per split; and images below the folder that no label names."""
+
+    datasets: list[Dataset]
+    unnamed: list[str]
+
+    @property
+    def crowds(self) -> int:
+        """The number of crowds, which VOC layout marks as difficult."""
+        return sum(int(sample.truth.crowd.sum()) for dataset in self.datasets for sample in dataset.samples)
+
+
+def convert_labels(
+    source: str,
+    layout: Layout,
+    output: Path,
+    images: Path | None = None,
+    split: str | None = None,
+    bad_boxes: BadBoxes = "error",
+) -> Converted:
+    """Reads labels and writes them, with copies of the images, to a new folder.
+
+    Args:
+        source: a .csv, a folder in YOLO's layout, or the text that names a data set (see `spec`).
+        layout: "voc" or "coco".
+        images: the folder of the images of a .csv.
+        split: convert only this split; by default all.
+        bad_boxes: as in `load_dataset`.
+
+    Raises:
+        DataError: the folder is not empty, or the labels cannot be read or written in this layout.
+    """
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise DataError(f"{output} exists already", "Name a new folder")
+    datasets, unnamed = _read(source, images, split, bad_boxes)
+    if not datasets:
+        raise DataError(f"{source} has no split{f' {split!r}' if split else ''}", "Convert all without --split")
+    refs = [sample.ref for dataset in datasets for sample in dataset.samples]
+    sizes: dict[str, ImageRecord] = {record.key: record for record in prefetch(read_record, refs)}
+    datasets = [d.within([sizes[sample.ref.key] for sample in d.samples], bad_boxes) for d in datasets]
+    if layout == "voc" and bad_boxes == "fix":
+        datasets = [without_slivers(dataset) for dataset in datasets]
+    WRITERS[layout](datasets, sizes, output)
+    return Converted(datasets, unnamed)
+
+
+def _read(source: str, images: Path | None, split: str | None, bad_boxes: BadBoxes) -> tuple[list[Dataset], list[str]]:
+    path = Path(source)
+    if is_dataset_spec(source) and not path.exists():
+        return list(_read_dataset(source, split, bad_boxes)), []
+    if not path.exists():
+        raise DataError(f"{path} does not exist", "Name a .csv, a folder in YOLO's layout, or voc:DIR")
+    is_table = path.is_file()
+    if is_table and images is None:
+        raise DataError(f"{path} does not say where its images are", "Add --images DIR, the folder of its images")
+    folder = images if is_table and images is not None else path
+    if not folder.is_dir():
+        fix = "Name the folder of the images" if is_table else "Name a .csv, a folder in YOLO's layout, or voc:DIR"
+        raise DataError(f"{folder} is not a folder", fix)
+    if (folder / "Annotations").is_dir() and not is_table:
+        raise DataError(f"{folder} is in VOC layout", f"Write voc:{folder}")
+    records = {record.key: record for record in prefetch(read_record, images_below(folder))}
+    labels = read_csv_labels(path, folder, records) if is_table else read_yolo_labels(path, records)
+    unnamed = set(records) - {image.ref.key for one in labels for image in one.images} if is_table else set()
+    return [one.dataset(bad_boxes) for one in labels if split in (None, one.split)], sorted(unnamed)
+
+
+def _read_dataset(spec: str, split: str | None, bad_boxes: BadBoxes) -> Iterator[Dataset]:
+    labels, _, problems = read_splits(spec)
+    if problems:
+        raise problems[0]
+    by_split: dict[str, list[Dataset]] = {}
+    for one in labels:
+        if split not in (None, one.split):
+            continue
+        by_split.setdefault(one.split, []).append(one.dataset(bad_boxes))
+    for datasets in by_split.values():
+        yield union(datasets)

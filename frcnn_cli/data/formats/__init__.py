@@ -1,0 +1,1 @@
+"""Formats of labelled data sets, one file per format."""

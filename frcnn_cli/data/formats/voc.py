@@ -1,0 +1,274 @@
+"""PASCAL VOC layout: `Annotations/KEY.xml`, `JPEGImages/KEY.jpg`, `ImageSets/Main/SPLIT.txt`.
+
+Corners in the XML are 1-based and inside the box; they become `(xmin-1, ymin-1, xmax, ymax)` (see `core.boxes`). The
+classes are the names in all annotations of the folder, sorted, so that labels are the same in every split.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+from xml.sax.saxutils import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.core.boxes import to_inclusive
+from frcnn_cli.core.decoding import IMAGE_ENDINGS
+from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.image import ImageRecord, ImageRef
+from frcnn_cli.data.dataset import Dataset, Sample
+from frcnn_cli.data.formats.images import copy_image, unique_keys
+from frcnn_cli.data.labels import BadBoxes, LabelledImage, LabelledObject, Labels, plausible
+from frcnn_cli.system.files import write_atomic
+
+MAX_XML_BYTES = 16_000_000
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+_Annotation = tuple[tuple[float, float] | None, tuple[LabelledObject, ...]]  # width and height, objects
+
+
+# Reading.
+
+
+def read_voc(folder: Path, split: str, bad_boxes: BadBoxes = "error") -> Dataset:
+    """Reads one split of a folder in VOC layout; see `read_voc_labels` and `Labels.dataset`."""
+    return read_voc_labels(folder, split).dataset(bad_boxes)
+
+
+def read_voc_labels(folder: Path, split: str, problems: list[DataError] | None = None) -> Labels:
+    """One split as it is annotated.
+
+    Args:
+        problems: receives the errors of single images, which are then skipped; by default they are raised.
+
+    Raises:
+        DataError: no such folder or split, an image of the split without file or annotation, XML that cannot be read.
+    """
+    refs = read_voc_images(folder, split, as_listed=True, problems=problems)
+    annotations = _read_annotations(folder / "Annotations", [ref.key for ref in refs], problems)
+    refs = [ref for ref in refs if ref.key in annotations]
+    classes = tuple(sorted({obj.name for _, objects in annotations.values() for obj in objects}))
+    if not classes:
+        raise DataError(f"no annotation in {folder / 'Annotations'} holds an object", "Label some objects first")
+    images = tuple(
+        LabelledImage(ref, folder / "Annotations" / f"{ref.key}.xml", *annotations[ref.key], min_side=1.0)
+        for ref in refs
+    )
+    return Labels(folder.name, split, classes, images)
+
+
+def read_voc_images(
+    folder: Path, split: str, as_listed: bool = False, problems: list[DataError] | None = None
+) -> list[ImageRef]:
+    """The images of one split, sorted by key or in the order of the list; annotations are not read.
+
+    Raises:
+        DataError: no such folder or split, or an image of the split without file.
+    """
+    keys = _read_split(folder, split)
+    files = _index_images(folder / "JPEGImages")
+    for key in keys:
+        if key not in files:
+            missing = f"{folder / 'JPEGImages'} has no image for {key!r}"
+            _report(DataError(missing, f"Add it, or remove {key} from split {split!r}"), problems)
+    present = [key for key in keys if key in files]
+    return [ImageRef(key, files[key]) for key in (present if as_listed else sorted(present))]
+
+
+def voc_splits(folder: Path) -> list[str]:
+    """The splits of a folder; the lists of single classes (`cat_train`, beside `train`) are none."""
+    names = {path.stem for path in (folder / "ImageSets" / "Main").glob("*.txt")}
+    return sorted(name for name in names if "_" not in name or name.rpartition("_")[2] not in names)
+
+
+def listed_keys(folder: Path, splits: Iterable[str] | None = None) -> set[str]:
+    """The images that any of these splits lists; by default, any split."""
+    return {key for split in splits or voc_splits(folder) for key in _read_split(folder, split)}
+
+
+def repeated_keys(folder: Path) -> list[tuple[str, str]]:
+    """Split and image, for every image that the list of a split names more than once."""
+    counts = {split: Counter(_lines(folder, split)) for split in voc_splits(folder)}
+    return [(split, key) for split, keys in counts.items() for key, times in keys.items() if times > 1]
+
+
+def read_annotation(path: Path) -> _Annotation:
+    """The image size and the objects of an annotation. Raises DataError if the file cannot be read."""
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import parse
+
+    try:
+        if path.stat().st_size > MAX_XML_BYTES:
+            raise DataError(f"{path} is larger than any annotation", "Check the file")
+        root: Element = parse(path, forbid_dtd=True).getroot()
+    except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
+        raise DataError(f"{path} is not XML that can be read ({error})", "Write the annotation again") from None
+    objects = tuple(_read_object(element, path) for element in root.iter("object"))
+    width, height = root.findtext("size/width"), root.findtext("size/height")
+    try:
+        size = (float(width), float(height)) if width and height else None
+    except ValueError:
+        size = None
+    return size if size and min(size) > 0 else None, objects
+
+
+def _report(error: DataError, problems: list[DataError] | None) -> None:
+    if problems is None:
+        raise error
+    problems.append(error)
+
+
+def _read_split(folder: Path, split: str) -> list[str]:
+    return list(dict.fromkeys(_lines(folder, split)))
+
+
+def _lines(folder: Path, split: str) -> list[str]:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder", "Name a folder in VOC layout (JPEGImages, Annotations, ImageSets)")
+    path = folder / "ImageSets" / "Main" / f"{split}.txt"
+    if not path.is_file():
+        have = voc_splits(folder)
+        known = f"It has: {', '.join(have)}" if have else f"Write the keys of its images, one per line, to {path}"
+        raise DataError(f"{folder} has no split {split!r}", known)
+    try:
+        keys = [line.split()[0] for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text", "Write one image key per line") from None
+    if not keys:
+        raise DataError(f"{path} names no images", "Write one image key per line")
+    return keys
+
+
+def _index_images(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError(f"{folder} does not exist", "VOC layout keeps its images in JPEGImages")
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_ENDINGS}
+
+
+def _read_annotations(
+    folder: Path, keys: Sequence[str], problems: list[DataError] | None = None
+) -> dict[str, _Annotation]:
+    found = {path.stem: path for path in sorted(folder.glob("*.xml"))} if folder.is_dir() else {}
+    for key in keys:
+        if key not in found:
+            error = DataError(
+                f"{folder / (key + '.xml')} is missing: image {key!r} has no annotation",
+                "Add the file (without objects if there are none), or remove the image from the split",
+            )
+            _report(error, problems)
+    annotations = {}
+    for key, path in found.items():
+        try:
+            annotations[key] = read_annotation(path)
+        except DataError as error:
+            _report(error, problems)
+    return annotations
+
+
+def _read_object(element: Element, path: Path) -> LabelledObject:
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        raise DataError(f"{path}: an object has no name", "Give every object a <name>")
+    try:
+        xmin, ymin, xmax, ymax = (float(element.findtext(f"bndbox/{tag}") or "") for tag in _CORNERS)
+    except ValueError:
+        raise DataError(
+            f"{path}: {name} has no complete bndbox", f"Give it numbers for {', '.join(_CORNERS)}"
+        ) from None
+    if not plausible(xmin, ymin, xmax, ymax):
+        raise DataError(f"{path}: {name} has a corner that is not a finite number, or huge", "Correct its bndbox")
+    difficult = (element.findtext("difficult") or "0").strip() == "1"
+    box = (xmin - 1, ymin - 1, xmax, ymax)  # from 1-based and inside the box to continuous
+    return LabelledObject(name, box, f"{name} {xmin:g} {ymin:g} {xmax:g} {ymax:g}", difficult)
+
+
+# Writing.
+
+
+def write_voc(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], folder: Path) -> None:
+    """Writes `JPEGImages`, `Annotations` and `ImageSets/Main/SPLIT.txt`.
+
+    File names in VOC layout contain no folders and no blanks: in the key, slashes become dashes and blanks become
+    underscores, and the ending is dropped. Corners are whole numbers if the boxes are. Crowds, which VOC does not
+    know, become `difficult`.
+
+    Args:
+        sizes: the record of each image, by key.
+
+    Raises:
+        DataError: two images would get the same name, a box is at most one pixel wide, or the name of a class is not
+            a line of text. FrcnnError: the system refuses to write.
+    """
+    names = _file_names(unique_keys(datasets))
+    for dataset in datasets:
+        _check_representable(dataset)
+    for dataset in datasets:
+        for sample in dataset.samples:
+            name = names[sample.ref.key]
+            copy_image(sample.ref.path, folder / "JPEGImages" / f"{name}{sample.ref.path.suffix.lower()}")
+            xml = _xml(name, sample, dataset.classes, sizes[sample.ref.key])
+            write_atomic(folder / "Annotations" / f"{name}.xml", xml.encode())
+        keys = "".join(f"{names[sample.ref.key]}\n" for sample in dataset.samples)
+        write_atomic(folder / "ImageSets" / "Main" / f"{dataset.split}.txt", keys.encode())
+
+
+def without_slivers(dataset: Dataset) -> Dataset:
+    """Without boxes that have no area in VOC's whole pixels; the `notes` of the data set state how many."""
+    samples = tuple(replace(sample, truth=sample.truth.where(~_slivers(sample))) for sample in dataset.samples)
+    dropped = sum(len(sample.truth) for sample in dataset.samples) - sum(len(sample.truth) for sample in samples)
+    notes = (f"dropped {dropped} box(es) of {dataset.split} that are at most one pixel wide",) if dropped else ()
+    return replace(dataset, samples=samples, notes=(*dataset.notes, *notes))
+
+
+def _xml(name: str, sample: Sample, classes: Sequence[str], record: ImageRecord) -> str:
+    truth = sample.truth
+    objects = "".join(
+        f"  <object>\n    <name>{escape(classes[label])}</name>\n    <difficult>{int(difficult)}</difficult>\n"
+        "    <bndbox>"
+        + "".join(f"<{tag}>{v:.10g}</{tag}>" for tag, v in zip(_CORNERS, corners, strict=True))
+        + "</bndbox>\n"
+        "  </object>\n"
+        for corners, label, difficult in zip(
+            to_inclusive(truth.boxes, base=1).tolist(), truth.labels, truth.difficult, strict=True
+        )
+    )
+    return (
+        f"<annotation>\n  <filename>{escape(name + sample.ref.path.suffix.lower())}</filename>\n"
+        f"  <size><width>{record.width}</width><height>{record.height}</height><depth>3</depth></size>\n"
+        f"{objects}</annotation>\n"
+    )
+
+
+def _check_representable(dataset: Dataset) -> None:
+    """Raises DataError for a class name or a box that VOC's annotations cannot express."""
+    for name in dataset.classes:
+        if not name.strip() or not name.isprintable():
+            raise DataError(f"{name!r} cannot be the name of a class in VOC layout", "Rename it, or write --to coco")
+    for sample in dataset.samples:
+        for at in _slivers(sample).nonzero()[0]:
+            box = " ".join(f"{v:g}" for v in sample.truth.boxes[at])
+            raise DataError(
+                f"{sample.ref.key}: the box {box} is at most one pixel wide, which has no area in VOC's whole pixels",
+                "Drop such boxes with --bad-boxes fix, or write --to coco",
+            )
+
+
+def _slivers(sample: Sample) -> NDArray[np.bool_]:
+    sides = sample.truth.boxes[:, 2:] - sample.truth.boxes[:, :2]
+    slivers: NDArray[np.bool_] = sides.min(axis=1, initial=np.inf) <= 1
+    return slivers
+
+
+def _file_names(keys: Sequence[str]) -> dict[str, str]:
+    names = {key: (key[: -len(Path(key).suffix)] if Path(key).suffix.lower() in IMAGE_ENDINGS else key) for key in keys}
+    names = {key: re.sub(r"\s+", "_", name.replace("/", "-")) for key, name in names.items()}
+    owners: dict[str, str] = {}
+    for key, name in names.items():
+        if owners.setdefault(name, key) != key:
+            raise DataError(f"{owners[name]!r} and {key!r} would both become {name!r}", "Rename one of them")
+    return names

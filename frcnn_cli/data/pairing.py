@@ -1,0 +1,110 @@
+"""Data sets paired with the files of stages: the same images, matched by key and content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from frcnn_cli.core.annotations import Detections, GroundTruth
+from frcnn_cli.core.boxes import Boxes
+from frcnn_cli.core.decoding import identify
+from frcnn_cli.core.equality import ArrayRecord
+from frcnn_cli.core.errors import MismatchError
+from frcnn_cli.core.image import ImageRecord, ImageRef
+from frcnn_cli.data.dataset import Dataset
+from frcnn_cli.store.join import join
+from frcnn_cli.store.reader import StageFile
+from frcnn_cli.store.schema import DETECTIONS
+from frcnn_cli.system.prefetch import prefetch
+
+
+@dataclass(frozen=True, eq=False)
+class ProposedSample(ArrayRecord):
+    """One labelled image with its proposals, float32 [N, 4], best first."""
+
+    ref: ImageRef
+    truth: GroundTruth
+    proposals: Boxes
+
+
+class Pairing(NamedTuple):
+    """A data set whose boxes were checked against the image sizes in a file; for each sample, its row in that file and
+    its content hash."""
+
+    dataset: Dataset
+    rows: list[int]
+    digests: list[str]
+
+
+def identify_all(refs: Iterable[ImageRef]) -> list[ImageRecord]:
+    """Key and content hash of each image; height and width are 0. Raises ImageError for a file that cannot be read."""
+    return list(prefetch(identify, refs, threads=4, ahead=16))
+
+
+def pair(dataset: Dataset, file: StageFile, bad_boxes: str = "error") -> Pairing:
+    """Finds the images of a data set in a file.
+
+    Raises:
+        MismatchError: the file lacks an image, or holds another image under its key.
+        DataError: with `bad_boxes` "error", a box that reaches outside its image.
+    """
+    records = identify_all(dataset.refs)
+    rows = join(records, file.images, dataset.title, str(file.path))
+    fitted = dataset.within([file.images[row] for row in rows], bad_boxes)
+    return Pairing(fitted, rows, [record.digest for record in records])
+
+
+def proposed_samples(pairing: Pairing, file: StageFile) -> list[ProposedSample]:
+    """The samples with their proposals from the proposals file that they were paired with."""
+    return [
+        ProposedSample(sample.ref, sample.truth, file[row]["boxes"])
+        for sample, row in zip(pairing.dataset.samples, pairing.rows, strict=True)
+    ]
+
+
+class PairedDetections(NamedTuple):
+    """Objects and detections of the same images, by key of the data set, and the images as the file names them."""
+
+    dataset: Dataset
+    detections: dict[str, Detections]
+    images: dict[str, ImageRecord]
+
+
+def pair_detections(dataset: Dataset, path: Path, bad_boxes: str = "error") -> PairedDetections:
+    """A data set and the detections of a detections file; labels index the classes of the file.
+
+    Raises:
+        MismatchError: objects of a class that the file does not know, or images that it lacks.
+    """
+    with StageFile(path, DETECTIONS) as file:
+        pairing = pair(dataset.for_model(file.classes), file, bad_boxes)
+        keys = [sample.ref.key for sample in pairing.dataset.samples]
+        found, images = {}, {}
+        for key, row in zip(keys, pairing.rows, strict=True):
+            arrays = file[row]
+            found[key] = Detections(arrays["boxes"], arrays["scores"], arrays["labels"], file.classes)
+            images[key] = file.images[row]
+        return PairedDetections(pairing.dataset, found, images)
+
+
+def coco_numbers(dataset: Dataset, file: StageFile) -> tuple[dict[str, int], list[int]]:
+    """COCO's number of each image in a detections file, by key, and of each of its classes, as the data set numbers
+    them.
+
+    Raises:
+        MismatchError: the data set lacks an image or a class of the file.
+    """
+    fix = "Name the data set of these images"
+    rows = join(identify_all(dataset.refs), file.images, dataset.title, str(file.path))
+    keys = {ref.key: file.images[row].key for ref, row in zip(dataset.refs, rows, strict=True)}
+    images = {keys[key]: number for number, key in dataset.image_ids.items()}
+    for image in file.images:
+        if image.key not in images:
+            raise MismatchError(f"{dataset.title} has no image {image.key!r} of {file.path}", fix)
+    numbers = {name: number for number, name in dataset.categories.items()}
+    for name in file.classes:
+        if name not in numbers:
+            raise MismatchError(f"{dataset.title} has no class {name!r} of {file.path}", fix)
+    return images, [numbers[name] for name in file.classes]

@@ -1,0 +1,1 @@
+"""The detector as one thing: the network, its configuration, saving and loading, precision, compression."""

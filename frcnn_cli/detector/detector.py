@@ -1,0 +1,287 @@
+"""The detector: image transform, conv layers, RoI head, and the way from an image to detections.
+
+Glossary: B images, R RoIs, K classes, C channels; logits are before softmax, deltas as in `roi.box_coder`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from frcnn_cli.core.annotations import Detections
+from frcnn_cli.core.boxes import Boxes, as_boxes
+from frcnn_cli.core.decoding import AnyImage, as_image
+from frcnn_cli.core.errors import FeatureError, FrcnnError
+from frcnn_cli.core.image import Image
+from frcnn_cli.detections.nms import Thresholds, detections_from_scores
+from frcnn_cli.detector import identity
+from frcnn_cli.detector.config import NO_PROPOSALS, ModelConfig, image_transform
+from frcnn_cli.detector.files import read_model, write_model
+from frcnn_cli.detector.precision import DTYPES, MAP_DTYPES, set_precision
+from frcnn_cli.detector.tensor_file import check_tensors
+from frcnn_cli.features.backbones import build
+from frcnn_cli.features.backbones.backbone import Backbone
+from frcnn_cli.features.transform import ImageTransform
+from frcnn_cli.proposals.limits import Limits
+from frcnn_cli.proposals.propose import propose
+from frcnn_cli.proposals.registry import load_registry
+from frcnn_cli.proposals.source import ProposalSource
+from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.roi.head import ConvHead, FullyConnectedHead, RoIHead, to_channels_last
+from frcnn_cli.roi.levels import Maps, Scales
+from frcnn_cli.roi.pooler import RoIPooler
+from frcnn_cli.roi.rois import RoIs
+from frcnn_cli.roi.score import Scores, score_boxes
+from frcnn_cli.system.device import choose_device
+
+
+class Detector(nn.Module):
+    """Fast R-CNN: one conv pass per image, then RoI pooling and the head for every proposal.
+
+    detector = Detector.load("runs/bccd")
+    found = detector.detect("img.jpg")
+    found.boxes, found.scores, found.names
+    """
+
+    def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
+        super().__init__()
+        self.config = config
+        self.precision = "float32"
+        self.conv = backbone.conv
+        self.head = make_head(config, backbone)
+        self.exact_ids: tuple[str, str] | None = None  # model_id and features_id before the weights were rounded
+
+    # The network.
+
+    def forward(self, images: Tensor, rois: RoIs, *, from_maps: bool = False) -> tuple[Tensor, Tensor]:
+        """The network. Training, validation and detection all call it.
+
+        Args:
+            images: float32 [B, 3, h, w], resized and normalised; or, with `from_maps`, conv maps [B, C, h', w'] that
+                `features` computed before.
+            rois: boxes in original pixels, and the scale of each image.
+
+        Returns:
+            float32 logits [R, K+1], background first, and deltas [R, K+1, 4].
+        """
+        maps = images if from_maps else self.features(images)  # [B, C, h / stride, w / stride]
+        logits, deltas = self.head(maps, rois)  # [R, K+1], [R, K+1, 4]
+        return logits, deltas
+
+    def features(self, images: Tensor) -> Tensor:
+        """The conv maps [B, C, h / stride, w / stride] of images [B, 3, h, w]. Layers that are not trained record no
+        gradient, because neither their input nor their weights require one."""
+        maps: Tensor = self.conv(images.to(DTYPES[self.precision]))
+        return maps
+
+    # From an image to detections.
+
+    def detect(
+        self,
+        image: AnyImage,
+        boxes: Boxes | None = None,
+        thresholds: Thresholds | None = None,
+        dtype: str = "float16",
+    ) -> Detections:
+        """The objects in an image: proposals (unless given), conv map, scores, suppression.
+
+        Args:
+            image: an `Image`, a path, a PIL image, or uint8 [H, W, 3] RGB.
+            boxes: float32 [N, 4] proposals; by default from the source that the model was trained with.
+            thresholds: by default those of the recipe.
+            dtype: "float16" or "float32", to which conv maps are rounded, as in `frcnn features`.
+
+        Raises:
+            ImageError: the image cannot be read. SourceError: the proposal source cannot be used.
+        """
+        image = as_image(image)
+        if boxes is None:
+            boxes = propose(image, self.source(), self.limits).boxes
+        maps, scales = self.feature_map(image, dtype)
+        return self.detect_in_maps(maps, boxes, scales, image.height, image.width, thresholds)
+
+    def detect_in_maps(
+        self,
+        maps: Maps,
+        boxes: Boxes,
+        scales: Scales,
+        height: int,
+        width: int,
+        thresholds: Thresholds | None = None,
+    ) -> Detections:
+        """The detections of an image of `height` x `width` pixels, from its conv maps and proposals."""
+        scores = self.score(maps, boxes, scales, height, width)
+        return detections_from_scores(*scores, thresholds or self.thresholds, classes=self.config.classes)
+
+    @torch.inference_mode()
+    def feature_map(self, image: Image, dtype: str = "float16") -> tuple[Maps, Scales]:
+        """The conv map of one image, or its maps if the recipe uses several scales.
+
+        Args:
+            dtype: "float16" or "float32", to which the maps are rounded. `detect` rounds as `frcnn features` does, so
+                that both give the same boxes.
+
+        Returns:
+            [1, C, h, w] on the device of the model, and resized pixels per original pixel; lists for several scales.
+
+        Raises:
+            FeatureError: a value of the map is too large for float16, or NaN.
+        """
+        maps, scales = [], []
+        for transform in self.transforms:
+            pixels, scale = transform(image.pixels)
+            features = self.features(pixels[None].to(self.device)).to(MAP_DTYPES[dtype])
+            if not bool(torch.isfinite(features).all()):
+                raise overflow(image.key, dtype)
+            maps.append(features)
+            scales.append(scale)
+        return (maps[0], scales[0]) if len(maps) == 1 else (maps, scales)
+
+    def score(self, maps: Maps, boxes: Boxes, scales: Scales, height: int, width: int) -> Scores:
+        """Class probabilities [N, K+1] and boxes [N, K, 4] of proposals, from the maps of `feature_map`.
+
+        Boxes are refined unless the recipe sets `detection.refine` to false; only the first `detection.proposals`
+        proposals are scored.
+        """
+        rule, margins = self.recipe.detection, self.config.network.classifier == "svm"
+        boxes = as_boxes(boxes)[: rule.proposals or None]
+        here = maps.to(self.device) if isinstance(maps, Tensor) else [m.to(self.device) for m in maps]
+        return score_boxes(self._from_maps, here, boxes, scales, height, width, rule.refine, margins)
+
+    def _from_maps(self, maps: Tensor, rois: RoIs) -> tuple[Tensor, Tensor]:
+        return self(maps, rois, from_maps=True)  # type: ignore[no-any-return]
+
+    # What the model is and was trained with.
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names that labels index."""
+        return self.config.classes
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the model was trained with, as far as it is known."""
+        return self.config.as_recipe
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The recipe's thresholds for a single image."""
+        return Thresholds.of_one_image(self.recipe.detection)
+
+    @property
+    def transforms(self) -> tuple[ImageTransform, ...]:
+        """How an image is resized and normalised: one transform per scale."""
+        sides = self.recipe.images.test_short_sides
+        one = self.config.transform
+        return tuple(dataclasses.replace(one, short_side=side) for side in sides) if sides else (one,)
+
+    @property
+    def limits(self) -> Limits:
+        """The number and size of the proposals that the model was trained with."""
+        return Limits(self.config.proposals["max_boxes"], self.config.proposals["min_size"])
+
+    def source(self) -> ProposalSource:
+        """The proposal source that the model was trained with.
+
+        Raises:
+            SourceError: it is not installed, or in another version than in training.
+            UsageError: its options have changed.
+        """
+        return load_registry().restored(self.config.proposals["source"])
+
+    def set_recipe_values(self, **values: Any) -> None:
+        """Changes values of the recipe, for example `detector.set_recipe_values(detection__refine=False)`."""
+        named = {name.replace("__", "."): value for name, value in values.items()}
+        self.config = self.config.with_recipe_values(named)
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.cls_score.weight.device
+
+    @property
+    def model_id(self) -> str:
+        """A hash that identifies the model, whatever its precision; see `identity`."""
+        return self.exact_ids[0] if self.exact_ids else identity.model_id(self)
+
+    @property
+    def features_id(self) -> str:
+        """A hash that identifies the conv maps that the model computes; see `identity`."""
+        return self.exact_ids[1] if self.exact_ids else identity.features_id(self)
+
+    # Files, devices, precision.
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto", precision: str = "float32") -> Self:
+        """Reads a model: the folder of a run, or a `.safetensors` file.
+
+        Args:
+            device: "auto" (the GPU if there is one), "cpu", "cuda" or "cuda:N".
+            precision: "float32", "bfloat16", or "float16" on a GPU; see `to_precision`.
+
+        Raises:
+            FileFormatError: not a model of frcnn, damaged, of a newer version, or with missing or wrong tensors.
+            FrcnnError: the file cannot be read, or the machine lacks the device or its precision.
+        """
+        chosen = choose_device(str(device))
+        stored = read_model(Path(path))
+        config, tensors = stored.config, stored.tensors
+        with torch.device("meta"):  # allocates no memory before the shapes are checked
+            model = cls(config, build(config.network.backbone, fine=config.network.fine))
+        check_tensors(model.state_dict(), tensors, stored.path)
+        if stored.version == 1:
+            tensors["head.fc6.weight"] = to_channels_last(tensors["head.fc6.weight"], model.head.pooler.grid)
+        model.load_state_dict(tensors, assign=True)
+        # Images are decoded channels last, and conv layers on a CPU are about twice as fast in that order.
+        model.to(chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.eval().to_precision(precision)
+
+    @classmethod
+    def untrained(cls, recipe: Recipe, weights: str, device: str = "auto") -> Self:
+        """A detector with the conv layers of a classification network, for computing conv maps; its head is random.
+
+        Args:
+            recipe: only its network and images matter.
+            weights: as in `features.backbones.build`; with "none", the weights that `frcnn train --seed 0` starts with.
+        """
+        chosen, network = choose_device(device), recipe.network
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            backbone = build(network.backbone, weights=weights, fine=network.fine)
+            made = cls(ModelConfig(network, ("none",), image_transform(recipe), NO_PROPOSALS), backbone)
+        return made.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model to one `.safetensors` file, atomically.
+
+        Raises:
+            FrcnnError: the system refuses to write, or the model was rounded to another precision.
+        """
+        if self.precision != "float32":
+            fix = "Load it with --precision float32 and save that"
+            raise FrcnnError(f"a model rounded to {self.precision} cannot be saved", fix)
+        write_model(Path(path), self.config, self.state_dict())
+
+    def to_precision(self, precision: str) -> Self:
+        """Rounds conv and hidden layers, for detection only; the outputs stay float32. See `precision`."""
+        set_precision(self, precision)
+        return self
+
+
+def make_head(config: ModelConfig, backbone: Backbone) -> RoIHead:
+    """The head of a backbone: fully connected layers, or conv layers."""
+    network, classes = config.network, len(config.classes)
+    pooler = RoIPooler(network.pooling, backbone.grid, backbone.stride, backbone.cell_offset)
+    if isinstance(backbone.hidden, nn.Sequential):
+        return ConvHead(backbone.hidden, pooler, classes, network.class_agnostic)
+    return FullyConnectedHead(backbone.hidden, pooler, classes, network.dropout, config.ranks, network.class_agnostic)
+
+
+def overflow(key: str, dtype: str) -> FeatureError:
+    """The error for a conv map with a value that is not finite."""
+    if dtype == "float16":
+        return FeatureError(f"the conv map of {key} overflows float16", "Add --dtype float32")
+    return FeatureError(f"the conv map of {key} holds NaN", "Train again from scratch with a lower learning rate")

@@ -1,0 +1,34 @@
+"""Which model this is, and which conv maps it computes: hashes of weights and configuration."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from frcnn_cli.detector.detector import Detector
+
+
+def model_id(detector: Detector) -> str:
+    """A hash of all weights, the network, the image transform and the classes."""
+    config = detector.config
+    return _hash(detector, repr((config.network, config.transform, config.classes)))
+
+
+def features_id(detector: Detector) -> str:
+    """A hash of everything that determines a conv map: the weights of the conv layers and the image transforms.
+
+    Models with equal `features_id` can share cached maps.
+    """
+    network = detector.config.network
+    return _hash(detector.conv, repr((network.backbone, network.fine, *detector.transforms)))
+
+
+def _hash(module: nn.Module, description: str) -> str:
+    digest = hashlib.blake2b(description.encode(), digest_size=16)
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,32 @@
+"""Lower precision for detection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from frcnn_cli.core.errors import FrcnnError
+
+if TYPE_CHECKING:
+    from frcnn_cli.detector.detector import Detector
+
+MAP_DTYPES = {"float16": torch.float16, "float32": torch.float32}  # of conv maps in memory and in files
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}  # of the layers
+
+
+def set_precision(detector: Detector, precision: str) -> None:
+    """Rounds the conv and hidden layers of a detector, in place; its outputs stay float32.
+
+    Args:
+        precision: "float32", "bfloat16", or "float16" on a GPU.
+
+    Raises:
+        FrcnnError: float16 on a CPU.
+    """
+    if precision == "float16" and detector.device.type == "cpu":
+        raise FrcnnError("float16 is supported on GPUs only", "Write --precision bfloat16, or --device cuda")
+    detector.exact_ids = None if precision == "float32" else (detector.model_id, detector.features_id)
+    for layer in (detector.conv, *detector.head.hidden_layers().values()):
+        layer.to(DTYPES[precision])
+    detector.precision = precision

@@ -1,0 +1,62 @@
+"""Tensors and a JSON description in one `.safetensors` file: written atomically, read without running code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.detector.header import read_description
+from frcnn_cli.system.files import replacing
+
+
+def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:
+    """Raises FileFormatError that names the first tensor that is missing, of another shape or dtype, or unknown."""
+    for name, value in expected.items():
+        if name not in found:
+            raise FileFormatError(f"{path} lacks the tensor {name!r}", "Is it of another backbone or other classes?")
+        if found[name].shape != value.shape or found[name].dtype != torch.float32:
+            is_, should = (f"{t.dtype} {list(t.shape)}" for t in (found[name], value))
+            raise FileFormatError(
+                f"{path}: {name} is {is_}, not {should}", "Is it of another backbone or other classes?"
+            )
+    extra = sorted(set(found) - set(expected))
+    if extra:
+        raise FileFormatError(f"{path} has an unknown tensor {extra[0]!r}", "Is it of another backbone?")
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Writes a safetensors file atomically. Raises FrcnnError if the system refuses."""
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            number = 28 if "os error 28" in str(error).lower() or "no space" in str(error).lower() else 5
+            raise OSError(number, str(error)) from None
+        os.umask(mask := os.umask(0))
+        temporary.chmod(0o666 & ~mask)  # safetensors creates files that only their owner can read
+
+
+def load_tensors(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON description stored under `key`, and the tensors, of a safetensors file.
+
+    Raises:
+        FileFormatError: not a safetensors file, damaged, or without such a description.
+        FrcnnError: the file cannot be read.
+    """
+    description = read_description(path, key)
+    try:
+        with safe_open(path, "pt") as file:
+            return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except OSError as error:
+        raise explain_os_error(error, path) from None
+    except (SafetensorError, ValueError) as error:
+        raise FileFormatError(
+            f"{path} is not a model file, or damaged ({error})", "Name the folder of a run, or a model file"
+        ) from None

@@ -1,0 +1,59 @@
+"""A detections file -> the result files of PASCAL VOC or COCO."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from frcnn_cli.core.annotations import Detections
+from frcnn_cli.core.errors import FrcnnError, UsageError
+from frcnn_cli.evaluation.results import coco_results, voc_lines
+from frcnn_cli.store.reader import StageFile
+from frcnn_cli.system.files import write_atomic
+
+
+def export_voc_results(file: StageFile, folder: Path, split: str = "test") -> int:
+    """Writes one file per class, named as the devkit names them; returns the number of detections.
+
+    Args:
+        split: the name of the split in the file names.
+
+    Raises:
+        FrcnnError: the folder is a file, a class name cannot be part of a file name, or the system refuses to write.
+    """
+    if folder.is_file():
+        raise FrcnnError(f"{folder} is a file", "Name a folder: VOC's results are one file per class")
+    for name in file.classes:
+        if not name.strip() or set(name) & set("/\\\0"):
+            raise FrcnnError(f"the class {name!r} cannot be part of a file name", "Write --format coco")
+    for name, text in voc_lines(_detections(file), file.classes).items():
+        write_atomic(folder / f"comp4_det_{split}_{name}.txt", text.encode())
+    return file.row_count
+
+
+def export_coco_results(
+    file: StageFile, output: Path, images: Mapping[str, int] | None = None, categories: Sequence[int] | None = None
+) -> int:
+    """Writes a list of COCO results; returns the number of detections.
+
+    Args:
+        images: COCO's number of each image, by key. categories: COCO's number of each class. Both are counted from 1
+            by default.
+
+    Raises:
+        UsageError: the output is not a .json. FrcnnError: the system refuses to write.
+    """
+    if output.suffix.lower() != ".json":
+        raise UsageError(f"-o {output}: COCO results are a .json file", "Name a .json file")
+    images = images or {image.key: number for number, image in enumerate(file.images, 1)}
+    results = coco_results(_detections(file), images, categories)
+    write_atomic(output, json.dumps(results).encode())
+    return file.row_count
+
+
+def _detections(file: StageFile) -> dict[str, Detections]:
+    return {
+        image.key: Detections(arrays["boxes"], arrays["scores"], arrays["labels"], file.classes)
+        for image, arrays in file
+    }

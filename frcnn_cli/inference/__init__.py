@@ -1,0 +1,1 @@
+"""Many images through a detector: decoding ahead, batching, writing in the background."""

@@ -1,0 +1,183 @@
+"""Many images through a detector in memory: proposals, conv maps, scores, suppression."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frcnn_cli.core.annotations import Detections
+from frcnn_cli.core.boxes import Boxes
+from frcnn_cli.core.decoding import digest_file, read_ref
+from frcnn_cli.core.errors import FrcnnError, ImageError
+from frcnn_cli.core.find import Images, image_refs
+from frcnn_cli.core.image import Image, ImageRef
+from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.detections.columns import from_columns, to_columns
+from frcnn_cli.detections.nms import Thresholds
+from frcnn_cli.detector.detector import Detector
+from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline
+from frcnn_cli.inference.reading import read_images
+from frcnn_cli.proposals.propose import propose
+from frcnn_cli.proposals.run import prepare
+from frcnn_cli.proposals.source import ProposalSource
+from frcnn_cli.store.schema import DETECTIONS
+from frcnn_cli.store.writer import StageWriter
+from frcnn_cli.system.background import BackgroundCalls
+from frcnn_cli.system.prefetch import prefetch
+
+OnDetected = Callable[[Image, Detections], None]
+
+
+@dataclass(frozen=True)
+class DetectionRun:
+    """The outcome of `run_detection`.
+
+    detections: by image key, in the order of the images. failed: the errors of images that could not be processed.
+    seconds: duration. busy: the fraction of the time that the network computed. written: images in the output file.
+    """
+
+    detections: dict[str, Detections]
+    failed: Mapping[str, FrcnnError]
+    seconds: float
+    busy: float
+    written: int = 0
+
+
+def detect_images(
+    images: Images,
+    detector: Detector,
+    *,
+    source: ProposalSource | None = None,
+    thresholds: Thresholds | None = None,
+    progress: Progress = SILENT,
+) -> dict[str, Detections]:
+    """The detections in many images, by image key. Images are decoded, and boxes proposed, ahead of the network.
+
+        found = detect_images("photographs/", Detector.load("runs/my"))
+
+    Args:
+        images: a `Dataset`, a file, a folder, `@list.txt`, or a list of files or `ImageRef`.
+        source: the proposal source; by default that which the model was trained with.
+        thresholds: by default those of the recipe of the model.
+
+    Raises:
+        FrcnnError: an image cannot be read, or the source failed on it (use `run_detection` to continue with others).
+    """
+    run = run_detection(image_refs(images), detector, source=source, thresholds=thresholds, progress=progress)
+    for error in run.failed.values():
+        raise error
+    return run.detections
+
+
+def run_detection(
+    refs: Sequence[ImageRef],
+    detector: Detector,
+    *,
+    source: ProposalSource | None = None,
+    thresholds: Thresholds | None = None,
+    output: Path | None = None,
+    dtype: str = "float16",
+    batch: int | None = None,
+    force: bool = False,
+    on_detected: OnDetected = lambda image, detections: None,
+    revisit: bool = False,
+    progress: Progress = SILENT,
+) -> DetectionRun:
+    """Like `detect_images`, but continues after images that fail, and can write a detections file.
+
+    Args:
+        output: a detections file to write. Interrupted at any moment, the same call continues where it stopped.
+        dtype: "float16" or "float32", to which conv maps are rounded.
+        batch: maximum number of images of equal shape per batch; by default 8 on a GPU and 1 on a CPU.
+        force: replace an existing file.
+        on_detected: called for every image, in the background.
+        revisit: also call `on_detected` for images that an earlier run had finished.
+    """
+    source = source or detector.source()
+    thresholds = thresholds or detector.thresholds
+    prepare(source, progress)
+    found: dict[str, Detections] = {}
+    failed: dict[str, FrcnnError] = {}
+    started = time.perf_counter()
+    written = 0
+    with ExitStack() as stack:
+        out = None
+        if output is not None:
+            recorded = _provenance(detector, source, thresholds, dtype)
+            out = stack.enter_context(StageWriter(output, DETECTIONS, recorded, force))
+        pending = set(out.missing(refs, digest_file)) if out is not None else set(refs)
+        background = stack.enter_context(BackgroundCalls())
+        bar = stack.enter_context(progress.task("detect", len(refs)))
+        proposer = _Proposer(detector, source)
+        pipeline = FeaturePipeline(detector, dtype, batch, to_cpu=False)
+        decoded = read_images([ref for ref in refs if ref in pending])
+        for done in pipeline.run(proposer.ahead(decoded)):
+            if isinstance(done, FailedImage):
+                failed[done.ref.key] = done.error
+                progress.failed(done.ref.key, done.error)
+            else:
+                image, boxes = done.image, proposer.take(done.ref.key)
+                with pipeline.also_computing():
+                    detections = detector.detect_in_maps(
+                        done.features, boxes, done.scale, image.height, image.width, thresholds
+                    )
+                found[done.ref.key] = detections
+                if out is not None:
+                    background(out.add, image.record, to_columns(detections))
+                background(on_detected, image, detections)
+            bar.advance()
+        background.wait()
+        if out is not None:
+            for ref in refs:
+                if ref not in pending:
+                    found[ref.key] = from_columns(out.read(ref.key), detector.classes)
+                    if revisit:
+                        on_detected(read_ref(ref), found[ref.key])
+                    bar.advance()
+            written = out.finish()
+    ordered = {ref.key: found[ref.key] for ref in refs if ref.key in found}
+    return DetectionRun(ordered, failed, time.perf_counter() - started, pipeline.busy, written)
+
+
+class _Proposer:
+    """Proposes boxes on a thread while the network computes, and keeps them until the map of the image is there."""
+
+    def __init__(self, detector: Detector, source: ProposalSource) -> None:
+        self.source, self.limits = source, detector.limits
+        self._boxes: dict[str, Boxes] = {}
+
+    def ahead(
+        self, images: Iterator[tuple[ImageRef, Image | ImageError]]
+    ) -> Iterator[tuple[ImageRef, Image | FrcnnError]]:
+        """The images; one on which the source fails becomes its error."""
+        return prefetch(self._propose, images, threads=1)
+
+    def take(self, key: str) -> Boxes:
+        """The boxes of an image."""
+        return self._boxes.pop(key)
+
+    def _propose(self, item: tuple[ImageRef, Image | ImageError]) -> tuple[ImageRef, Image | FrcnnError]:
+        ref, image = item
+        if isinstance(image, ImageError):
+            return item
+        try:
+            self._boxes[ref.key] = propose(image, self.source, self.limits).boxes
+        except FrcnnError as error:
+            return ref, error
+        return item
+
+
+def _provenance(detector: Detector, source: ProposalSource, thresholds: Thresholds, dtype: str) -> dict[str, Any]:
+    return {
+        "classes": list(detector.classes),
+        "thresholds": thresholds._asdict(),
+        "model": detector.model_id,
+        "dtype": dtype,
+        "recipe": detector.config.recipe,
+        **({"precision": detector.precision} if detector.precision != "float32" else {}),
+        "proposals": {"source": source.described(), **detector.limits._asdict()},
+    }

@@ -1,0 +1,72 @@
+"""A features file and a proposals file -> a scores file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from frcnn_cli.core.errors import FileFormatError, MismatchError
+from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.detector.detector import Detector
+from frcnn_cli.features.columns import from_columns
+from frcnn_cli.store.join import join
+from frcnn_cli.store.reader import StageFile
+from frcnn_cli.store.schema import FEATURES, PROPOSALS, SCORES
+from frcnn_cli.store.summary import StageSummary
+from frcnn_cli.store.writer import StageWriter
+
+
+def score_proposals(
+    features: str | Path,
+    proposals: str | Path,
+    detector: Detector,
+    output: str | Path,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> StageSummary:
+    """Scores the proposals of every image of a features file and writes a scores file.
+
+    Every proposal gets a probability per class and for the background, and a refined box per class.
+
+    Raises:
+        MismatchError: the files are of different images, or the maps of another model.
+        FrcnnError: a file cannot be read or written.
+    """
+    started = time.perf_counter()
+    boxes = 0
+    with StageFile(features, FEATURES) as maps, StageFile(proposals, PROPOSALS) as proposed:
+        rows = join(maps.images, proposed.images, str(features), str(proposals))
+        if maps.provenance.get("features_id") != detector.features_id:
+            raise MismatchError(
+                f"the maps of {features} were computed with other conv layers than those of the model",
+                f"Compute them again: frcnn features IMAGES --model MODEL -o {features} --force",
+            )
+        provenance = {
+            "classes": list(detector.classes),
+            "model": detector.model_id,
+            "recipe": detector.config.recipe,
+            "features": maps.provenance,
+            "proposals": {**proposed.provenance, "boxes": proposed.rows_digest("boxes")},
+        }
+        if detector.precision != "float32":
+            provenance["precision"] = detector.precision
+        with StageWriter(Path(output), SCORES, provenance, force) as out:
+            todo = [i for i, image in enumerate(maps.images) if not out.is_done(image)]
+            with progress.task("score", len(todo)) as bar:
+                for i in todo:
+                    image = maps.images[i]
+                    try:
+                        feature_maps, scales = from_columns(maps[i])
+                    except ValueError as error:
+                        raise FileFormatError(
+                            f"{features}: image {image.key!r} ({error})", "Compute it again"
+                        ) from None
+                    candidates = proposed[rows[i]]["boxes"]
+                    scores = detector.score(feature_maps, candidates, scales, image.height, image.width)
+                    out.add(image, scores._asdict())
+                    boxes += len(candidates)
+                    bar.advance()
+            written = out.finish()
+    skipped, seconds = written - len(todo), time.perf_counter() - started
+    return StageSummary(Path(output), written, len(todo), skipped, boxes, seconds)

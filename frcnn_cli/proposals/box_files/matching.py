@@ -1,0 +1,96 @@
+"""Which entry of a box file belongs to which image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from frcnn_cli.core.errors import MismatchError
+from frcnn_cli.core.image import ImageRef
+
+
+class Names:
+    """Finds the entry of an image by name.
+
+    An entry belongs to an image if its name equals the key of the image, or the end of its key or path, with or without
+    the file's ending (`b/1.jpg`, `1.jpg` and `1` are entries of `.../b/1.jpg`; `a/1.jpg` is not); the longest such name
+    is used. A number belongs to the image whose file name is that number: `4` to `000004.jpg`.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.exact = {name: i for i, name in enumerate(names)}
+        self.by_parts = {(p.with_suffix("") if p.name else p).parts: i for i, p in enumerate(map(Path, names))}
+        self.by_parts |= {Path(name).parts: i for i, name in enumerate(names)}
+        self.by_number = {int(name): i for i, name in enumerate(names) if _is_number(name)}
+
+    def find(self, key: str, path: Path | None) -> int | None:
+        """The index of the image's entry, or None."""
+        if key in self.exact:
+            return self.exact[key]
+        for place in (Path(key), *([path.absolute()] if path else [])):
+            for parts in (place.parts, place.with_suffix("").parts):
+                for start in range(len(parts)):
+                    if parts[start:] in self.by_parts:
+                        return self.by_parts[parts[start:]]
+        stem = Path(key).stem
+        return self.by_number.get(int(stem)) if _is_number(stem) else None
+
+
+def match(names: Sequence[str], refs: Sequence[ImageRef]) -> tuple[list[int | None], str]:
+    """The entry of each image, and how they were matched, for people.
+
+    If `Names` finds no entry at all, and names are unique on both sides, the file name without its folder is compared
+    (the entry was written on another machine: `/data/voc/000004.jpg`), then COCO's number (`42` belongs to
+    `COCO_val2014_000000000042`).
+
+    Raises:
+        MismatchError: no image has an entry, or two images have the same one.
+    """
+    table = Names(names)
+    found = [table.find(ref.key, ref.path) for ref in refs]
+    how = "by name"
+    for bare, called in ((_stem, "by file name, ignoring folders"), (_number, "by the number at the end of the name")):
+        if any(i is not None for i in found):
+            break
+        entries = _unique([bare(name) for name in names])
+        images = _unique([bare(ref.key) for ref in refs])
+        if entries is not None and images is not None:
+            found = [entries.get(bare(ref.key)) for ref in refs]
+            how = called
+    if all(i is None for i in found):
+        raise MismatchError(
+            f"none of its {len(names)} entries belongs to one of the {len(refs)} images: an entry is for example"
+            f" {names[0] if names else 'nothing'!r}, an image {refs[0].key if refs else 'nothing'!r}",
+            "Name the split that the file was made from with --split, or the folder of its images",
+        )
+    taken = defaultdict(list)
+    for ref, i in zip(refs, found, strict=True):
+        taken[i].append(ref.key)
+    for i, keys in taken.items():
+        if i is not None and len(keys) > 1:
+            raise MismatchError(
+                f"its entry {names[i]!r} matches {len(keys)} images, {keys[0]!r} and {keys[1]!r}",
+                "Write more of each image's path into the file",
+            )
+    return found, how
+
+
+def _is_number(name: str) -> bool:
+    return name.isdecimal() and len(name) < 19
+
+
+def _unique(names: list[str]) -> dict[str, int] | None:
+    table = {name: i for i, name in enumerate(names)}
+    return table if len(table) == len(names) else None
+
+
+def _stem(name: str) -> str:
+    return Path(name.replace("\\", "/")).stem
+
+
+def _number(name: str) -> str:
+    """A number without leading zeros, from a name that is a number or ends in twelve digits as COCO's names do."""
+    stem = _stem(name)
+    digits = stem if stem.isdecimal() else stem[-12:]
+    return digits.lstrip("0") or "0" if digits.isdecimal() and len(digits) in (len(stem), 12) else stem

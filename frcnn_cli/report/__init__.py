@@ -1,0 +1,1 @@
+"""Numbers and boxes as plots and pages for people."""

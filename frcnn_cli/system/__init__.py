@@ -1,0 +1,1 @@
+"""The machine: devices, memory, compiled kernels, threads, atomic file writing, untrusted text."""

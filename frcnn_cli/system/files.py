@@ -1,0 +1,55 @@
+"""Small files written atomically: the path holds the old file or a complete new one, never a part."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.core.errors import explain_os_error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`: what the block writes there takes the place of `path` when the block ends.
+
+    Raises:
+        FrcnnError: the system refuses to write. What `path` held is kept.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise explain_os_error(error, path) from None
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Writes a file atomically. Raises FrcnnError if the system refuses; what `path` held is kept."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def save_image(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Writes uint8 [H, W, 3] RGB pixels as an image file; the ending decides the format.
+
+    Raises:
+        FrcnnError: the system refuses to write.
+    """
+    from PIL import Image as Pillow
+
+    encoded = io.BytesIO()
+    Pillow.fromarray(pixels).save(encoded, Pillow.registered_extensions()[path.suffix.lower()], quality=92)
+    write_atomic(path, encoded.getvalue())

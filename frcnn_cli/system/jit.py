@@ -1,0 +1,49 @@
+"""How kernels are compiled: by Numba, once per machine, to run without the global interpreter lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(**options: Any) -> Callable[[Function], Function]:
+    """Compiles a function on its first call and stores the machine code on disk if a cache folder is writable.
+
+    Args:
+        options: passed to `numba.njit`, besides `nogil` and `cache`.
+    """
+
+    def decorate(function: Function) -> Function:
+        try:
+            compiled: Function = numba.njit(nogil=True, cache=True, **options)(function)
+        except RuntimeError:  # no writable cache folder: compile in every process
+            compiled = numba.njit(nogil=True, **options)(function)
+        return compiled
+
+    return decorate
+
+
+def is_cached(function: Callable[..., Any]) -> bool:
+    """Whether the machine code of a kernel is stored on disk."""
+    return type(getattr(function, "_cache", None)).__name__ != "NullCache"
+
+
+def needs_compiling(*kernels: Callable[..., Any]) -> bool:
+    """Whether any of these kernels has no machine code on disk yet, so that its first call takes seconds."""
+    return not all(_has_machine_code(function) for function in kernels)
+
+
+def _has_machine_code(function: Callable[..., Any]) -> bool:
+    cache = getattr(function, "_cache", None)
+    index = getattr(cache, "_cache_file", None)
+    path = getattr(index, "_index_path", None)
+    if path is None:
+        return False
+    try:
+        return bool(index.load() if index is not None else {})  # {} if the source has changed since
+    except (OSError, EOFError, ValueError):
+        return False

@@ -1,0 +1,56 @@
+"""Which recipe and settings a run is continued with: its own; what is stated again must agree with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from frcnn_cli.core.errors import FileFormatError, FrcnnError, UsageError
+from frcnn_cli.core.run_files import STATE_FILE
+from frcnn_cli.detector.header import STATE_KEY, read_description
+from frcnn_cli.recipes.recipe import Recipe, differences
+from frcnn_cli.training.settings import MAY_CHANGE, RunSettings
+
+_FIX = "Leave it out to resume, or start a new run"
+
+
+def recorded_run(folder: Path) -> tuple[RunSettings, Recipe]:
+    """The settings and the recipe of a run, read from its checkpoint without importing torch.
+
+    Raises:
+        FrcnnError: there is no checkpoint, or it is damaged.
+    """
+    path = folder / STATE_FILE
+    if not path.is_file():
+        raise FrcnnError(f"{folder} holds no checkpoint to continue from", "Start the run without --resume")
+    description = read_description(path, STATE_KEY)
+    try:
+        return RunSettings.recorded(description["data"]), Recipe.recorded(description["recipe"])
+    except (KeyError, TypeError, AttributeError, UsageError) as error:
+        fix = "Start the run again from scratch with --force"
+        raise FileFormatError(f"{path} has a damaged description ({error})", fix) from None
+
+
+def continued(
+    folder: Path, given: Mapping[str, Any], restate: Callable[[Recipe], Recipe] = lambda own: own
+) -> tuple[RunSettings, Recipe]:
+    """The settings and the recipe to continue the run in `folder` with.
+
+    Args:
+        given: the settings that are stated again. restate: from the run's recipe to the recipe that is stated again.
+
+    Raises:
+        UsageError: something that is stated again differs from the run. Settings in `MAY_CHANGE` may.
+    """
+    settings, recipe = recorded_run(folder)
+    for name, value in given.items():
+        own = getattr(settings, name)
+        if name not in MAY_CHANGE and value != own:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} {value} differs from the run's own {own}", _FIX)
+    settings = replace(settings, **{name: value for name, value in given.items() if name in MAY_CHANGE})
+    for key, (own, other) in differences(recipe, restate(recipe)).items():
+        raise UsageError(f"{key} {other} differs from the run's own {own}", _FIX)
+    return settings, recipe

@@ -1,0 +1,222 @@
+"""`train`: labelled images and proposals -> a detector."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.core.run_files import BEST_FILE, MODEL_FILE
+from frcnn_cli.data.dataset import Dataset
+from frcnn_cli.detector.detector import Detector
+from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.system.device import choose_device
+from frcnn_cli.training.run_folder import check_free, new_run_folder
+from frcnn_cli.training.settings import RunSettings, adapted, check_settings
+from frcnn_cli.training.trainer import Trainer
+from frcnn_cli.training.training_set import read_training_set, read_validation
+from frcnn_cli.training.watch import Watch, iterations_of, tensorboard_writer
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run proceeds; not recorded, and without influence on its result.
+
+    device: as in `Detector.load`. checkpoint_every: epochs. workers: processes that prepare mini-batches; None: chosen
+    from the number of cores. tensorboard: also write event files. deterministic: deterministic GPU algorithms.
+    """
+
+    device: str = "auto"
+    checkpoint_every: float = 1.0
+    workers: int | None = None
+    tensorboard: bool = False
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """The outcome of a run.
+
+    folder: of the run. iterations: finished, of `total`. seconds: duration of this call.
+    loss: a running mean at the end; None if no iteration was done. stopped: whether it was stopped before the end.
+    validated: iteration and mAP of each validation, also of earlier calls.
+    """
+
+    folder: Path
+    iterations: int
+    total: int
+    seconds: float
+    loss: float | None
+    stopped: bool
+    validated: list[tuple[int, float]]
+
+    @property
+    def best_model(self) -> Path:
+        """The model with the best validation mAP, or the last one without validation."""
+        best = self.folder / BEST_FILE
+        return best if best.is_file() else self.folder / MODEL_FILE
+
+
+def train(
+    data: str | Dataset,
+    proposals: str | Path,
+    output: str | Path | None = None,
+    *,
+    recipe: str | Recipe = "paper",
+    changes: Mapping[str, Any] | None = None,
+    split: str | None = None,
+    weights: str | Path = "imagenet",
+    features: str | Path | None = None,
+    validate_on: str | None = None,
+    val_proposals: str | Path | None = None,
+    patience: int | None = None,
+    bad_boxes: str = "error",
+    device: str = "auto",
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Detector:
+    """Trains a detector and returns it; the folder of the run keeps model, checkpoint and log.
+
+        detector = train("voc:my-data", "props.h5", "runs/my", recipe="modern", changes={"solver.epochs": 8})
+
+    Args:
+        data: the text that names a data set (see `load_dataset`), or a `Dataset`.
+        proposals: a proposals file of its images (see `propose_images`).
+        output: the folder of the run; by default a new one below ./runs.
+        recipe: "paper", "modern", a TOML file, or a `Recipe`.
+        changes: values of the recipe to change, by `section.name`.
+        split: see `load_dataset`.
+        weights: of the backbone: "imagenet" (downloaded), "none" (random), or the path of a state dict.
+        features: a features file with maps of mirrored images; only the head is then trained.
+        validate_on: a split whose mAP is computed after every epoch; the best model is then returned.
+        val_proposals: a proposals file of that split; by default `proposals`.
+        patience: stop after this many validations without improvement.
+        bad_boxes: "error" or "fix"; see `load_dataset`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        force: replace a run in the folder.
+
+    Raises:
+        FrcnnError: a file that cannot be read, files that do not belong together, an existing run, or a loss that is
+            not finite.
+    """
+    chosen = (Recipe.load(recipe) if isinstance(recipe, str) else recipe).changed(changes or {})
+    settings = RunSettings(
+        data=data if isinstance(data, str) else data.title,
+        split=split,
+        props=str(proposals),
+        features=None if features is None else str(features),
+        weights=str(weights),
+        bad_boxes=bad_boxes,
+        validate_on=validate_on,
+        val_props=None if val_proposals is None else str(val_proposals),
+        patience=patience,
+    )
+    name = data if isinstance(data, str) else f"data:{data.name}"
+    folder = Path(output) if output is not None else new_run_folder(name, chosen.network.backbone)
+    if not force:
+        check_free(folder)
+    dataset = None if isinstance(data, str) else data
+    summary = run_training(folder, settings, chosen, RunOptions(device), dataset=dataset, progress=progress)
+    return Detector.load(summary.best_model, device)
+
+
+def run_training(
+    folder: Path,
+    settings: RunSettings,
+    recipe: Recipe,
+    options: RunOptions = RunOptions(),
+    *,
+    resume: bool = False,
+    dataset: Dataset | None = None,
+    stopping: AbstractContextManager[Callable[[], bool]] = nullcontext(lambda: False),
+    progress: Progress = SILENT,
+) -> TrainingSummary:
+    """Runs or continues a training run, with checkpoints, validation and SVMs as its settings and recipe state.
+
+    Args:
+        resume: continue the run in `folder`.
+        dataset: replaces the data set that the settings name.
+        stopping: a context for the iterations. Its value is asked after each of them whether to save and stop.
+
+    Raises:
+        FrcnnError: see `train`.
+    """
+    recipe = adapted(settings, recipe)
+    check_settings(settings, recipe)
+    device = choose_device(options.device)
+    if options.deterministic:
+        _use_deterministic_algorithms()
+    writer = tensorboard_writer(folder) if options.tensorboard else None
+    data = read_training_set(settings, recipe, dataset)
+    for note in data.notes:
+        progress.warn(note)
+    workers = default_workers() if options.workers is None else options.workers
+    if resume:
+        trainer = Trainer.resume(folder, data, device, workers)
+    else:
+        trainer = Trainer.begin(folder, data, recipe, settings.weights, settings.to_json(), device, workers)
+    validation = read_validation(settings, data) if settings.validate_on else None
+    watch = Watch(trainer, validation, settings.validate_every, settings.patience, writer, progress)
+    started = time.perf_counter()
+    loss, stopped = None, False
+    if trainer.state.iteration < trainer.total:
+        loss, stopped = _iterate(trainer, watch, options.checkpoint_every, stopping, progress)
+    if not stopped and trainer.needs_svms():
+        trainer.save_with_svms(progress)
+    seconds = time.perf_counter() - started
+    validated = trainer.validated() if validation else []
+    return TrainingSummary(folder, trainer.state.iteration, trainer.total, seconds, loss, stopped, validated)
+
+
+def default_workers() -> int:
+    """Processes that prepare mini-batches: none on one core, otherwise one per two cores, and at most four."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores == 1 else min(4, cores // 2)
+
+
+def _iterate(
+    trainer: Trainer,
+    watch: Watch,
+    checkpoint_every: float,
+    stopping: AbstractContextManager[Callable[[], bool]],
+    progress: Progress,
+) -> tuple[float, bool]:
+    """Trains until the end or until it is stopped, and saves; returns the running mean of the loss, and whether it was
+    stopped."""
+    every = iterations_of(trainer, checkpoint_every)
+    loss = rate = 0.0
+    stopped = False
+    left = trainer.total - trainer.state.iteration
+    with stopping as should_stop, progress.task("train", left, "it") as bar:
+        for step in trainer.run():
+            now = trainer.recipe.sampling.images / step.seconds
+            rate = now if rate == 0 else 0.9 * rate + 0.1 * now
+            loss = step.loss if loss == 0 else 0.9 * loss + 0.1 * step.loss
+            bar.say(
+                f"epoch {step.epoch:.2f}  mean loss {loss:.3f} (now class {step.loss_classification:.3f},"
+                f" box {step.loss_boxes:.3f})  fg {step.foreground}/{step.foreground + step.background}"
+                f"  lr {step.learning_rate:.2g}  {rate:.1f} images/s"
+            )
+            bar.advance()
+            early = watch.after(step)
+            stop = should_stop()
+            if stop or early or step.iteration % every == 0 or step.iteration == step.total:
+                trainer.save()
+            if stop or early:
+                stopped = stop and step.iteration < step.total
+                break
+    watch.close()
+    return loss, stopped
+
+
+def _use_deterministic_algorithms() -> None:
+    """Deterministic algorithms on GPUs; cuBLAS needs its workspace configured before its first use."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)

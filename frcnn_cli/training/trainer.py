@@ -1,0 +1,288 @@
+"""One training run: end-to-end fine-tuning by SGD (section 2.3).
+
+`Trainer.run` yields after every iteration, so that its caller shows progress and decides when to save, validate and
+stop.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from frcnn_cli.core.decoding import read_ref
+from frcnn_cli.core.errors import FrcnnError, MismatchError
+from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.core.run_files import BEST_FILE, LOG_FILE, MODEL_FILE, STATE_FILE
+from frcnn_cli.detector.config import ModelConfig
+from frcnn_cli.detector.detector import Detector
+from frcnn_cli.features.backbones import build
+from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.training.batches import Batch, Batches, trainable
+from frcnn_cli.training.checkpoint import Restored, RunState, read_state, restore, save_state
+from frcnn_cli.training.inputs import CachedMaps
+from frcnn_cli.training.log import RunLog, Step, read_log
+from frcnn_cli.training.loss import multi_task_loss
+from frcnn_cli.training.optimisation import averaged_weights, make_average, make_optimiser, restore_average
+from frcnn_cli.training.roi_targets import TargetStatistics
+from frcnn_cli.training.run_folder import RunFolder
+from frcnn_cli.training.schedule import rate_at
+from frcnn_cli.training.svm import fit_svms
+from frcnn_cli.training.target_statistics import target_statistics
+from frcnn_cli.training.training_set import TrainingSet
+from frcnn_cli.training.validation import Validation
+
+_LOG_EVERY = 10  # iterations
+_EQUAL = 1e-6  # difference of logits
+
+
+class Trainer:
+    """A run: data, model, optimiser, and how far it has come. Create one with `begin` or `resume`."""
+
+    def __init__(
+        self, folder: Path, data: TrainingSet, detector: Detector, statistics: TargetStatistics, state: RunState,
+        device: torch.device, workers: int = 0,
+    ) -> None:  # fmt: skip
+        self.folder = folder
+        self.state = state
+        self.recipe = state.recipe
+        self.statistics = statistics
+        self.device = device
+        self.workers = workers
+        self.data = data
+        self.stage_length = self.recipe.iterations(len(data.samples))
+        self.total = self.recipe.stages * self.stage_length
+        self.batches = Batches(trainable(data.samples, self.recipe), self.recipe, statistics, data.inputs)
+        self.detector = detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for module in list(detector.conv)[: state.frozen]:
+            module.requires_grad_(False)
+        self.optimiser = make_optimiser(detector, self.recipe.solver)
+        self.trained = {name for name, value in detector.named_parameters() if value.requires_grad}
+        decay = self.recipe.solver.ema_decay
+        self.average = make_average(detector, decay) if decay else None
+        self.log = RunLog(folder / LOG_FILE)
+        self._files = RunFolder(folder, owned=state.iteration > 0)
+        self._saved = state.iteration > 0
+
+    @classmethod
+    def begin(
+        cls, folder: Path, data: TrainingSet, recipe: Recipe, weights: str | Path, recorded: dict[str, Any],
+        device: torch.device, workers: int = 0,
+    ) -> Trainer:  # fmt: skip
+        """A new run. A run in the folder is kept until this one writes its first file.
+
+        Args:
+            weights: of the backbone, as in `features.backbones.build`.
+            recorded: JSON values that the checkpoint records about the data.
+            workers: processes that prepare mini-batches.
+        """
+        torch.manual_seed(recipe.solver.seed)
+        backbone = build(recipe.network.backbone, weights=weights, fine=recipe.network.fine)
+        frozen = backbone.frozen_before(recipe.network.train_from)
+        model = ModelConfig.of_recipe(recipe, data.classes, dict(data.proposals))
+        detector = Detector(model, backbone)
+        pairs = ((sample.proposals, sample.truth) for sample in trainable(data.samples, recipe))
+        statistics = target_statistics(pairs, len(data.classes), recipe)
+        from_maps = isinstance(data.inputs, CachedMaps)
+        if isinstance(data.inputs, CachedMaps):
+            data.inputs.check_weights(detector.features_id)
+            frozen = len(detector.conv)
+        state = RunState(0, model, recipe, frozen, from_maps, recorded, data.digest)
+        return cls(folder, data, detector, statistics, state, device, workers)
+
+    @classmethod
+    def resume(cls, folder: Path, data: TrainingSet, device: torch.device, workers: int = 0) -> Trainer:
+        """The run in `folder`, from its last checkpoint.
+
+        Raises:
+            FrcnnError: there is no checkpoint, it is damaged, or images or proposals have changed.
+        """
+        state, tensors = read_state(folder)
+        if state.images_digest != data.digest:
+            raise MismatchError(
+                "the images, annotations, proposals or conv maps have changed since this run began",
+                "Start again from scratch with --force",
+            )
+        if isinstance(data.inputs, CachedMaps) != state.from_maps:
+            raise MismatchError(
+                "the run began with conv maps, or without", "Give --features as when it was begun with --features"
+            )
+        network = state.model.network
+        detector = Detector(state.model, build(network.backbone, fine=network.fine))
+        trained = {
+            name
+            for name, _ in detector.named_parameters()
+            if not (name.startswith("conv.") and int(name.split(".")[1]) < state.frozen)
+        }
+        path = folder / STATE_FILE
+        restored = restore(tensors, detector, trained if state.iteration else set(), state.recipe, path)
+        if isinstance(data.inputs, CachedMaps):
+            data.inputs.check_weights(detector.features_id)
+        trainer = cls(folder, data, detector, restored.statistics, state, device, workers)
+        for name, parameter in trainer.detector.named_parameters():
+            if name in restored.momentum:
+                # In the memory order of the parameter, which the fused optimiser requires.
+                buffer = torch.empty_like(parameter).copy_(restored.momentum[name])
+                trainer.optimiser.state[parameter]["momentum_buffer"] = buffer
+        if trainer.average is not None and state.iteration:
+            restore_average(trainer.average, restored.average, state.iteration)
+        trainer.log.truncate_after(state.iteration)
+        return trainer
+
+    def run(self) -> Iterator[Step]:
+        """Trains to the end, and yields after each iteration.
+
+        Raises:
+            FrcnnError: the loss is not finite; the last checkpoint is kept.
+        """
+        self.detector.train()
+        before = time.perf_counter()
+        for batch in self.batches.iterate(self.state.iteration, self.total, self.workers):
+            step = self._train_on(batch, before)
+            self.log.pending.append(step)
+            if step.iteration % _LOG_EVERY == 0 or step.iteration == self.total:
+                self._write_log()
+            yield step
+            before = time.perf_counter()  # the time of the caller is not training time
+
+    def _train_on(self, batch: Batch, before: float) -> Step:
+        """One iteration of SGD. before: when the batch was requested, a time of `time.perf_counter`."""
+        iteration, solver = self.state.iteration, self.recipe.solver
+        # Dropout depends on (seed, iteration) too, so that a resumed run is bit-identical.
+        torch.manual_seed(solver.seed * 1_000_003 + iteration)
+        rate = rate_at(iteration % self.stage_length, self.stage_length, solver)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["rate_factor"]
+        self._enter_stage()
+        labels, targets = batch.labels.to(self.device), batch.targets.to(self.device)
+        images = batch.images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
+            logits, deltas = self.detector(images, batch.rois, from_maps=self.state.from_maps)
+        losses = multi_task_loss(logits, deltas, labels, targets, self.recipe.loss)
+        classification, boxes = losses.classification.item(), losses.boxes.item()
+        if not math.isfinite(classification + boxes):
+            self._diverged(f"the loss is {classification + boxes} at iteration {iteration + 1}")
+        self.optimiser.zero_grad(set_to_none=True)
+        self._minimised(losses.classification, losses.boxes).backward()  # type: ignore[no-untyped-call]
+        if solver.clip_norm:
+            trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(trained, solver.clip_norm)
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.detector)
+        self.state = replace(self.state, iteration=iteration + 1)
+        foreground = int((batch.labels > 0).sum())
+        return Step(
+            iteration=iteration + 1,
+            total=self.total,
+            epoch=(iteration + 1) * self.recipe.sampling.images / len(self.batches.samples),
+            loss=classification + boxes,
+            loss_classification=classification,
+            loss_boxes=boxes,
+            foreground=foreground,
+            background=len(labels) - foreground,
+            learning_rate=rate,
+            seconds=time.perf_counter() - before,
+            collapsed=len(logits) > 1 and bool((logits.detach() - logits.detach()[:1]).abs().max() < _EQUAL),
+        )
+
+    def _enter_stage(self) -> None:
+        """In the second of two stages, only the box layer is trained."""
+        if self.state.iteration >= self.stage_length:
+            for name, parameter in self.detector.named_parameters():
+                parameter.requires_grad_(name.startswith("head.bbox_pred"))
+
+    def _minimised(self, classification: Tensor, boxes: Tensor) -> Tensor:
+        """The loss of the current stage."""
+        if self.recipe.stages == 1:
+            return classification + boxes
+        first = self.state.iteration < self.stage_length
+        # Times 0, so that the box layer has gradients, and momentum, from the beginning.
+        return classification + 0 * boxes if first else boxes
+
+    @property
+    def _half(self) -> bool:
+        """Whether layers compute in bfloat16, which has the range of float32, so that the loss needs no scaling."""
+        return self.recipe.solver.precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+    def _diverged(self, problem: str) -> None:
+        """Raises the error for numbers that are not finite."""
+        if self._saved:
+            kept = f"the checkpoint of iteration {read_state(self.folder)[0].iteration} is kept in {self.folder}"
+        else:
+            kept = "there is no checkpoint of this run yet"
+        rate = self.recipe.solver.learning_rate
+        raise FrcnnError(f"{problem}; {kept}", f"Train with a lower learning rate than --lr {rate:g}")
+
+    def save(self) -> None:
+        """Writes the model and the checkpoint. Raises FrcnnError and keeps the last ones if a weight is not finite."""
+        for name, value in self.detector.named_parameters():
+            if not bool(torch.isfinite(value).all()):
+                self._diverged(f"the weights {name} hold NaN or infinity after iteration {self.state.iteration}")
+        self._write_log()
+        self._files.claim(self.state.to_json())
+        self.finished().save(self.folder / MODEL_FILE)
+        average = averaged_weights(self.average, self.trained) if self.average else {}
+        save_state(self.folder, self.state, self.detector, Restored(self._momentum(), average, self.statistics))
+        self._saved = True
+
+    def finished(self) -> Detector:
+        """The model for detection: averaged if the recipe states so, with boxes that are no longer normalised, and with
+        the softmax that it was trained with (see `save_with_svms`)."""
+        made: Detector = copy.deepcopy(self.detector).eval()
+        if self.average is not None:
+            made.load_state_dict(averaged_weights(self.average, self.trained), strict=False)
+        made.head.fold_normalisation(*map(torch.from_numpy, self.statistics))
+        made.set_recipe_values(network__classifier="softmax")
+        return made
+
+    def needs_svms(self) -> bool:
+        """Whether everything is trained except the SVMs of the recipe."""
+        if self.recipe.network.classifier == "softmax" or self.state.iteration < self.total:
+            return False
+        return Detector.load(self.folder, "cpu").config.network.classifier == "softmax"
+
+    def save_with_svms(self, progress: Progress = SILENT) -> None:
+        """Fits SVMs that replace the softmax, and saves the model."""
+        made = self.finished()
+        fit_svms(made, self.batches.samples, read_ref, progress)
+        made.set_recipe_values(network__classifier="svm")
+        made.save(self.folder / MODEL_FILE)
+
+    def validate(self, validation: Validation, progress: Progress = SILENT) -> float:
+        """Evaluates the current model, logs its mAP, and saves it as `best.safetensors` if it is the best so far."""
+        made = self.finished()
+        found = validation.mean_ap(made, progress)
+        self._files.claim(self.state.to_json())
+        before = [value for _, value in self.validated()]
+        self._write_log()
+        line = {"iteration": self.state.iteration, "total": self.total, "validation_map": round(found, 6)}
+        self.log.write({name: value for name, value in line.items() if value == value})
+        if found > max(before, default=-1.0):
+            made.save(self.folder / BEST_FILE)
+        return found
+
+    def validated(self) -> list[tuple[int, float]]:
+        """Iteration and mAP of each validation so far."""
+        lines = read_log(self.log.path)
+        return [(int(line["iteration"]), line["validation_map"]) for line in lines if "validation_map" in line]
+
+    def _momentum(self) -> dict[str, Tensor]:
+        state = self.optimiser.state
+        return {
+            name: state[parameter]["momentum_buffer"]
+            for name, parameter in self.detector.named_parameters()
+            if state.get(parameter, {}).get("momentum_buffer") is not None
+        }
+
+    def _write_log(self) -> None:
+        if self.log.pending:
+            self._files.claim(self.state.to_json())
+            self.log.write_pending(self.recipe.sampling.images)
