@@ -35,12 +35,12 @@ from frcnn_cli.system.memory import keep_freed_memory
 from frcnn_cli.detector.detector import ModelConfig, image_transform
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
-from frcnn_cli.recipes.files import load
 from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.training.batches import TrainingImage
+from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.training.batches import ProposedSample
 from frcnn_cli.training.inputs import DecodedImages
-from frcnn_cli.training.loop import Trainer
-from frcnn_cli.training.optimiser import optimiser
+from frcnn_cli.training.trainer import Trainer
+from frcnn_cli.training.optimisation import make_optimiser
 from frcnn_cli.training.schedule import rate_at
 from frcnn_cli.training.validation import Validation
 
@@ -74,7 +74,7 @@ class Peer(nn.Module):
 
 
 def peer_map(
-    images: list[TrainingImage], val: list[TrainingImage], recipe: Recipe, data: Path, classes: tuple[str, ...]
+    images: list[ProposedSample], val: list[ProposedSample], recipe: Recipe, data: Path, classes: tuple[str, ...]
 ) -> float:
     torch.manual_seed(recipe.solver.seed)
     rng = np.random.default_rng(recipe.solver.seed)
@@ -129,7 +129,7 @@ def peer_map(
 
 
 def our_map(
-    images: list[TrainingImage], val: list[TrainingImage], recipe: Recipe, data: Path, classes: tuple[str, ...]
+    images: list[ProposedSample], val: list[ProposedSample], recipe: Recipe, data: Path, classes: tuple[str, ...]
 ) -> float:
     model = ModelConfig(recipe.network, classes, image_transform(recipe), NOBODY, recipe=recipe.to_dict())
     inputs = DecodedImages(read_ref, model.transform)
@@ -141,10 +141,10 @@ def our_map(
         return Validation(val, read_ref).mean_ap(run.finished())
 
 
-def split_of(data: Path, split: str, most: int) -> tuple[list[TrainingImage], tuple[str, ...]]:
+def split_of(data: Path, split: str, most: int) -> tuple[list[ProposedSample], tuple[str, ...]]:
     dataset = load_dataset(f"voc:{data / 'bccd'}", split, "fix")
     source = SelectiveSearch(preset="quality", k=(50,))
-    images = [TrainingImage(s.ref, s.truth, propose(read_ref(s.ref), source).boxes) for s in dataset.samples[:most]]
+    images = [ProposedSample(s.ref, s.truth, propose(read_ref(s.ref), source).boxes) for s in dataset.samples[:most]]
     return images, dataset.classes
 
 
@@ -158,7 +158,7 @@ def main() -> None:
     keep_freed_memory()
     images, classes = split_of(args.data, "train", args.images)
     val, _ = split_of(args.data, "val", args.images)
-    base = load("modern").changed({"network.backbone": "squeezenet1_0", "solver.epochs": args.epochs})
+    base = Recipe.load("modern").changed({"network.backbone": "squeezenet1_0", "solver.epochs": args.epochs})
     print(f"BCCD: {args.epochs:g} epochs of {len(images)} images of train, mAP on {len(val)} of val\n")
     print("| seed | ours | minutes | torchvision's parts | minutes |")
     print("|---|---|---|---|---|")

@@ -36,7 +36,7 @@ from torchvision.ops import roi_align as tv_align
 from torchvision.ops import roi_pool as tv_pool
 
 from frcnn_cli import __version__, read_image
-from frcnn_cli.detector.compression import Compressor, made_up_scene
+from frcnn_cli.detector.compression import Compressor, random_image
 from frcnn_cli.core.decoding import read_ref
 from frcnn_cli.data.load import load_dataset
 from frcnn_cli.detections.nms import detect
@@ -369,14 +369,14 @@ def trainer(data: Path, name: str, images: int, rois: int, maps: Path | None = N
     """A run of ours, on the real images, each with boxes of selective search."""
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import FEATURES
-    from frcnn_cli.training.batches import TrainingImage
+    from frcnn_cli.training.batches import ProposedSample
     from frcnn_cli.training.inputs import CachedMaps, DecodedImages
-    from frcnn_cli.training.loop import Trainer
+    from frcnn_cli.training.trainer import Trainer
 
     dataset = load_dataset(f"voc:{data / 'bccd'}", "trainval", "fix")
     samples = dataset.samples[:IMAGES]
     found = [
-        TrainingImage(sample.ref, sample.truth, propose(read_image(sample.ref.path), SelectiveSearch()).boxes)
+        ProposedSample(sample.ref, sample.truth, propose(read_image(sample.ref.path), SelectiveSearch()).boxes)
         for sample in samples
     ]
     recipe = Recipe(
@@ -483,7 +483,7 @@ def many_rois(count: int) -> tuple[float, float]:
 
     keep_freed_memory()
     detector = our_detector("vgg16", 20)
-    scene = made_up_scene(detector, count)
+    scene = random_image(detector, count)
     began = time.perf_counter()
     detector.score(scene.features, scene.boxes, scene.scale, scene.height, scene.width)
     taken = time.perf_counter() - began

@@ -74,7 +74,7 @@ class Study:
         return [
             ("classification loss only", self.mean_ap("class-only", "loss.box_weight=0", score=["--no-refine"])),
             ("multi-task, no box regression at test", self.mean_ap("unrefined", run="base", score=["--no-refine"])),
-            ("stage-wise", self.mean_ap("stage-wise", 'solver.stages="one after the other"')),
+            ("stage-wise", self.mean_ap("stage-wise", 'solver.stages="sequential"')),
             ("multi-task", self.mean_ap("base")),
         ]
 

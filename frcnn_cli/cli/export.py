@@ -72,7 +72,7 @@ def command(
 
 
 def _export_detections(file: StageFile, form: str, output: Path, data: str | None, split: str | None) -> int:
-    from frcnn_cli.data.pairing import coco_numbers
+    from frcnn_cli.data.pairing import coco_ids
     from frcnn_cli.evaluation.exporting import export_coco_results, export_voc_results
 
     if form == "voc":
@@ -82,5 +82,5 @@ def _export_detections(file: StageFile, form: str, output: Path, data: str | Non
     if data is not None:
         dataset = arguments.dataset(data, split, "fix", covered_by=file.images)
         if dataset.image_ids:
-            return export_coco_results(file, output, *coco_numbers(dataset, file))
+            return export_coco_results(file, output, *coco_ids(dataset, file))
     return export_coco_results(file, output)

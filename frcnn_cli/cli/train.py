@@ -59,11 +59,12 @@ def command(
     from frcnn_cli.core.run_files import STATE_FILE, resumable_run
     from frcnn_cli.training.resume import continued
     from frcnn_cli.training.run_folder import check_free, new_run_folder
-    from frcnn_cli.training.settings import RunSettings
+    from frcnn_cli.training.settings import RunSettings, default_workers
 
     console: Console = ctx.obj
     changes = options.recipe_changes(given)
     how = {name: given.pop(name) for name in ("checkpoint_every", "workers", "tensorboard", "deterministic")}
+    how["workers"] = default_workers() if how["workers"] is None else how["workers"]
     given = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
     stated = {name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if resume:

@@ -89,7 +89,7 @@ def pair_detections(dataset: Dataset, path: Path, bad_boxes: str = "error") -> P
         return PairedDetections(pairing.dataset, found, images)
 
 
-def coco_numbers(dataset: Dataset, file: StageFile) -> tuple[dict[str, int], list[int]]:
+def coco_ids(dataset: Dataset, file: StageFile) -> tuple[dict[str, int], list[int]]:
     """COCO's number of each image in a detections file, by key, and of each of its classes, as the data set numbers
     them.
 

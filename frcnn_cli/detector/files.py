@@ -50,5 +50,7 @@ def read_model(path: Path) -> StoredModel:
         if version < 1 or (version == 1 and config.ranks):
             raise ValueError(f"version {version}")
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
-        raise FileFormatError(f"{path} has a damaged description ({error})", "Train it again") from None
+        raise FileFormatError(
+            f"{path} has a damaged description ({getattr(error, 'what', error)})", "Train it again"
+        ) from None
     return StoredModel(path, version, config, tensors)

@@ -38,12 +38,13 @@ def needs_compiling(*kernels: Callable[..., Any]) -> bool:
 
 
 def _has_machine_code(function: Callable[..., Any]) -> bool:
-    cache = getattr(function, "_cache", None)
-    index = getattr(cache, "_cache_file", None)
-    path = getattr(index, "_index_path", None)
-    if path is None:
-        return False
+    # Numba has no public way to ask; if this one disappears, no message about compiling is printed.
+    index = getattr(getattr(function, "_cache", None), "_cache_file", None)
+    if index is None:
+        return not hasattr(function, "_cache")
     try:
-        return bool(index.load() if index is not None else {})  # {} if the source has changed since
+        return bool(index._load_index())  # {} if the source has changed since
+    except AttributeError:
+        return True
     except (OSError, EOFError, ValueError):
         return False

@@ -6,26 +6,31 @@ Batch i is a function of the data, the recipe and i alone: every random number c
 
 from __future__ import annotations
 
-import copy
+import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.image import ImageRef
 from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.roi.rois import RoIs
+from frcnn_cli.system.prefetch import prefetch
 from frcnn_cli.training.inputs import Inputs
-from frcnn_cli.training.roi_targets import RoITargets, TargetStatistics
+from frcnn_cli.training.roi_targets import RoITargets, SampledRoIs, TargetStatistics
 from frcnn_cli.training.view import View
+
+# Not "fork": a forked process can wait forever for a lock that a thread of its parent held.
+_START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def trainable(samples: Sequence[ProposedSample], recipe: Recipe) -> list[ProposedSample]:
@@ -57,8 +62,23 @@ class Batch:
     targets: Tensor
 
 
-class Batches(Dataset[Batch]):
-    """The mini-batches of a training run, by iteration."""
+class PlannedImage(NamedTuple):
+    """One image of a mini-batch before it is read."""
+
+    ref: ImageRef
+    view: View
+    sampled: SampledRoIs
+
+
+Plan = Sequence[PlannedImage]
+
+
+class Batches:
+    """The mini-batches of a training run, by iteration.
+
+    A plan states what a batch consists of; `Assembler` reads the images and computes the rest, perhaps in another
+    process. So worker processes need none of the proposals.
+    """
 
     def __init__(
         self, samples: Sequence[ProposedSample], recipe: Recipe, statistics: TargetStatistics, inputs: Inputs
@@ -66,44 +86,40 @@ class Batches(Dataset[Batch]):
         self.samples = samples
         self.recipe = recipe
         self.roi_targets = RoITargets(recipe.sampling, statistics)
-        self.inputs = inputs
+        self.assembler = Assembler(self.roi_targets, inputs)
 
-    def iterate(self, start: int, stop: int, workers: int) -> Iterator[Batch]:
+    def __getitem__(self, iteration: int) -> Batch:
+        return self.assembler[self.plan(iteration)]
+
+    def iterate(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
         """Batches start .. stop - 1, computed ahead.
 
         Args:
-            workers: number of processes; 0: compute each batch when it is needed.
+            workers: number of processes that compute them; 0: threads compute them.
         """
-        loader: DataLoader[Batch] = DataLoader(
-            self,
+        if not workers:
+            yield from prefetch(self.__getitem__, range(start, stop))
+            return
+        plans = map(self.plan, range(start, stop))
+        yield from DataLoader(
+            self.assembler,
             batch_size=None,
-            sampler=range(start, stop),
+            sampler=cast(Iterable[int], plans),  # a sampler may give any argument of __getitem__
             num_workers=workers,
+            multiprocessing_context=_START_METHOD,
             worker_init_fn=_start_worker,
-            prefetch_factor=2 if workers else None,
         )
-        yield from loader
 
-    def __getitem__(self, iteration: int) -> Batch:
+    def plan(self, iteration: int) -> Plan:
+        """Which images a batch holds, how they are seen, and which RoIs are sampled."""
         rng = np.random.default_rng([self.recipe.solver.seed, 1, iteration])
         size = self.recipe.sampling.images
-        drawn = [self._sample_at(position) for position in range(iteration * size, (iteration + 1) * size)]
-        parts = [self._part(sample, flip, rng) for sample, flip in drawn]
-        tensors, scales, boxes, labels, targets = zip(*parts, strict=True)
-        return Batch(
-            _padded(tensors),
-            RoIs.of_images(boxes, scales),
-            torch.from_numpy(np.concatenate(labels)),
-            torch.from_numpy(np.concatenate(targets)),
-        )
-
-    def _part(self, sample: ProposedSample, flip: bool, rng: np.random.Generator) -> tuple[Any, ...]:
-        """One image of a batch: its tensor and scale, and boxes, labels and targets of its RoIs."""
-        sampled = self.roi_targets.sample(sample.proposals, sample.truth, rng)
-        view = View.draw(self.recipe.images, flip, rng)
-        tensor, scale, width = self.inputs(sample.ref, view)
-        boxes, matched = view.of_boxes(sampled.boxes, sampled.matched, width=width)
-        return tensor, scale, boxes, sampled.labels, self.roi_targets.targets(boxes, matched, sampled.labels)
+        planned = []
+        for position in range(iteration * size, (iteration + 1) * size):
+            sample, flip = self._sample_at(position)
+            sampled = self.roi_targets.sample(sample.proposals, sample.truth, rng)
+            planned.append(PlannedImage(sample.ref, View.draw(self.recipe.images, flip, rng), sampled))
+        return planned
 
     def _sample_at(self, position: int) -> tuple[ProposedSample, bool]:
         """The sample at a position in the order of training, and whether it is mirrored. Each pass contains every image
@@ -115,6 +131,30 @@ class Batches(Dataset[Batch]):
     @property
     def _pass_length(self) -> int:
         return len(self.samples) * (2 if self.recipe.images.flip else 1)
+
+
+class Assembler(Dataset[Batch]):
+    """From a plan to the mini-batch."""
+
+    def __init__(self, roi_targets: RoITargets, inputs: Inputs) -> None:
+        self.roi_targets = roi_targets
+        self.inputs = inputs
+
+    def __getitem__(self, plan: Plan) -> Batch:
+        tensors, scales, boxes, labels, targets = zip(*map(self._assemble, plan), strict=True)
+        return Batch(
+            _padded(tensors),
+            RoIs.of_images(boxes, scales),
+            torch.from_numpy(np.concatenate(labels)),
+            torch.from_numpy(np.concatenate(targets)),
+        )
+
+    def _assemble(self, planned: PlannedImage) -> tuple[Any, ...]:
+        """Tensor and scale of an image, and boxes, labels and targets of its RoIs."""
+        ref, view, sampled = planned
+        tensor, scale, width = self.inputs(ref, view)
+        boxes, matched = view.of_boxes(sampled.boxes, sampled.matched, width=width)
+        return tensor, scale, boxes, sampled.labels, self.roi_targets.targets(boxes, matched, sampled.labels)
 
 
 @cache
@@ -133,11 +173,8 @@ def _padded(images: Sequence[Tensor]) -> Tensor:
 
 
 def _start_worker(number: int) -> None:
-    """Prepares a worker process: it opens its own files, ignores Ctrl-C, which the main process handles, and uses one
-    thread."""
+    """Prepares a worker process: it leaves Ctrl-C to the main process, and uses one thread."""
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-    info: Any = get_worker_info()
-    info.dataset.inputs = copy.copy(info.dataset.inputs)

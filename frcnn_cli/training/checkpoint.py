@@ -97,7 +97,9 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
             images_digest=str(values["images_digest"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
-        raise FileFormatError(f"{path} has a damaged description ({error})", _START_AGAIN) from None
+        raise FileFormatError(
+            f"{path} has a damaged description ({getattr(error, 'what', error)})", _START_AGAIN
+        ) from None
     return state, tensors
 
 

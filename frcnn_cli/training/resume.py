@@ -30,7 +30,7 @@ def recorded_run(folder: Path) -> tuple[RunSettings, Recipe]:
         return RunSettings.recorded(description["data"]), Recipe.recorded(description["recipe"])
     except (KeyError, TypeError, AttributeError, UsageError) as error:
         fix = "Start the run again from scratch with --force"
-        raise FileFormatError(f"{path} has a damaged description ({error})", fix) from None
+        raise FileFormatError(f"{path} has a damaged description ({getattr(error, 'what', error)})", fix) from None
 
 
 def continued(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -84,3 +85,9 @@ def check_settings(settings: RunSettings, recipe: Recipe, given: Mapping[str, An
         raise UsageError(
             "--patience could stop training before its last stage (solver.stages, SVMs)", "Train without --patience"
         )
+
+
+def default_workers() -> int:
+    """Processes that prepare mini-batches: none on up to two cores, otherwise one per two cores, and at most four."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores <= 2 else min(4, cores // 2)

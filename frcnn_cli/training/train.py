@@ -29,13 +29,14 @@ from frcnn_cli.training.watch import Watch, iterations_of, tensorboard_writer
 class RunOptions:
     """How a run proceeds; not recorded, and without influence on its result.
 
-    device: as in `Detector.load`. checkpoint_every: epochs. workers: processes that prepare mini-batches; None: chosen
-    from the number of cores. tensorboard: also write event files. deterministic: deterministic GPU algorithms.
+    device: as in `Detector.load`. checkpoint_every: epochs. workers: processes that prepare mini-batches; 0: threads.
+    A script that uses more needs `if __name__ == "__main__":`, as for all of Python's multiprocessing.
+    tensorboard: also write event files. deterministic: deterministic GPU algorithms.
     """
 
     device: str = "auto"
     checkpoint_every: float = 1.0
-    workers: int | None = None
+    workers: int = 0
     tensorboard: bool = False
     deterministic: bool = False
 
@@ -157,11 +158,10 @@ def run_training(
     data = read_training_set(settings, recipe, dataset)
     for note in data.notes:
         progress.warn(note)
-    workers = default_workers() if options.workers is None else options.workers
     if resume:
-        trainer = Trainer.resume(folder, data, device, workers)
+        trainer = Trainer.resume(folder, data, device, options.workers)
     else:
-        trainer = Trainer.begin(folder, data, recipe, settings.weights, settings.to_json(), device, workers)
+        trainer = Trainer.begin(folder, data, recipe, settings.weights, settings.to_json(), device, options.workers)
     validation = read_validation(settings, data) if settings.validate_on else None
     watch = Watch(trainer, validation, settings.validate_every, settings.patience, writer, progress)
     started = time.perf_counter()
@@ -173,12 +173,6 @@ def run_training(
     seconds = time.perf_counter() - started
     validated = trainer.validated() if validation else []
     return TrainingSummary(folder, trainer.state.iteration, trainer.total, seconds, loss, stopped, validated)
-
-
-def default_workers() -> int:
-    """Processes that prepare mini-batches: none on one core, otherwise one per two cores, and at most four."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if cores == 1 else min(4, cores // 2)
 
 
 def _iterate(

@@ -148,7 +148,7 @@ def test_a_data_set_that_is_not_there(tmp_path, props):
 
 def test_a_class_that_the_model_does_not_know(tmp_path, voc, props):
     from frcnn_cli.data.formats.voc import read_voc
-    from tests.test_model import detector
+    from tests.detector.test_model import detector
 
     detector(classes=("disc", "square")).save(tmp_path / "model.safetensors")
     image = read_voc(voc, "test").samples[0].ref.path
@@ -224,7 +224,7 @@ def test_words_that_name_no_folder_and_no_file(tmp_path, photo):
 
 
 def test_a_display_that_is_gone(monkeypatch):
-    from frcnn_cli.core.drawing import has_display
+    from frcnn_cli.system.window import has_display
 
     monkeypatch.setenv("DISPLAY", ":9876")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -248,7 +248,7 @@ def test_weights_that_are_not_there(tmp_path, voc, props):
 
 
 def test_maps_of_another_model(tmp_path, photo):
-    from tests.test_model import detector
+    from tests.detector.test_model import detector
 
     one, other = detector(), detector()
     other.conv[0].weight.data += 1
@@ -379,7 +379,7 @@ def test_a_timeout_needs_a_process(tmp_path, photo):
 
 @pytest.mark.parametrize("stage", ["features", "score"])
 def test_killed_stages_of_the_network_and_run_again(tmp_path, voc, stage):
-    from tests.test_model import detector
+    from tests.detector.test_model import detector
 
     model, data = tmp_path / "model.safetensors", ("voc:" + str(voc), "--split", "trainval")
     detector().save(model)

@@ -10,7 +10,7 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-from frcnn_cli.recipes.files import load
+from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.store.reader import StageFile
 from tests.conftest import assert_one_line_error, run_frcnn
@@ -147,7 +147,7 @@ def test_svms_in_place_of_the_softmax(line, props, voc, tmp_path):
 
 
 def test_stopped_while_svms_are_fitted(line, tmp_path, monkeypatch):
-    from frcnn_cli.training import loop
+    from frcnn_cli.training import trainer as loop
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -256,7 +256,7 @@ def test_tensorboard_is_optional(line, monkeypatch):
 
 def test_everything_tells_its_recipe(line, props, voc, tmp_path):
     assert run_frcnn(*line, "--recipe", "modern", "--set", "loss.beta=0.5", "--epochs", "1").code == 0
-    wanted = load("modern").changed(
+    wanted = Recipe.load("modern").changed(
         {
             "network.backbone": "small",
             "images.short_side": 0,
@@ -286,7 +286,7 @@ def test_everything_tells_its_recipe(line, props, voc, tmp_path):
 
 def test_a_hundred_iterations_are_sixty_and_forty_after_a_kill(line, tmp_path):
     """To the bit: weights, momentum, average. The run is killed with -9 after the checkpoint of its 60th iteration."""
-    more = ("--epochs", "20", "--checkpoint-every", "12", "--lr", "0.01", "--set", "solver.average=0.9", "-q")
+    more = ("--epochs", "20", "--checkpoint-every", "12", "--lr", "0.01", "--set", "solver.ema_decay=0.9", "-q")
     assert run_frcnn(*line, *more).code == 0
     whole = load_file(tmp_path / "run/state.safetensors")
     parts = (*line[:6], tmp_path / "parts", *line[7:])

@@ -179,8 +179,8 @@ class TestNames:
 
 def test_crowds_are_not_learnt_from(tmp_path):
     from frcnn_cli.recipes.recipe import Recipe
-    from frcnn_cli.training.batches import TrainingImage, trained_on
+    from frcnn_cli.training.batches import ProposedSample, trainable
 
     sample = load_dataset(write(tmp_path, content()), "val").samples[0]
-    image = TrainingImage(sample.ref, sample.truth, np.zeros((0, 4), np.float32))
-    assert trained_on([image], Recipe())[0].truth.labels.tolist() == [1]
+    image = ProposedSample(sample.ref, sample.truth, np.zeros((0, 4), np.float32))
+    assert trainable([image], Recipe())[0].truth.labels.tolist() == [1]

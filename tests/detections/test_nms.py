@@ -5,9 +5,8 @@ from hypothesis import strategies as st
 from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.boxes import iou
 from frcnn_cli.detections.columns import from_columns, to_columns
-from frcnn_cli.detections.draw import draw
-from frcnn_cli.detections.nms import Thresholds, detect, nms
-from frcnn_cli.core.drawing import class_colour
+from frcnn_cli.detections.nms import Thresholds, detections_from_scores, nms
+from frcnn_cli.core.drawing import class_colour, draw_detections
 
 
 def slow_nms(boxes, scores, threshold):
@@ -44,26 +43,26 @@ def three_classes(probabilities):
 
 
 def test_classes_do_not_suppress_each_other():
-    found = detect(*three_classes([[0, 0.9, 0.1, 0], [0, 0.2, 0.8, 0], [0.2, 0.5, 0, 0.3]]))
+    found = detections_from_scores(*three_classes([[0, 0.9, 0.1, 0], [0, 0.2, 0.8, 0], [0.2, 0.5, 0, 0.3]]))
     assert found.labels.tolist() == [0, 1, 0, 2]
     np.testing.assert_allclose(found.scores, [0.9, 0.8, 0.5, 0.3])
 
 
 def test_the_score_must_exceed_the_threshold_and_the_best_stay():
     given_scores = three_classes([[0.5, 0.5, 0, 0], [0.95, 0, 0.05, 0], [0.4, 0.6, 0, 0]])
-    assert detect(*given_scores, Thresholds(min_score=0.05)).labels.tolist() == [0, 0]
-    assert detect(*given_scores, Thresholds(max_per_image=1)).scores.tolist() == [np.float32(0.6)]
+    assert detections_from_scores(*given_scores, Thresholds(min_score=0.05)).labels.tolist() == [0, 0]
+    assert detections_from_scores(*given_scores, Thresholds(max_per_image=1)).scores.tolist() == [np.float32(0.6)]
 
 
 def test_nothing_in_nothing_out():
-    found = detect(np.zeros((0, 4), np.float32), np.zeros((0, 3, 4), np.float32))
+    found = detections_from_scores(np.zeros((0, 4), np.float32), np.zeros((0, 3, 4), np.float32))
     assert len(found) == 0
     assert found.boxes.shape == (0, 4)
     assert len(nms(np.zeros((0, 4)), np.zeros(0), 0.3)) == 0
 
 
 def test_columns_and_back():
-    found = detect(*three_classes([[0, 0.9, 0.1, 0], [0, 0.2, 0.8, 0], [0.2, 0.5, 0, 0.3]]))
+    found = detections_from_scores(*three_classes([[0, 0.9, 0.1, 0], [0, 0.2, 0.8, 0], [0.2, 0.5, 0, 0.3]]))
     again = from_columns(to_columns(found))
     for name in ("boxes", "scores", "labels"):
         np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
@@ -71,8 +70,8 @@ def test_columns_and_back():
 
 def test_drawing_leaves_the_picture_alone_and_marks_the_box():
     pixels = np.zeros((120, 160, 3), np.uint8)
-    found = Detections(np.array([[20, 30, 100, 90]], np.float32), np.array([0.5]), np.array([1]))
-    drawn = draw(pixels, found, ("a", "b"))
+    found = Detections(np.array([[20, 30, 100, 90]], np.float32), np.array([0.5]), np.array([1]), ("a", "b"))
+    drawn = draw_detections(pixels, found)
     assert pixels.sum() == 0
     assert drawn.shape == pixels.shape
     colour = class_colour(1, 2)
@@ -83,5 +82,5 @@ def test_drawing_leaves_the_picture_alone_and_marks_the_box():
 
 
 def test_drawing_on_the_smallest_picture():
-    found = Detections(np.array([[0, 0, 1, 1]], np.float32), np.array([0.5]), np.array([0]))
-    assert draw(np.zeros((1, 1, 3), np.uint8), found, ("a",)).shape == (1, 1, 3)
+    found = Detections(np.array([[0, 0, 1, 1]], np.float32), np.array([0.5]), np.array([0]), ("a",))
+    assert draw_detections(np.zeros((1, 1, 3), np.uint8), found).shape == (1, 1, 3)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from frcnn_cli.core.annotations import Detections, GroundTruth
 from frcnn_cli.core.boxes import from_xywh
-from frcnn_cli.evaluation.coco import NAMES, coco_numbers, to_coco, to_results
+from frcnn_cli.evaluation.coco import NAMES, _instances, coco_numbers
+from frcnn_cli.evaluation.results import coco_results
 
 # Four images of COCO val2014 (42, 73, 74, 133) with some of its objects, and of the fake results that its owners
 # publish with their evaluation. torchmetrics (test of mAP, 0.8) states what pycocotools gives for them, three digits.
@@ -89,10 +90,10 @@ def test_pycocotools_gives_the_same_to_the_sixth_digit(seed, images, objects, cl
         some = rng.integers(0, classes, len(near))
         found[f"{i:02d}"] = Detections(moved, scores + i / 1e5, some)
     ids = {key: i for i, key in enumerate(sorted(wanted), 1)}
-    results = to_results(found, ids)
+    results = coco_results(found, ids)
     if not any(len(truth) for truth in wanted.values()) or not results:
         return
-    expected = oracle(to_coco(wanted, ids, names), results)
+    expected = oracle(_instances(wanted, ids, names), results)
     numbers = np.nan_to_num(list(coco_numbers(found, wanted, names).values()), nan=-1)
     np.testing.assert_allclose(numbers, expected, atol=5e-7)
 

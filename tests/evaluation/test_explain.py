@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from frcnn_cli.core.annotations import Detections, GroundTruth
 from frcnn_cli.core.boxes import iou
-from frcnn_cli.detections.nms import Thresholds, detect, select
+from frcnn_cli.detections.nms import Thresholds, detections_from_scores, trace_selection
 from frcnn_cli.evaluation.explain import FALSE, MISSED, Evidence, explain
 from frcnn_cli.evaluation.matching import CORRECT, IGNORED, WRONG, match
 from frcnn_cli.evaluation.voc import evaluate
@@ -24,8 +24,8 @@ def explained(objects, proposals, probabilities, refined=None, thresholds=Thresh
     probabilities = np.array(probabilities, np.float32).reshape(-1, 3)
     refined = np.array(proposals if refined is None else refined, np.float32).reshape(-1, 4)
     per_class = np.repeat(refined[:, None], 2, axis=1)
-    chosen = select(probabilities, per_class, thresholds, above)
-    found = {"i": detect(probabilities, per_class, thresholds, above)}
+    chosen = trace_selection(probabilities, per_class, thresholds, above)
+    found = {"i": detections_from_scores(probabilities, per_class, thresholds, above)}
     least = np.maximum(thresholds.min_score, above if above is not None else np.zeros(2))
     evidence = {"i": Evidence(proposals, probabilities, per_class, least, *chosen)}
     return explain(match(found, truth, 2), found, truth, evidence, 0.5, "area")
@@ -125,8 +125,8 @@ def test_the_counts_sum_to_the_totals(seed, boxes, objects, per_class, most):
         proposals = np.concatenate([corners, corners + rng.uniform(5, 40, (boxes, 2)).astype("f4")], 1)
         refined = (proposals[:, None] + rng.normal(0, 3, (boxes, 2, 4))).astype("f4")
         probabilities = rng.dirichlet([1, 1, 1], boxes).astype("f4").reshape(-1, 3)
-        chosen = select(probabilities, refined, thresholds)
-        found[key] = detect(probabilities, refined, thresholds)
+        chosen = trace_selection(probabilities, refined, thresholds)
+        found[key] = detections_from_scores(probabilities, refined, thresholds)
         assert chosen.final.sum() == len(found[key])
         assert not (chosen.final & ~chosen.kept).any()
         assert not (chosen.kept & ~chosen.ranked).any()

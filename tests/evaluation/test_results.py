@@ -7,8 +7,7 @@ import pytest
 
 from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.errors import FileFormatError
-from frcnn_cli.evaluation.coco import to_results
-from frcnn_cli.evaluation.results import read_coco_results, read_voc_results, voc_lines
+from frcnn_cli.evaluation.results import coco_results, read_coco_results, read_voc_results, voc_lines
 
 CLASSES = ("cat", "dog [big]", "cow")
 FOUND = {
@@ -41,7 +40,7 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_cocos_results(tmp_path):
     ids = {"a b": 7, "b": 9}
-    results = to_results(FOUND, ids, [5, 90, 3])
+    results = coco_results(FOUND, ids, [5, 90, 3])
     assert results[0] == {"image_id": 9, "category_id": 90, "bbox": [0, 0, 10, 20], "score": 0.75}
     (tmp_path / "r.json").write_text(json.dumps(results))
     again = read_coco_results(tmp_path / "r.json", {7: "a b", 9: "b"}, {5: 0, 90: 1, 3: 2})

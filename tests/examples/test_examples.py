@@ -6,7 +6,7 @@ import sys
 from PIL import Image as Pillow
 
 from tests.conftest import ROOT
-from tests.test_model import detector, picture
+from tests.detector.test_model import detector, picture
 
 
 def test_library(tmp_path):

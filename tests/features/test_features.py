@@ -11,10 +11,14 @@ from frcnn_cli.features.backbones.loading import Weights
 from frcnn_cli.features.columns import from_columns, to_columns
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.recipes.sections import BackboneName
-from frcnn_cli.roi.head import RoIHead
+from frcnn_cli.detector.config import ModelConfig
+from frcnn_cli.detector.detector import make_head
+from frcnn_cli.recipes.sections import Network
+from frcnn_cli.roi.rois import RoIs
 from tests.conftest import ROOT
+from tests.detector.test_model import PROPOSALS
 
-README = (ROOT / "README.md").read_text()
+DOCS = (ROOT / "docs" / "recipes.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -59,7 +63,7 @@ def test_images_at_their_own_size_down_to_one_pixel():
 @pytest.fixture(scope="module", params=list(BACKBONES))
 def backbone(request):
     """Each once: drawing VGG's weights takes a second."""
-    made = BACKBONES[request.param](Weights(request.param, "none"))
+    made = BACKBONES[request.param].build(Weights(request.param, "none"))
     made.name = request.param
     return made
 
@@ -80,14 +84,15 @@ def test_every_backbone_is_what_it_says(backbone):
         assert abs(have - size / backbone.stride) <= 1.5
     assert not isinstance(backbone.conv[-1], torch.nn.MaxPool2d)
     assert not [m for m in backbone.conv.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    head = RoIHead(backbone.hidden, 2, backbone.grid, backbone.stride).eval()
+    head = make_head(ModelConfig(Network(backbone.name), ("a", "b"), ImageTransform(), PROPOSALS), backbone).eval()
+    boxes = np.array([[10, 10, 200, 180], [0, 0, 30, 30]], np.float32)
     with torch.inference_mode():
-        logits, deltas = head(features, torch.tensor([[0, 10, 10, 200, 180.0], [0, 0, 0, 30, 30]]))
-        assert [*map(len, head(features, torch.zeros(0, 5)))] == [0, 0]
+        logits, deltas = head(features, RoIs.of_images([boxes], [1.0]))
+        assert [*map(len, head(features, RoIs.of_images([boxes[:0]], [1.0])))] == [0, 0]
     assert (logits.shape, deltas.shape) == ((2, 3), (2, 3, 4))
-    function = getattr(BACKBONES[backbone.name], "func", BACKBONES[backbone.name])
+    function = getattr(BACKBONES[backbone.name].build, "func", BACKBONES[backbone.name].build)
     assert all(word in function.__doc__ for word in ("tride", "channels", "grid", "frozen"))
-    assert backbone.name in README
+    assert f"`{backbone.name}`" in DOCS
 
 
 def test_layers_are_named_where_they_begin(backbone):
@@ -115,7 +120,7 @@ def test_the_centres_of_cells_are_where_they_are_said_to_be(backbone):
     features[0, :, at, at].sum().backward()
     seen = torch.nonzero(image.grad[0].abs().sum(0).sum(0)).flatten()
     centre = (seen.min() + seen.max() + 1).item() / 2
-    assert centre == pytest.approx((at + 0.5) * backbone.stride + backbone.shift, abs=0.51)
+    assert centre == pytest.approx((at + 0.5) * backbone.stride + backbone.cell_offset, abs=0.51)
 
 
 def _plain(layer):
@@ -141,7 +146,7 @@ def test_random_weights_are_not_kept():
 def test_frozen_layers_and_grids_are_the_papers(name, convs, grid):
     """fidelity: conv1 for S and M, conv1 and conv2 for VGG16; 7x7 for VGG16, 6x6 for S and M."""
     with torch.device("meta"):
-        made = BACKBONES[name](Weights(name, "none"))
+        made = BACKBONES[name].build(Weights(name, "none"))
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in made.conv[: made.frozen]) == convs
     assert (made.grid, made.stride) == (grid, 16)
 
@@ -149,7 +154,7 @@ def test_frozen_layers_and_grids_are_the_papers(name, convs, grid):
 @pytest.mark.parametrize(("name", "widths"), [("vgg16", (4096, 4096)), ("vgg_cnn_m_1024", (4096, 1024))])
 def test_hidden_layers_are_the_papers(name, widths):
     with torch.device("meta"):
-        made = BACKBONES[name](Weights(name, "none"))
+        made = BACKBONES[name].build(Weights(name, "none"))
     assert tuple(layer.out_features for layer in made.hidden) == widths
 
 
@@ -169,12 +174,12 @@ def test_the_pixels_that_caffes_models_were_trained_on():
     pixels[..., 0] = 200  # red
     tensor, _ = ImageTransform.as_trained("caffe", short_side=0)(pixels)
     torch.testing.assert_close(tensor[:, 0, 0], torch.tensor([-102.9801, -115.9465, 200 - 122.7717]), atol=1e-4, rtol=0)
-    assert build("caffenet").normalisation == "caffe"
+    assert BACKBONES["caffenet"].normalisation == "caffe"
 
 
 def test_caffes_networks_have_no_download():
-    with pytest.raises(UsageError, match="no weights of caffenet"):
-        build("caffenet", "imagenet")
+    with pytest.raises(UsageError, match="no weights of caffenet to download"):
+        build("caffenet", weights="imagenet")
 
 
 def test_weights_from_a_file_reach_every_layer(tmp_path):
@@ -183,7 +188,7 @@ def test_weights_from_a_file_reach_every_layer(tmp_path):
     torch.manual_seed(1)
     net = models.alexnet()
     torch.save(net.state_dict(), tmp_path / "alex.pth")
-    backbone = build("alexnet", tmp_path / "alex.pth")
+    backbone = build("alexnet", weights=tmp_path / "alex.pth")
     assert torch.equal(backbone.conv[0].weight, net.features[0].weight)
     assert torch.equal(backbone.conv[10].weight, net.features[10].weight)
     assert torch.equal(backbone.hidden[0].weight, net.classifier[1].weight)
@@ -192,7 +197,7 @@ def test_weights_from_a_file_reach_every_layer(tmp_path):
 
 
 def test_real_squeezenet_weights(shared_data):
-    backbone = build("squeezenet1_0", shared_data / "weights/squeezenet1_0_tv.pth")
+    backbone = build("squeezenet1_0", weights=shared_data / "weights/squeezenet1_0_tv.pth")
     state = torch.load(shared_data / "weights/squeezenet1_0_tv.pth", weights_only=True)
     assert torch.equal(backbone.conv[12].expand3x3.weight, state["features.12.expand3x3.weight"])
 
@@ -219,19 +224,19 @@ def test_files_that_are_not_the_weights_of_this_network(tmp_path, content, words
     mark.unlink(missing_ok=True)
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(FrcnnError, match=words):
-        build("alexnet", tmp_path / "w.pth")
+        build("alexnet", weights=tmp_path / "w.pth")
     assert not mark.exists()
 
 
 def test_weight_files_that_are_missing_cut_or_of_another_kind(tmp_path):
     with pytest.raises(FrcnnError, match="no such file"):
-        build("alexnet", tmp_path / "none.pth")
+        build("alexnet", weights=tmp_path / "none.pth")
     for name in ("w.pth", "w.safetensors"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 nonsense")
         with pytest.raises(FrcnnError, match="not a file of weights"):
-            build("alexnet", tmp_path / name)
-    with pytest.raises(FrcnnError, match="no pretrained"):
-        build("small", "imagenet")
+            build("alexnet", weights=tmp_path / name)
+    with pytest.raises(FrcnnError, match="no weights of small to download"):
+        build("small", weights="imagenet")
 
 
 def test_maps_to_columns_and_back():
@@ -244,3 +249,31 @@ def test_maps_to_columns_and_back():
     assert scale == 1.25
     with pytest.raises(ValueError, match="6 cells do not make a map of 2 x 4"):
         from_columns(columns | {"map_size": np.array([2, 4], np.int32)})
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "alexnet", "squeezenet1_0", "squeezenet1_1"])
+def test_networks_defined_here_are_torchvisions(name):
+    """They are defined here, so that detection need not import torchvision; the same seed gives the same weights."""
+    from torchvision import models
+
+    from frcnn_cli.features.backbones.alexnet import AlexNet
+    from frcnn_cli.features.backbones.squeezenet import SqueezeNet
+    from frcnn_cli.features.backbones.vgg import VGG
+
+    made = {
+        "vgg11": lambda: VGG(BLOCKS["vgg11"], False),
+        "vgg11_bn": lambda: VGG(BLOCKS["vgg11"], True),
+        "alexnet": AlexNet,
+        "squeezenet1_0": lambda: SqueezeNet(name),
+        "squeezenet1_1": lambda: SqueezeNet(name),
+    }
+    torch.manual_seed(3)
+    ours = made[name]()
+    torch.manual_seed(3)
+    theirs = getattr(models, name)()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], value), key
+    image = torch.rand(1, 3, 96, 128)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.eval().features(image), theirs.eval().features(image), rtol=0, atol=0)

@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 
 from frcnn_cli.core.errors import UsageError
-from frcnn_cli.proposals.source import ProposalSource, option, parse_settings
+from frcnn_cli.core.options import parse_settings
+from frcnn_cli.proposals.hook import ProposalSource, option
 from tests.proposals.sources_for_tests import Good, Needy
 
 

@@ -13,25 +13,27 @@ from torch import nn
 
 from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.boxes import clip, flip_horizontally
-from frcnn_cli.detections.nms import Thresholds, detect, nms, scores_to_exceed
-from frcnn_cli.features.backbones import BACKBONES, build
+from frcnn_cli.detections.nms import Thresholds, detections_from_scores, min_scores_of_set, nms
+from frcnn_cli.features.backbones import BACKBONES
 from frcnn_cli.features.backbones.loading import Weights
 from frcnn_cli.features.transform import ImageTransform
-from frcnn_cli.recipes.files import load
+from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.roi.box_coder import decode, encode
-from frcnn_cli.roi.head import RoIHead
+from frcnn_cli.roi.head import FullyConnectedHead
+from frcnn_cli.roi.pooler import RoIPooler
 from frcnn_cli.roi.pooling import roi_max_pool
-from frcnn_cli.roi.rois import equal_to_pooling, to_rois
+from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.roi.svd import truncated
-from frcnn_cli.training.batches import Batches, TrainingImage
+from frcnn_cli.data.pairing import ProposedSample
+from frcnn_cli.training.batches import Batches
 from frcnn_cli.training.inputs import Input
 from frcnn_cli.training.loss import multi_task_loss
-from frcnn_cli.training.normalisation import Normalisation, normalisation
-from frcnn_cli.training.optimiser import optimiser
-from frcnn_cli.training.sampling import sample_rois
+from frcnn_cli.training.target_statistics import target_statistics
+from frcnn_cli.training.optimisation import make_optimiser
+from frcnn_cli.training.roi_targets import TargetStatistics, sample_rois
 from frcnn_cli.training.schedule import rate_at
 
-PAPER = load("paper")
+PAPER = Recipe.load("paper")
 
 
 def rng(seed=0):
@@ -68,15 +70,15 @@ class TestInput:
     def test_every_image_twice_and_padding_is_zero_below_and_right(self):
         """Every image twice, as it is and mirrored (not p = 0.5); batch padded bottom and right with zeros"""
         nothing = GroundTruth(np.zeros((0, 4)), np.zeros(0))
-        images = [TrainingImage(i, nothing, np.zeros((0, 4), np.float32)) for i in range(4)]
+        images = [ProposedSample(i, nothing, np.zeros((0, 4), np.float32)) for i in range(4)]
         seen = []
 
         def show(ref, look):
             seen.append((ref, look.flip))
             return Input(torch.ones(3, 4 + ref, 9 - ref), 1.0, 9)
 
-        batches = Batches(images, PAPER, Normalisation(np.zeros((2, 4)), np.ones((2, 4))), show)
-        made = [batches.batch(i) for i in range(4)]
+        batches = Batches(images, PAPER, TargetStatistics(np.zeros((2, 4)), np.ones((2, 4))), show)
+        made = [batches[i] for i in range(4)]
         assert sorted(seen) == [(i, flip) for i in range(4) for flip in (False, True)]
         for batch, pair in zip(made, (seen[i : i + 2] for i in range(0, 8, 2)), strict=True):
             for pixels, (ref, _) in zip(batch.images, pair, strict=True):
@@ -93,7 +95,7 @@ class TestNetwork:
     def test_grid_and_scale(self, name, grid):
         """7x7 for VGG16, 6x6 for AlexNet/CaffeNet (S) and VGG_CNN_M_1024 (M); scale 1/16; no last max pool"""
         with torch.device("meta"):
-            made = BACKBONES[name](Weights(name, "none"))
+            made = BACKBONES[name].build(Weights(name, "none"))
         assert (made.grid, made.stride) == (grid, 16)
         assert not isinstance(made.conv[-1], nn.MaxPool2d)
         assert PAPER.network.pooling == "max"
@@ -131,7 +133,7 @@ class TestNetwork:
 
     def test_outputs(self):
         """K+1 class logits (init N(0, 0.01)), 4(K+1) box deltas (init N(0, 0.001)), biases 0; dropout 0.5"""
-        head = RoIHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), 20, 1, 16)
+        head = FullyConnectedHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), RoIPooler("max", 1, 16), 20)
         assert (head.cls_score.out_features, head.bbox_pred.out_features) == (21, 84)
         assert PAPER.network.dropout == 0.5
         assert head.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.02)
@@ -145,7 +147,7 @@ class TestNetwork:
     def test_frozen_layers(self, name, first):
         """Frozen: conv1 for S and M, conv1 and conv2 for VGG16"""
         with torch.device("meta"):
-            made = BACKBONES[name](Weights(name, "none"))
+            made = BACKBONES[name].build(Weights(name, "none"))
         before = [m for m in made.conv[: made.layers[first]] if isinstance(m, nn.Conv2d)]
         assert [m for m in made.conv[: made.frozen] if isinstance(m, nn.Conv2d)] == before
         assert PAPER.network.train_from == ""
@@ -153,7 +155,7 @@ class TestNetwork:
     def test_fine_tuning_from(self):
         """Published for VGG16: from fc6, conv3_1, conv2_1"""
         with torch.device("meta"):
-            made = BACKBONES["vgg16"](Weights("vgg16", "none"))
+            made = BACKBONES["vgg16"].build(Weights("vgg16", "none"))
         assert [made.frozen_before(name) for name in ("fc6", "conv3_1", "conv2_1")] == [len(made.conv), 10, 5]
 
 
@@ -205,7 +207,7 @@ class TestTargets:
         flips included; variance 0 is guarded; mean and variance are folded into the layer's weights"""
         truth = GroundTruth(np.array([[0, 0, 40, 40], [60, 60, 100, 100]]), np.array([0, 1]))
         boxes = np.array([[2, 0, 42, 40], [0, 6, 40, 46]], np.float32)  # of the first object alone
-        found = normalisation([(boxes, truth)], 2, PAPER)
+        found = target_statistics([(boxes, truth)], 2, PAPER)
         deltas = []
         for width, sign in ((100, False), (100, True)):
             pool = np.concatenate([boxes, truth.boxes[:1]])
@@ -219,7 +221,7 @@ class TestTargets:
         np.testing.assert_allclose(found.std[1][varying], deltas.std(0)[varying], rtol=1e-5)
         assert (found.std[1][~varying] == 1).all()
         assert (found.std[2] == 1).all()
-        head = RoIHead((nn.Linear(4, 8), nn.Linear(8, 8)), 2, 1, 16)
+        head = FullyConnectedHead((nn.Linear(4, 8), nn.Linear(8, 8)), RoIPooler("max", 1, 16), 2)
         x = torch.rand(5, 8)
         plain = head.bbox_pred(x).unflatten(1, (3, 4)) * torch.from_numpy(found.std) + torch.from_numpy(found.mean)
         head.fold_normalisation(*map(torch.from_numpy, found))
@@ -252,16 +254,16 @@ class TestSolver:
 
     def test_momentum_and_decay(self):
         """momentum 0.9, weight decay 0.0005; biases: lr doubled, no decay"""
-        from tests.test_model import detector
+        from tests.detector.test_model import detector
 
-        weights, biases = optimiser(detector(), PAPER.solver).param_groups
+        weights, biases = make_optimiser(detector(), PAPER.solver).param_groups
         assert (weights["momentum"], weights["weight_decay"], weights["rate_factor"]) == (0.9, 0.0005, 1.0)
         assert (biases["momentum"], biases["weight_decay"], biases["rate_factor"]) == (0.9, 0.0, 2.0)
         assert {p.ndim for p in biases["params"]} == {1}
         assert 1 not in {p.ndim for p in weights["params"]}
 
     def test_nothing_that_came_later(self):
-        assert PAPER.solver.clip_norm == PAPER.solver.average == PAPER.solver.warmup == PAPER.images.colour_jitter == 0
+        assert PAPER.solver.clip_norm == PAPER.solver.ema_decay == PAPER.solver.warmup == PAPER.images.colour_jitter == 0
         assert PAPER.images.train_short_sides == ()
         assert not PAPER.network.class_agnostic
 
@@ -285,7 +287,7 @@ class TestDetection:
         corners = np.arange(150)[:, None] * 20 + np.zeros((150, 2))
         boxes = np.repeat(np.concatenate([corners, corners + 10], 1)[:, None], 3, axis=1).astype(np.float32)
         scores = np.random.default_rng(0).random((150, 4)).astype(np.float32)
-        found = detect(scores, boxes, rule)
+        found = detections_from_scores(scores, boxes, rule)
         assert np.bincount(found.labels).tolist() == [100, 100, 100]
 
     def test_the_threshold_that_rises(self):
@@ -306,8 +308,8 @@ class TestDetection:
                 while len(heaps[label]) > limit:
                     heapq.heappop(heaps[label])
                     thresholds[label] = heaps[label][0]
-        assert scores_to_exceed(probabilities, 2, rule, 40) == pytest.approx(thresholds)
-        assert scores_to_exceed(probabilities[:1], 2, rule, 400) == [0.0, 0.0]
+        assert min_scores_of_set(probabilities, 2, rule, 40) == pytest.approx(thresholds)
+        assert min_scores_of_set(probabilities[:1], 2, rule, 400) == [0.0, 0.0]
 
     def test_the_successors_rule_for_one_image(self):
         """The successor: score > 0.05, NMS 0.3, then at most 100 an image over all classes"""
@@ -320,7 +322,8 @@ class TestDetection:
     def test_equal_rois_once(self):
         """RoIs that are equal after rounding to the 1/16 grid go through the head once"""
         boxes = np.array([[0, 0, 65, 65], [1, 1, 66, 66], [0, 0, 97, 65]], np.float32)
-        first, group = equal_to_pooling(to_rois(boxes, 1.0), 1 / 16)
+        pooler = RoIPooler("max", 7, 16)
+        first, group = pooler.unique(pooler.windows(RoIs.of_images([boxes], [1.0])))
         assert len(first) == 2
         assert group[0] == group[1] != group[2]
 
@@ -340,4 +343,4 @@ class TestDetection:
 
 def test_every_backbone_of_the_paper_can_be_built():
     assert {"caffenet", "vgg_cnn_m_1024", "vgg16"} <= set(BACKBONES)
-    assert build("caffenet").normalisation == "caffe"
+    assert BACKBONES["caffenet"].normalisation == "caffe"

@@ -8,11 +8,11 @@ import torch
 
 from frcnn_cli.features.columns import from_columns, to_columns
 from frcnn_cli.detector.detector import Detector
-from frcnn_cli.inference.pipeline import Failed, FeaturePipeline
+from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline
 from frcnn_cli.roi.levels import nearest_level
 from frcnn_cli.store.reader import StageFile
 from tests.conftest import run_frcnn
-from tests.test_model import detector, picture
+from tests.detector.test_model import detector, picture
 
 FIVE = (480, 576, 688, 864, 1200)
 
@@ -103,7 +103,7 @@ def test_the_pipeline_keeps_images_together():
     items = [(ImageRef(str(i), "x"), ImageError("bad") if i == 1 else picture()) for i in range(4)]
     found = list(FeaturePipeline(made, "float32", 2).run(items))
     assert [one.ref.key for one in found] == ["0", "1", "2", "3"]
-    assert isinstance(found[1], Failed)
+    assert isinstance(found[1], FailedImage)
     expected, scales = made.feature_map(picture(), "float32")
     for one in (found[0], found[3]):
         assert one.scale == scales
@@ -113,8 +113,8 @@ def test_the_pipeline_keeps_images_together():
 
 def test_the_stages_and_detect_agree(tmp_path, voc):
     made = looking_in(64, 100, 150)
-    made.set_refine(True)
-    made.config.recipe["detection"] |= {"per_set": 0, "per_class": 0, "min_score": 0.01, "max_per_image": 50}
+    values = {"refine": True, "per_set": 0, "per_class": 0, "min_score": 0.01, "max_per_image": 50}
+    made.set_recipe_values(**{f"detection__{name}": value for name, value in values.items()})
     made.save(tmp_path / "m.safetensors")
     assert Detector.load(tmp_path / "m.safetensors").features_id == made.features_id
     props = ("--source", "opencv-selective-search", "--max-boxes", "50", "--min-size", "8", "--workers", 0)

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from frcnn_cli.roi.box_coder import MAX_LOG_GROWTH, decode, encode
-from frcnn_cli.roi.head import RoIHead
+from frcnn_cli.roi.head import FullyConnectedHead
+from frcnn_cli.roi.pooler import RoIPooler
 from frcnn_cli.roi.pooling import roi_max_pool
-from frcnn_cli.roi.rois import equal_to_pooling, to_rois
-from frcnn_cli.roi.score import score
+from frcnn_cli.roi.rois import RoIs
+from frcnn_cli.roi.score import score_boxes
 
 
 def slow_roi_max_pool(features, rois, size, spatial_scale):
@@ -68,10 +69,12 @@ def test_an_empty_bin_is_zero_and_has_no_gradient():
     assert features.grad.abs().sum() == 0
 
 
-def test_boxes_to_rois_ends_inside_the_box():
-    rois = to_rois(np.array([[10, 20, 31, 41]], np.float32), scale=2.0, image_index=3)
-    assert rois.tolist() == [[3, 20, 40, 60, 80]]
-    assert to_rois(np.zeros((0, 4), np.float32), 1.0).shape == (0, 5)
+def test_windows_of_max_pooling_end_inside_the_box_and_those_of_align_at_its_corner():
+    rois = RoIs.of_images([[], np.array([[10, 20, 31, 41]], np.float32)], [1.0, 2.0])
+    assert RoIPooler("max", 7, 16).windows(rois).tolist() == [[1, 20, 40, 60, 80]]
+    assert RoIPooler("align", 7, 16, cell_offset=0.5).windows(rois).tolist() == [[1, 19.5, 39.5, 61.5, 81.5]]
+    nothing = RoIs.of_images([np.zeros((0, 4), np.float32)], [1.0])
+    assert RoIPooler("max", 7, 16).windows(nothing).shape == (0, 5)
 
 
 sides = st.floats(1, 300, width=32)
@@ -108,12 +111,18 @@ def test_wild_deltas_and_degenerate_proposals_stay_finite():
 
 def head(classes=2, channels=3, grid=2, hidden=8):
     torch.manual_seed(0)
-    return RoIHead((nn.Linear(channels * grid * grid, hidden), nn.Linear(hidden, hidden)), classes, grid, 16).eval()
+    layers = nn.Linear(channels * grid * grid, hidden), nn.Linear(hidden, hidden)
+    return FullyConnectedHead(layers, RoIPooler("max", grid, 16), classes).eval()
+
+
+def rois_of(*boxes):
+    """RoIs of one image that is not resized."""
+    return RoIs.of_images([np.array(boxes, np.float32)], [1.0])
 
 
 def test_initial_spreads_are_the_papers():
     torch.manual_seed(0)
-    made = RoIHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), 20, 1, 16)
+    made = FullyConnectedHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), RoIPooler("max", 1, 16), 20)
     assert made.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.02)
     assert made.bbox_pred.weight.std().item() == pytest.approx(0.001, rel=0.02)
     assert made.bbox_pred.out_features == 84
@@ -122,7 +131,7 @@ def test_initial_spreads_are_the_papers():
 
 def test_folding_gives_plain_deltas():
     made = head()
-    features, rois = torch.rand(1, 3, 6, 6), torch.tensor([[0, 0, 0, 50.0, 50.0]])
+    features, rois = torch.rand(1, 3, 6, 6), rois_of([0, 0, 50, 50])
     mean, std = torch.rand(3, 4), torch.rand(3, 4) + 0.1
     _, before = made(features, rois)
     made.fold_normalisation(mean, std)
@@ -131,15 +140,15 @@ def test_folding_gives_plain_deltas():
 
 
 def test_scores_in_chunks_equal_scores_at_once(monkeypatch):
-    from frcnn_cli.roi import score as module
+    from frcnn_cli.roi import head as module
 
     made = head()
     features = torch.rand(1, 3, 8, 8)
     candidates = np.random.default_rng(0).random((23, 4)).astype(np.float32) * 60
     candidates[:, 2:] += candidates[:, :2] + 1
-    whole = score(made, features, candidates, 1.0, 120, 120)
-    monkeypatch.setattr(module, "_NUMBERS_AT_ONCE", 5 * features.shape[1] * made.grid**2)
-    parts = score(made, features, candidates, 1.0, 120, 120)
+    whole = score_boxes(made, features, candidates, 1.0, 120, 120)
+    monkeypatch.setattr(module, "_MAX_POOLED_NUMBERS", 5 * features.shape[1] * made.pooler.grid**2)
+    parts = score_boxes(made, features, candidates, 1.0, 120, 120)
     np.testing.assert_allclose(parts.probabilities, whole.probabilities, atol=1e-6)
     np.testing.assert_allclose(parts.boxes, whole.boxes, atol=1e-3)
     assert whole.probabilities.shape == (23, 3)
@@ -153,9 +162,10 @@ def test_the_hidden_layer_reads_what_a_classification_network_reads():
     torch.manual_seed(0)
     fc6, fc7 = nn.Linear(3 * 2 * 2, 8), nn.Linear(8, 8)
     weight = fc6.weight.detach().clone()
-    made = RoIHead((fc6, fc7), 2, 2, 16).eval()
-    features, rois = torch.rand(1, 3, 6, 6), torch.tensor([[0, 0, 0, 50.0, 50.0], [0, 16, 16, 80, 30]])
-    pooled = roi_max_pool(features, rois, 2, 1 / 16).flatten(1)  # [C, S, S]
+    made = FullyConnectedHead((fc6, fc7), RoIPooler("max", 2, 16), 2).eval()
+    features, rois = torch.rand(1, 3, 6, 6), rois_of([0, 0, 50, 50], [16, 16, 80, 30])
+    windows = torch.tensor([[0, 0, 0, 49.0, 49.0], [0, 16, 16, 79, 29]])
+    pooled = roi_max_pool(features, windows, 2, 1 / 16).flatten(1)  # [C, S, S]
     hidden = torch.relu(fc7(torch.relu(pooled @ weight.T + fc6.bias)))
     logits, deltas = made(features, rois)
     torch.testing.assert_close(logits, made.cls_score(hidden))
@@ -168,7 +178,7 @@ boxes_in_cells = st.lists(st.tuples(*[st.floats(-20, 200, width=32)] * 4), min_s
 @given(boxes_in_cells)
 def test_rois_are_grouped_if_and_only_if_pooling_cannot_tell_them_apart(corners):
     rois = torch.cat([torch.zeros(len(corners), 1), torch.tensor(corners)], 1)
-    first, group = equal_to_pooling(rois, 1 / 16)
+    first, group = RoIPooler("max", 7, 16).unique(rois)
     cells = []
     for _, *values in rois.tolist():
         x1, y1, x2, y2 = (math.floor(abs(v / 16) + 0.5) * (1 if v >= 0 else -1) for v in values)
@@ -180,16 +190,16 @@ def test_rois_are_grouped_if_and_only_if_pooling_cannot_tell_them_apart(corners)
 def test_equal_rois_go_through_the_head_once(monkeypatch):
     made = head()
     counts = []
-    whole = made.forward
-    monkeypatch.setattr(made, "forward", lambda features, rois: counts.append(len(rois)) or whole(features, rois))
+    whole = made.through_hidden
+    monkeypatch.setattr(made, "through_hidden", lambda pooled: counts.append(len(pooled)) or whole(pooled))
     candidates = np.array([[0, 0, 50, 50], [16, 16, 64, 64], [1, 1, 51, 50], [0, 0, 50, 50]], np.float32)
-    found = score(made, torch.rand(1, 3, 8, 8), candidates, 1.0, 120, 120)
+    found = score_boxes(made, torch.rand(1, 3, 8, 8), candidates, 1.0, 120, 120)
     assert counts == [2]
     np.testing.assert_array_equal(found.probabilities[[0, 0]], found.probabilities[[2, 3]])
     assert not np.array_equal(found.boxes[0], found.boxes[2]), "their boxes are refined from where they are"
 
 
 def test_no_proposals():
-    found = score(head(), torch.rand(1, 3, 8, 8), np.zeros((0, 4), np.float32), 1.0, 10, 10)
+    found = score_boxes(head(), torch.rand(1, 3, 8, 8), np.zeros((0, 4), np.float32), 1.0, 10, 10)
     assert found.probabilities.shape == (0, 3)
     assert found.boxes.shape == (0, 2, 4)

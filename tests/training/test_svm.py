@@ -1,17 +1,20 @@
 """SVMs in place of the softmax: hard negatives against a fit on everything, and a detector that has them."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
 
 from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.image import Image
+from frcnn_cli.core.progress import Bar, Progress
+from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.detector.detector import Detector
-from frcnn_cli.roi.score import _of_margins
+from frcnn_cli.roi.score import _from_margins
 from frcnn_cli.training import svm
-from frcnn_cli.training.batches import TrainingImage
 from frcnn_cli.training.svm import ClassSVM, fit_svms
-from tests.test_model import detector
+from tests.detector.test_model import detector
 
 
 def points(count, centre, seed):
@@ -20,7 +23,7 @@ def points(count, centre, seed):
 
 def test_hard_negatives_are_enough(monkeypatch):
     """Mined in parts, the SVM is nearly that of all negatives at once, and keeps far fewer."""
-    monkeypatch.setattr(svm, "_RETRAIN_AFTER", 300)
+    monkeypatch.setattr(svm, "_REFIT_AFTER", 300)
     positives, negatives = points(60, 3.0, 0), points(6000, -3.0, 1)
     mined = ClassSVM(positives)
     for part in np.array_split(negatives, 20):
@@ -43,7 +46,7 @@ def test_a_class_without_examples_claims_nothing():
 
 
 def test_margins_as_probabilities():
-    found = _of_margins(torch.tensor([[9.0, 0.0, -1.0], [0.0, -20.0, -20.0]]))
+    found = _from_margins(torch.tensor([[9.0, 0.0, -1.0], [0.0, -20.0, -20.0]]))
     assert found[0].tolist() == pytest.approx([0.5, 0.5, 1 / (1 + np.e)])
     assert found[1, 0] > 0.999
 
@@ -63,11 +66,20 @@ def test_a_detector_with_svms(tmp_path):
         others = rng.uniform(0, 60, (30, 2)).astype(np.float32)
         proposals = np.concatenate([boxes, np.concatenate([others, others + 30], 1)])
         pictures[i] = Image.from_array(pixels, str(i))
-        images.append(TrainingImage(i, GroundTruth(boxes, np.array([0, 1])), proposals))
-    told = []
-    fit_svms(made, images, pictures.get, lambda: told.append(1))
-    assert len(told) == 16
-    made.set_classifier("svm")
+        images.append(ProposedSample(i, GroundTruth(boxes, np.array([0, 1])), proposals))
+    advanced = []
+
+    class Counting(Progress):
+        @contextmanager
+        def task(self, title, total, unit="images"):
+            bar = Bar()
+            bar.advance = lambda count=1: advanced.append(count)
+            assert total == 16
+            yield bar
+
+    fit_svms(made, images, pictures.get, Counting())
+    assert sum(advanced) == 16
+    made.set_recipe_values(network__classifier="svm")
     made.save(tmp_path / "m.safetensors")
     loaded = Detector.load(tmp_path / "m.safetensors")
     right = 0

@@ -12,19 +12,22 @@ import torch
 from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.boxes import flip_horizontally, iou
 from frcnn_cli.core.decoding import read_ref
-from frcnn_cli.data.formats.voc import read_voc
+from frcnn_cli.core.run_files import BEST_FILE, MODEL_FILE
+from frcnn_cli.data.load import load_dataset
+from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.core.errors import FrcnnError, MismatchError
 from frcnn_cli.features.transform import ImageTransform
-from frcnn_cli.detector.detector import MODEL_FILE, Detector, ModelConfig
+from frcnn_cli.detector.detector import Detector
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.recipes.sections import Sampling, Solver
 from frcnn_cli.roi.box_coder import encode
-from frcnn_cli.training.batches import Batches, TrainingImage, trained_on
+from frcnn_cli.training.batches import Batches, trainable
 from frcnn_cli.training.inputs import DecodedImages
-from frcnn_cli.training.loop import BEST_FILE, Trainer, images_digest
+from frcnn_cli.training.trainer import Trainer
+from frcnn_cli.training.training_set import TrainingSet, images_digest
 from frcnn_cli.training.loss import multi_task_loss
-from frcnn_cli.training.normalisation import Normalisation, target_statistics
-from frcnn_cli.training.sampling import sample_rois
+from frcnn_cli.training.target_statistics import measure, target_statistics
+from frcnn_cli.training.roi_targets import TargetStatistics, sample_rois
 from frcnn_cli.training.schedule import rate_at
 from frcnn_cli.training.validation import Validation
 
@@ -129,7 +132,7 @@ class TestNormalisation:
 
     @pytest.mark.parametrize("flip", [False, True])
     def test_population_mean_and_spread_of_each_class(self, flip):
-        found = target_statistics(self.images, 3, 0.5, flip)
+        found = measure(self.images, 3, 0.5, flip)
         for label, rows in self.reference(flip).items():
             if rows:
                 np.testing.assert_allclose(found.mean[label], np.mean(rows, axis=0), atol=1e-5)
@@ -139,7 +142,7 @@ class TestNormalisation:
                 assert found.std[label].tolist() == [1] * 4
 
     def test_a_class_with_only_its_own_boxes_has_spread_one(self):
-        found = target_statistics([(np.zeros((0, 4), np.float32), TRUTH)], 3, 0.5, True)
+        found = target_statistics([(np.zeros((0, 4), np.float32), TRUTH)], 3, Recipe())
         assert (found.std == 1).all()
         assert (found.mean == 0).all()
 
@@ -167,9 +170,9 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def images(voc):
-    data = read_voc(voc, "trainval")
+    data = load_dataset(f"voc:{voc}", "trainval")
     return [
-        TrainingImage(
+        ProposedSample(
             s.ref, s.truth, np.concatenate([some_boxes(40, i, 80), np.repeat(s.truth.boxes, 3, 0) + 2]).astype("f4")
         )
         for i, s in enumerate(data.samples)
@@ -177,7 +180,7 @@ def images(voc):
 
 
 PROPOSALS = {"source": {"name": "x", "version": "1", "options": {}}, "max_boxes": 9, "min_size": 1.0}
-PLAIN = Normalisation(np.zeros((5, 4), np.float32), np.ones((5, 4), np.float32))
+PLAIN = TargetStatistics(np.zeros((5, 4), np.float32), np.ones((5, 4), np.float32))
 CLASSES = ("disc", "square", "star", "triangle")
 
 
@@ -187,40 +190,46 @@ class TestBatches:
         return Batches(images, recipe, PLAIN, DecodedImages(read_ref, ImageTransform(short_side=0)))
 
     def test_every_image_is_seen_as_it_is_and_mirrored_in_each_pass(self, images):
-        looks = [self.batches(images)._look(position) for position in range(2 * len(images))]
+        looks = [self.batches(images)._sample_at(position) for position in range(2 * len(images))]
         assert sorted((image.ref.key, flip) for image, flip in looks) == sorted(
             (image.ref.key, flip) for image in images for flip in (False, True)
         )
 
     def test_a_batch_follows_from_its_number_alone(self, images):
-        first, again = self.batches(images).batch(7), self.batches(images).batch(7)
-        for name in ("images", "rois", "labels", "targets"):
+        first, again = self.batches(images)[7], self.batches(images)[7]
+        for name in ("images", "labels", "targets"):
             assert torch.equal(getattr(first, name), getattr(again, name))
-        assert not torch.equal(first.rois, self.batches(images, solver__seed=1).batch(7).rois)
+        assert all(map(torch.equal, first.rois, again.rois))
+        assert first.rois.boxes.tolist() != self.batches(images, solver__seed=1)[7].rois.boxes.tolist()
+
+    def test_worker_processes_prepare_the_same_batches(self, images):
+        batches = self.batches(images)
+        for number, batch in zip(range(3, 6), batches.iterate(3, 6, workers=2), strict=True):
+            assert torch.equal(batch.images, batches[number].images)
+            assert torch.equal(batch.rois.boxes, batches[number].rois.boxes)
 
     def test_boxes_are_mirrored_with_the_pixels(self, images):
         batches = self.batches(images, sampling__images=1)
-        positions = {batches._look(p)[1]: p for p in range(40) if batches._look(p)[0] is images[0]}
-        plain, mirrored = (batches.batch(positions[flip]) for flip in (False, True))
+        positions = {batches._sample_at(p)[1]: p for p in range(40) if batches._sample_at(p)[0] is images[0]}
+        plain, mirrored = (batches[positions[flip]] for flip in (False, True))
         torch.testing.assert_close(mirrored.images, plain.images.flip(3))
         width = plain.images.shape[3]
         objects = {tuple(box) for box in images[0].truth.boxes.round(2).tolist()}
         flipped = {(width - x2, y1, width - x1, y2) for x1, y1, x2, y2 in objects}
-        sampled = [(x1, y1, x2 + 1, y2 + 1) for _, x1, y1, x2, y2 in mirrored.rois.tolist()]
-        assert any(box in flipped for box in sampled)
+        assert any(tuple(box) in flipped for box in mirrored.rois.boxes.tolist())
 
     def test_images_of_several_sizes_are_padded_with_zeros(self, images):
         batches = self.batches(images)
-        batch = batches.batch(0)
+        batch = batches[0]
         sizes = [image.pixels.shape[:2] for image in map(read_ref, (image.ref for image in images))]
         assert batch.images.shape[0] == 2
         assert batch.images.shape[2] <= max(h for h, _ in sizes)
-        looks = [batches._look(position)[0] for position in (0, 1)]
+        looks = [batches._sample_at(position)[0] for position in (0, 1)]
         for pixels, look in zip(batch.images, looks, strict=True):
             height, width = read_ref(look.ref).pixels.shape[:2]
             assert pixels[:, height:].abs().sum() == pixels[:, :, width:].abs().sum() == 0
             assert pixels[:, :height, :width].abs().sum() > 0
-        assert set(batch.rois[:, 0].tolist()) == {0.0, 1.0}
+        assert set(batch.rois.image.tolist()) == {0, 1}
 
 
 SMALL = Recipe().changed(
@@ -234,12 +243,17 @@ SMALL = Recipe().changed(
 )
 
 
+CPU = torch.device("cpu")
+
+
+def training_set(samples, inputs=None, digest="id"):
+    inputs = inputs or DecodedImages(read_ref, ImageTransform(short_side=0))
+    return TrainingSet(samples, CLASSES, PROPOSALS, inputs, digest)
+
+
 def trainer(folder, images, epochs=2.0, lr=0.01, **values):
-    changes = {"solver.epochs": epochs, "solver.learning_rate": lr, **values}
-    config = SMALL.changed(changes)
-    model = ModelConfig(config.network, CLASSES, ImageTransform(short_side=0), PROPOSALS, recipe=config.to_dict())
-    inputs = DecodedImages(read_ref, model.transform)
-    return Trainer.begin(folder, images, model, config, "none", {}, "id", inputs, torch.device("cpu"))
+    recipe = SMALL.changed({"solver.epochs": epochs, "solver.learning_rate": lr, **values})
+    return Trainer.begin(folder, training_set(images), recipe, "none", {}, CPU)
 
 
 # All that a recipe can add to the paper's training.
@@ -251,7 +265,7 @@ EVERYTHING = {
     "images.colour_jitter": 0.4,
     "targets.statistics": "fixed",
     "solver.clip_norm": 1.0,
-    "solver.average": 0.9,
+    "solver.ema_decay": 0.9,
     "solver.warmup": 3,
     "solver.schedule": "cosine",
 }
@@ -286,9 +300,7 @@ class TestLoop:
                 parts.save()
             if step.iteration == 6:
                 break  # as if killed: two iterations were not saved
-        again = Trainer.resume(
-            tmp_path / "parts", images, "id", DecodedImages(read_ref, ImageTransform(0)), torch.device("cpu")
-        )
+        again = Trainer.resume(tmp_path / "parts", training_set(images), CPU)
         found[4:] = [step.loss for step in again.run()]
         again.save()
         assert found == expected
@@ -315,7 +327,7 @@ class TestLoop:
         assert validation.mean_ap(Detector.load(tmp_path / BEST_FILE)) == pytest.approx(max(found))
 
     def test_the_average_is_what_is_saved(self, tmp_path, images):
-        run = trainer(tmp_path, images, **{"solver.average": 0.5})
+        run = trainer(tmp_path, images, **{"solver.ema_decay": 0.5})
         weights = []
         for step in run.run():
             weights.append(run.detector.head.fc6.weight.detach().clone())
@@ -329,7 +341,7 @@ class TestLoop:
 
     def test_one_stage_after_the_other(self, tmp_path, images):
         """All but the box layer by the classification alone, then the box layer alone."""
-        run = trainer(tmp_path, images, **{"solver.stages": "one after the other"})
+        run = trainer(tmp_path, images, **{"solver.stages": "sequential"})
         assert run.total == 20
         seen = {}
         for step in run.run():
@@ -342,8 +354,7 @@ class TestLoop:
             "head.bbox_pred.bias",
         }
         assert rate_at(0, run.stage_length, run.recipe.solver) == 0.01
-        pixels = DecodedImages(read_ref, ImageTransform(0))
-        again = Trainer.resume(tmp_path, images, "id", pixels, torch.device("cpu"))
+        again = Trainer.resume(tmp_path, training_set(images), CPU)
         assert again.state.iteration == 5
         for _ in again.run():
             pass
@@ -357,7 +368,7 @@ class TestLoop:
         assert torch.equal(run.detector.head.bbox_pred.weight, before)
 
     def test_only_the_best_proposals_are_drawn_from(self, images):
-        assert {len(i.proposals) for i in trained_on(images, Recipe().changed({"sampling.proposals": 7}))} == {7}
+        assert {len(i.proposals) for i in trainable(images, Recipe().changed({"sampling.proposals": 7}))} == {7}
 
     def test_gradients_are_cut_to_length(self, tmp_path, images):
         long, short = (trainer(tmp_path / str(n), images, **{"solver.clip_norm": n}) for n in (0.0, 0.01))
@@ -376,8 +387,8 @@ class TestLoop:
             run.detector.head.fc7.weight.zero_()
             run.detector.head.fc7.bias.fill_(-1)
         steps = run.run()
-        assert next(steps).all_alike
-        assert not next(trainer(tmp_path / "other", images).run()).all_alike
+        assert next(steps).collapsed
+        assert not next(trainer(tmp_path / "other", images).run()).collapsed
 
     def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(self, tmp_path, images):
         run = trainer(tmp_path, images, epochs=40)
@@ -406,17 +417,15 @@ class TestLoop:
     def test_other_data_are_not_resumed_with(self, tmp_path, images):
         trainer(tmp_path, images).save()
         with pytest.raises(FrcnnError, match="have changed since"):
-            Trainer.resume(tmp_path, images, "other", DecodedImages(read_ref, ImageTransform(0)), torch.device("cpu"))
+            Trainer.resume(tmp_path, training_set(images, digest="other"), CPU)
         with pytest.raises(FrcnnError, match="no checkpoint"):
-            Trainer.resume(
-                tmp_path / "none", images, "id", DecodedImages(read_ref, ImageTransform(0)), torch.device("cpu")
-            )
+            Trainer.resume(tmp_path / "none", training_set(images), CPU)
 
     def test_the_digest_is_of_everything_learnt_from(self, images):
         digests = ["x"] * len(images)
         same = images_digest(images, digests)
         assert images_digest(images, digests) == same
-        fewer = [TrainingImage(i.ref, i.truth, i.proposals[:-1]) for i in images]
+        fewer = [ProposedSample(i.ref, i.truth, i.proposals[:-1]) for i in images]
         assert images_digest(fewer, digests) != same
         assert images_digest(images, ["y", *digests[1:]]) != same
 
@@ -430,11 +439,11 @@ class TestLoop:
 
     def test_difficult_objects_are_learnt_from_only_if_asked(self, images):
         hard = [
-            TrainingImage(i.ref, GroundTruth(i.truth.boxes, i.truth.labels, i.truth.labels >= 0), i.proposals)
+            ProposedSample(i.ref, GroundTruth(i.truth.boxes, i.truth.labels, i.truth.labels >= 0), i.proposals)
             for i in images
         ]
-        assert sum(len(i.truth) for i in trained_on(hard, Recipe())) > 0
-        assert sum(len(i.truth) for i in trained_on(hard, Recipe().changed({"sampling.difficult": False}))) == 0
+        assert sum(len(i.truth) for i in trainable(hard, Recipe())) > 0
+        assert sum(len(i.truth) for i in trainable(hard, Recipe().changed({"sampling.difficult": False}))) == 0
 
     def test_an_old_run_stays_whole_until_the_new_one_writes(self, tmp_path, images):
         first = trainer(tmp_path, images, epochs=4)
@@ -463,14 +472,13 @@ class TestLoop:
     def test_a_log_that_is_none_is_not_gone_on_with(self, tmp_path, images, text):
         trainer(tmp_path, images).save()
         (tmp_path / "log.jsonl").write_text(text)
-        inputs = DecodedImages(read_ref, ImageTransform(0))
         with pytest.raises(FrcnnError, match="is not a log"):
-            Trainer.resume(tmp_path, images, "id", inputs, torch.device("cpu"))
+            Trainer.resume(tmp_path, training_set(images), CPU)
         assert (tmp_path / "log.jsonl").read_text() == text
 
     def test_images_without_objects_or_proposals_train_on(self, tmp_path, images):
         empty = GroundTruth(np.zeros((0, 4), np.float32), np.zeros(0, int))
-        bare = [TrainingImage(i.ref, empty, np.zeros((0, 4), np.float32)) for i in images[:2]]
+        bare = [ProposedSample(i.ref, empty, np.zeros((0, 4), np.float32)) for i in images[:2]]
         run = trainer(tmp_path, bare)
         assert all(step.loss == 0 and step.foreground == 0 for step in run.run())
         run.save()
@@ -483,24 +491,23 @@ def test_training_from_maps_is_training_with_all_conv_layers_frozen(tmp_path, im
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import FEATURES
     from frcnn_cli.store.writer import StageWriter
-    from frcnn_cli.training import loop
+    from frcnn_cli.training import trainer as loop
     from frcnn_cli.training.inputs import CachedMaps
 
-    config = SMALL.changed({"sampling.rois": 16, "sampling.images": 1})
-    model = ModelConfig(config.network, CLASSES, ImageTransform(short_side=0), PROPOSALS)
+    config = SMALL.changed({"sampling.rois": 16, "sampling.images": 1, "images.short_side": 0})
 
-    def frozen(*arguments):
-        made = backbones.build(*arguments)
+    def frozen(*arguments, **keywords):
+        made = backbones.build(*arguments, **keywords)
         made.frozen = len(made.conv)
         return made
 
     def train(folder, inputs):
-        run = Trainer.begin(folder, images, model, config, "none", {}, "id", inputs, torch.device("cpu"))
+        run = Trainer.begin(folder, training_set(images, inputs), config, "none", {}, CPU)
         losses = [step.loss for step in run.run()]
         run.save()
         return losses, Detector.load(folder)
 
-    extractor = Detector.untrained(config.changed({"images.short_side": 0}), "none")
+    extractor = Detector.untrained(config, "none")
     with StageWriter(tmp_path / "f.h5", FEATURES, {"features_id": extractor.features_id, "dtype": "float32"}) as out:
         for image in images:
             decoded = read_ref(image.ref)
@@ -512,12 +519,11 @@ def test_training_from_maps_is_training_with_all_conv_layers_frozen(tmp_path, im
         inputs = CachedMaps(file, {image.ref.key: file.index[image.ref.key] for image in images})
         cached, from_maps = train(tmp_path / "cached", inputs)
         with pytest.raises(MismatchError, match="begun with"):
-            pixels = DecodedImages(read_ref, model.transform)
-            Trainer.resume(tmp_path / "cached", images, "id", pixels, torch.device("cpu"))
-        resumed = Trainer.resume(tmp_path / "cached", images, "id", inputs, torch.device("cpu"))
+            Trainer.resume(tmp_path / "cached", training_set(images), CPU)
+        resumed = Trainer.resume(tmp_path / "cached", training_set(images, inputs), CPU)
         assert resumed.state.iteration == resumed.total
     monkeypatch.setattr(loop, "build", frozen)
-    whole, from_pixels = train(tmp_path / "whole", DecodedImages(read_ref, model.transform))
+    whole, from_pixels = train(tmp_path / "whole", DecodedImages(read_ref, ImageTransform(short_side=0)))
     np.testing.assert_allclose(cached, whole, rtol=1e-3)
     assert from_maps.features_id == from_pixels.features_id == extractor.features_id
     for name, value in from_maps.head.state_dict().items():

@@ -1,8 +1,8 @@
 """The possible meanings of the four numbers of a box, and their detection.
 
 A file may count pixels from 0 or 1, name the last pixel inside the box or the first one outside, put y first, give
-width and height instead of the far corner, or write numbers relative to the image size. Read in the wrong convention, most
-boxes still look plausible, and a detector that is trained on them is worse without any error.
+width and height instead of the far corner, or write numbers relative to the image size. Read in the wrong convention,
+most boxes still look plausible, and a detector that is trained on them is worse without any error.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ OnBad = Literal["error", "drop", "clip"]
 
 @dataclass
 class BadBoxes:
-    """Boxes that cannot be used as they are: by kind, their number and the first one. clipped: number of clipped ones."""
+    """Boxes that cannot be used as they are: by kind, their number and the first one. clipped: their number."""
 
     counts: dict[str, int] = field(default_factory=dict)
     clipped: int = 0

@@ -1,8 +1,8 @@
 """Unpickling without executing anything.
 
 A pickle is a program. Here it may build only dicts, lists, tuples, strings and numbers, and what NumPy writes for
-arrays and scalars; every other name in it is refused. Not even NumPy's own functions are called: the parts of an array are
-stored (in a `PickledArray`), and become an array only after their sizes are checked.
+arrays and scalars; every other name in it is refused. Not even NumPy's own functions are called: the parts of an array
+are stored (in a `PickledArray`), and become an array only after their sizes are checked.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frcnn_cli.core.annotations import GroundTruth
-from frcnn_cli.proposals.box_files.convention import ORDERS, OURS, Convention, Entry, find_convention
+from frcnn_cli.proposals.box_files.convention import ORDERS, OURS, Convention, Entry, detect_convention
 
 EIGHT = [
     Convention("xyxy"),
@@ -41,10 +41,10 @@ def written(convention, seed=0, sizes=((80, 60), (50, 90), (64, 64))):
 @pytest.mark.parametrize("convention", EIGHT + MORE, ids=str)
 def test_the_convention_is_found_and_the_boxes_are_the_same(convention):
     boxes, entries = zip(*written(convention), strict=True)
-    found, because = find_convention(entries, {})
+    found, because = detect_convention(entries, {})
     assert found == convention
     relative = convention.relative  # shares of the image do not tell its width from its height
-    assert because == dict.fromkeys(because, "found") | ({"order": "assumed"} if relative else {})
+    assert because == dict.fromkeys(because, "detected") | ({"order": "assumed"} if relative else {})
     for expected, entry in zip(boxes, entries, strict=True):
         np.testing.assert_allclose(found.to_boxes(entry.rows, entry.width, entry.height), expected, atol=1e-9)
 
@@ -76,13 +76,13 @@ def test_a_square_image_needs_objects_to_tell_x_from_y():
     rng = np.random.default_rng(1)
     boxes = some_boxes(rng, 64, 64)
     rows = Convention("yxyx").from_boxes(boxes, 64, 64)
-    guess, because = find_convention([Entry(rows, 64, 64)], {})
+    guess, because = detect_convention([Entry(rows, 64, 64)], {})
     assert guess == OURS
-    assert because == {"order": "assumed", "base": "found", "inclusive": "found", "relative": "found"}
+    assert because == {"order": "assumed", "base": "detected", "inclusive": "detected", "relative": "detected"}
     truth = GroundTruth(boxes[3:6].astype(np.float32), np.zeros(3))
-    found, because = find_convention([Entry(rows, 64, 64, truth)], {})
+    found, because = detect_convention([Entry(rows, 64, 64, truth)], {})
     assert found.order == "yxyx"
-    assert because["order"] == "found by the objects"
+    assert because["order"] == "detected from the objects"
 
 
 @pytest.mark.parametrize("convention", [OURS, Convention("xyxy", 1, True), Convention("xyxy", 0, True)])
@@ -94,9 +94,9 @@ def test_fractions_far_from_the_border_tell_nothing_of_the_end(convention):
     near = GroundTruth((boxes[:5] + rng.normal(0, 6, (5, 4))).astype(np.float32), np.zeros(5))
     for truth in (None, near):
         rows = convention.from_boxes(boxes, 640, 420)
-        found, because = find_convention([Entry(rows, 640, 420, truth)], {})
+        found, because = detect_convention([Entry(rows, 640, 420, truth)], {})
         assert found == OURS
-        assert because == {"relative": "found", "order": "found", "base": "assumed", "inclusive": "assumed"}
+        assert because == {"relative": "detected", "order": "detected", "base": "assumed", "inclusive": "assumed"}
 
 
 def test_objects_themselves_tell_the_end():
@@ -105,21 +105,21 @@ def test_objects_themselves_tell_the_end():
     boxes = np.concatenate([corners, corners + rng.integers(8, 30, (30, 2))], axis=1)
     truth = GroundTruth(boxes.astype(np.float32), np.zeros(30))
     convention = Convention("xyxy", 1, True)
-    found, because = find_convention([Entry(convention.from_boxes(boxes, 120, 100), 120, 100, truth)], {})
+    found, because = detect_convention([Entry(convention.from_boxes(boxes, 120, 100), 120, 100, truth)], {})
     assert found == convention
-    assert because["base"] == because["inclusive"] == "found by the objects"
+    assert because["base"] == because["inclusive"] == "detected from the objects"
 
 
 def test_one_box_at_the_border_by_chance_does_not_tell():
     rows = np.array([[1, 30, 40, 50], [10, 12, 30, 40]])
-    found, because = find_convention([Entry(rows, 100, 60)], {})
+    found, because = detect_convention([Entry(rows, 100, 60)], {})
     assert found == OURS
     assert because["base"] == "assumed"
 
 
 def test_shares_a_little_beyond_the_image_are_still_shares():
     rows = np.array([[0.1, 0.1, 0.5, 0.5], [0.2, 0.3, 1.002, 0.9], [0.3, 0.2, 0.6, 0.7]])
-    assert find_convention([Entry(rows, 640, 480)], {}).convention.relative
+    assert detect_convention([Entry(rows, 640, 480)], {}).convention.relative
 
 
 @pytest.mark.parametrize("noise", [2, 4, 8])
@@ -131,7 +131,7 @@ def test_boxes_near_objects_do_not_tell_a_pixel(noise, convention):
     objects = np.concatenate([corners, corners + rng.integers(30, 100, (50, 2))], axis=1)
     boxes = np.repeat(objects, 3, axis=0) + rng.integers(-noise, noise + 1, (150, 4))
     truth = GroundTruth(objects.astype(np.float32), np.zeros(50))
-    found, because = find_convention([Entry(convention.from_boxes(boxes, 640, 420), 640, 420, truth)], {})
+    found, because = detect_convention([Entry(convention.from_boxes(boxes, 640, 420), 640, 420, truth)], {})
     assert found == OURS
     assert because["base"] == because["inclusive"] == "assumed"
 
@@ -145,9 +145,9 @@ def test_a_convention_in_words():
 
 def test_what_is_told_is_believed():
     _, entries = zip(*written(OURS), strict=True)
-    found, because = find_convention(entries, {"base": 1, "order": "yxyx"})
+    found, because = detect_convention(entries, {"base": 1, "order": "yxyx"})
     assert (found.base, found.order) == (1, "yxyx")
-    assert because["base"] == because["order"] == "told"
+    assert because["base"] == because["order"] == "stated"
 
 
 def test_a_few_bad_boxes_do_not_mislead():
@@ -156,12 +156,12 @@ def test_a_few_bad_boxes_do_not_mislead():
     for _, (rows, width, height, _) in written(convention):
         bad = [[5, 5, 5, 5], [7, 9, 3, 2], [-4, 0, 10, 10], [0, 0, np.nan, 5], [0, 0, width + 9, height]]
         entries.append(Entry(np.concatenate([rows, bad]), width, height))
-    assert find_convention(entries, {}).convention == convention
+    assert detect_convention(entries, {}).convention == convention
 
 
 @pytest.mark.parametrize("rows", [np.zeros((0, 4)), np.full((3, 4), np.nan)])
 def test_without_boxes_all_is_assumed(rows):
-    found, because = find_convention([Entry(rows, 10, 10)], {})
+    found, because = detect_convention([Entry(rows, 10, 10)], {})
     assert found == OURS
     assert set(because.values()) == {"assumed"}
-    assert find_convention([], {}).convention == OURS
+    assert detect_convention([], {}).convention == OURS

@@ -13,8 +13,9 @@ import scipy.io
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, MismatchError
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.proposals.box_files.convention import Convention
-from frcnn_cli.proposals.box_files.exporting import FORMATS
-from frcnn_cli.proposals.box_files.importing import Troubles, import_boxes, read_box_file, understand
+from frcnn_cli.proposals.exporting import FORMATS
+from frcnn_cli.proposals.box_files.interpreting import BadBoxes, interpret, read_proposals
+from frcnn_cli.proposals.box_files.reading import read_box_file
 from frcnn_cli.proposals.source import Proposals
 from tests.proposals.files.test_convention import EIGHT, some_boxes
 
@@ -59,9 +60,9 @@ def save_v73(path, boxes, names=None):
 def read(path, keys=KEYS, sizes=SIZES, on_bad="error", without="error", **stated):
     refs = [ImageRef(key, path.parent / f"{key}.jpg") for key in keys]
     records = [ImageRecord(key, height, width, "-") for key, (width, height) in zip(keys, sizes, strict=True)]
-    bad = Troubles()
-    found = understand(read_box_file(path), refs, records, None, stated)
-    return [proposals for _, proposals in import_boxes(found, records, on_bad, without, bad)], found, bad
+    bad = BadBoxes()
+    found = interpret(read_box_file(path), refs, records, None, stated)
+    return [proposals for _, proposals in read_proposals(found, records, on_bad, without, bad)], found, bad
 
 
 def assert_same(found, boxes, scores=None):
@@ -200,7 +201,7 @@ def test_what_is_exported_reads_back(tmp_path, boxes, scores, form, scored):
         path = tmp_path / f"b{ending}"
         path.write_bytes(write(items))
         found, understood, _ = read(path)
-        assert set(understood.finding.because.values()) == {"told"}
+        assert set(understood.finding.because.values()) == {"stated"}
         assert_same(found, kept, [s[: len(b)] for s, b in zip(scores, kept, strict=True)] if scored else None)
 
 
@@ -234,7 +235,7 @@ def test_the_published_boxes_of_a_voc_photograph(shared_data):
     path = shared_data / "proposals" / "000004_boxes.mat"
     found, understood, bad = read(path, ["000004"], [(500, 406)])
     assert understood.convention == Convention("xyxy", 0, True)
-    assert set(understood.finding.because.values()) == {"found"}
+    assert set(understood.finding.because.values()) == {"detected"}
     assert not bad.counts
     assert len(found[0].boxes) == 2888
     assert found[0].boxes[0].tolist() == [0, 0, 24, 16]

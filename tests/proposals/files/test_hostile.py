@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frcnn_cli.core.errors import FrcnnError
-from frcnn_cli.proposals.box_files.importing import read_box_file
+from frcnn_cli.proposals.box_files.reading import read_box_file
 from frcnn_cli.proposals.box_files.unpickle import _ALLOWED
 from tests.conftest import assert_one_line_error, run_frcnn
 

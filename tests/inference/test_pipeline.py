@@ -9,8 +9,8 @@ import torch
 from frcnn_cli.system.background import BackgroundCalls
 from frcnn_cli.core.errors import FeatureError, FrcnnError, ImageError
 from frcnn_cli.core.image import Image, ImageRef
-from frcnn_cli.inference.pipeline import Failed, FeaturePipeline, Mapped
-from tests.test_model import detector
+from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline, MappedImage
+from tests.detector.test_model import detector
 
 
 def pictures(tmp_path, sizes):
@@ -30,9 +30,9 @@ def test_maps_are_those_of_single_images_in_order(tmp_path, batch):
     pipeline = FeaturePipeline(made, "float32", batch)
     done = list(pipeline.run(pictures(tmp_path, sizes)))
     assert [one.ref.key for one in done] == [str(i) for i in range(len(sizes))]
-    assert [isinstance(one, Failed) for one in done] == [size is None for size in sizes]
+    assert [isinstance(one, FailedImage) for one in done] == [size is None for size in sizes]
     for one in done:
-        if isinstance(one, Mapped):
+        if isinstance(one, MappedImage):
             expected, scale = made.feature_map(one.image, "float32")
             torch.testing.assert_close(one.features, expected, rtol=1e-4, atol=1e-4)
             assert one.scale == scale
@@ -50,10 +50,10 @@ def test_one_map_that_overflows_is_named_and_the_others_go_on(tmp_path):
     images = list(pictures(tmp_path, [(48, 64)] * 3))
     images[1] = (images[1][0], Image.from_array(np.full((48, 64, 3), 116, np.uint8), "1"))
     first, second, third = FeaturePipeline(made, "float16", 3).run(images)
-    assert isinstance(first, Failed)
+    assert isinstance(first, FailedImage)
     assert isinstance(first.error, FeatureError)
-    assert isinstance(third, Failed)
-    assert isinstance(second, Mapped)
+    assert isinstance(third, FailedImage)
+    assert isinstance(second, MappedImage)
     assert not second.features.any()
 
 
@@ -63,7 +63,7 @@ def test_nothing_to_do():
 
 def test_calls_behind_are_made_in_order_on_another_thread():
     made = []
-    with BackgroundCalls(ahead=2) as behind:
+    with BackgroundCalls(max_waiting=2) as behind:
         for i in range(20):
             behind(lambda i: made.append((i, threading.get_ident())), i)
     assert [i for i, _ in made] == list(range(20))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 from frcnn_cli.core.decoding import read_ref
-from frcnn_cli.data.find import find_images
+from frcnn_cli.core.find import find_images
 from frcnn_cli.core.errors import SourceError
 from frcnn_cli.proposals.propose import Limits
 from frcnn_cli.proposals.workers import propose_many

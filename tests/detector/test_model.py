@@ -110,13 +110,13 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, change, words):
         (lambda d: d["config"].update(ranks={"fc6": float("inf")}), "damaged description"),
         (
             lambda d: d["config"]["network"].update(backbone="resnet9000"),
-            "network.backbone is 'resnet9000', not vgg16 or",
+            "network.backbone must be vgg16, .* not 'resnet9000'",
         ),
         (lambda d: d["config"].pop("classes"), "damaged description"),
         (lambda d: d.update(version="abc"), "damaged description"),
         (lambda d: d["config"].update(proposals={}), "damaged description"),
-        (lambda d: d["config"]["transform"].update(short_side="x"), "short_side is 'x'"),
-        (lambda d: d["config"]["transform"].update(short_side=10**7), "short_side is 10000000"),
+        (lambda d: d["config"]["transform"].update(short_side="x"), "short_side must be .*'x'"),
+        (lambda d: d["config"]["transform"].update(short_side=10**7), "short_side=1e7|short_side=10000000"),
         (lambda d: d["config"].update(classes=[]), "no classes"),
         (lambda d: d["config"].update(classes=["a"]), "cls_score"),
         (lambda d: d["config"]["transform"].update(mean=[1]), "mean has 1 values"),
@@ -191,5 +191,5 @@ def test_lower_precision_is_near_and_has_the_same_identity(tmp_path):
         low.save(tmp_path / "low.safetensors")
     with pytest.raises(UsageError, match="rounded to bfloat16"):
         Compressor(low)
-    with pytest.raises(FrcnnError, match="float16 is for GPUs"):
+    with pytest.raises(FrcnnError, match="float16 is supported on GPUs only"):
         Detector.load(tmp_path, precision="float16")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from frcnn_cli import boxes as B
+from frcnn_cli.core import boxes as B
 
 corners = arrays(np.float32, st.tuples(st.integers(0, 7), st.just(4)), elements=st.floats(0, 50, width=32))
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from frcnn_cli.data.find import find_images
+from frcnn_cli.core.find import find_images
 from frcnn_cli.core.errors import DataError
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from frcnn_cli.core.annotations import GroundTruth
-from frcnn_cli.detector.compression import Compressor, Scene, made_up_scene, mean_ap, milliseconds
+from frcnn_cli.detector.compression import Compressor, MappedSample, mean_ap, milliseconds, random_image
 from frcnn_cli.core.errors import UsageError
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.recipes.recipe import Recipe
-from tests.test_model import detector, picture
+from tests.detector.test_model import detector, picture
 
 
 def test_full_rank_changes_nothing_and_files_keep_the_ranks(tmp_path):
@@ -69,12 +69,12 @@ def test_measuring():
     features, scale = made.feature_map(picture())
     boxes = np.array([[5, 5, 40, 40]], np.float32)
     truth = GroundTruth(np.array([[0, 0, 64, 48]], np.float32), np.array([0]))
-    scene = Scene(features, boxes, scale, 48, 64, truth)
+    scene = MappedSample(features, boxes, scale, 48, 64, truth)
     assert 0 <= mean_ap(made, [scene]) <= 1
     # By the model's own rule: nothing is surer than certain.
     strict = Recipe().changed({"detection.per_set": 0, "detection.min_score": 1.0})
-    whole = Scene(features, truth.boxes, scale, 48, 64, truth)
+    whole = MappedSample(features, truth.boxes, scale, 48, 64, truth)
     assert mean_ap(made, [whole]) > 0
     made.config = dataclasses.replace(made.config, recipe=strict.to_dict())
     assert mean_ap(made, [whole]) == 0
-    assert all(taken > 0 for taken in milliseconds((made, made), [scene, made_up_scene(made, 20)]))
+    assert all(taken > 0 for taken in milliseconds((made, made), [scene, random_image(made, 20)]))
