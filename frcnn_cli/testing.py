@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from frcnn_cli.core.image import Image
 from frcnn_cli.proposals.limits import validated
 from frcnn_cli.proposals.propose import propose
+from frcnn_cli.proposals.registry import load_registry
 from frcnn_cli.proposals.source import Proposals, ProposalSource
 
 
@@ -67,7 +68,7 @@ def _check_declaration(source: ProposalSource) -> None:
             f"{type(source).__name__} has no {attribute} (a string)"
         )
     described = source.described()
-    again = type(source).configured(described["options"])
+    again = type(source).configured(described["options"], load_registry().build)
     assert again == source, f"options change when they are recorded and restored: {source} became {again}"
     try:
         copied = pickle.loads(pickle.dumps(source))

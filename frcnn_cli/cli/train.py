@@ -99,6 +99,8 @@ def command(
         console.warn(f"stopped at iteration {summary.iterations} of {summary.total}, and saved")
         console.warn(f"continue with: {resume_command(folder)}")
         ctx.exit(130)
+    if summary.loss is None:
+        console.note(f"{folder} is finished: all {summary.total} iterations are done; to train longer, start a new run")
     if as_json:
         console.json(summary_as_json(summary, run.validate_on is not None))
     else:

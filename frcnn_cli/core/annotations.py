@@ -132,7 +132,7 @@ class Detections(ArrayRecord):
 
 def _as_labels(values: Any) -> NDArray[np.int64]:
     labels = np.asarray(values)
-    if labels.size and labels.dtype.kind not in "iu":
+    if labels.size and (labels.dtype.kind not in "iuf" or not np.array_equal(labels, np.trunc(labels))):
         raise ValueError(f"expected whole numbers as labels, got {labels.dtype}")
     labels = labels.astype(np.int64).reshape(-1)
     if len(labels) and labels.min() < 0:

@@ -104,7 +104,7 @@ class Option:
             raise UsageError(f"{written} is too large (maximum {self.maximum:g})", self._about())
 
     def _about(self) -> str:
-        return f"{self.name}: {self.help}"
+        return f"Its meaning: {self.help}"
 
 
 def options_of(cls: type) -> list[Option]:
@@ -220,8 +220,10 @@ def _items(value: Any) -> list[Any]:
 def _parse_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
+    if not isinstance(value, str):
+        raise TypeError("not a truth value")
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    return words[str(value).strip().lower()]
+    return words[value.strip().lower()]
 
 
 def _parse_number(kind: type, value: Any) -> int | float:

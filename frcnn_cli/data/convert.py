@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from frcnn_cli.core.decoding import read_record
-from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.errors import DataError, UsageError
 from frcnn_cli.core.find import images_below
 from frcnn_cli.core.image import ImageRecord
 from frcnn_cli.data.dataset import Dataset, union
@@ -78,7 +78,7 @@ def _read(source: str, images: Path | None, split: str | None, bad_boxes: BadBox
         raise DataError(f"{path} does not exist", "Name a .csv, a folder in YOLO's layout, or voc:DIR")
     is_table = path.is_file()
     if is_table and images is None:
-        raise DataError(f"{path} does not say where its images are", "Add --images DIR, the folder of its images")
+        raise UsageError(f"{path} does not state where its images are", "Add --images DIR, the folder of its images")
     folder = images if is_table and images is not None else path
     if not folder.is_dir():
         fix = "Name the folder of the images" if is_table else "Name a .csv, a folder in YOLO's layout, or voc:DIR"

@@ -62,7 +62,7 @@ class Registry:
 
     def configured(self, name: str, options: Mapping[str, Any]) -> ProposalSource:
         """A source ready to run. Raises UsageError for an unknown name or wrong options."""
-        return self.get(name).configured(options, self._build)
+        return self.get(name).configured(options, self.build)
 
     def restored(self, described: Mapping[str, Any]) -> ProposalSource:
         """The source that `ProposalSource.described` recorded.
@@ -83,7 +83,7 @@ class Registry:
             )
         return source
 
-    def _build(self, kind: Any, value: Any) -> ProposalSource:
+    def build(self, kind: Any, value: Any) -> ProposalSource:
         """The value of an option whose type is a proposal source: a name, or a recorded description."""
         if not (isinstance(kind, type) and issubclass(kind, ProposalSource)):
             raise TypeError(f"options of type {kind} are not supported")

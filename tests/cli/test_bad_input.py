@@ -51,7 +51,7 @@ def test_nothing_to_do(tmp_path):
     empty.mkdir()
     assert_one_line_error(run_frcnn("proposals", empty, "-o", tmp_path / "p.h5"), "empty", "holds no images")
     ran = run_frcnn("proposals", tmp_path / "none.jpg", "-o", tmp_path / "p.h5")
-    assert_one_line_error(ran, "not one image could be done")
+    assert_one_line_error(ran, "all images failed could be done")
     assert "none.jpg does not exist" in ran.err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty"]
 
@@ -69,7 +69,7 @@ def test_outputs_that_exist_or_cannot_be_written(tmp_path, photo, props):
         ("no option 'scale'", ["scale=1"]),
         ("stride=far is not float", ["stride=far"]),
         ("not KEY=VALUE", ["stride"]),
-        ("above 1.0", ["stride=2"]),
+        ("too large .maximum 1", ["stride=2"]),
     ],
 )
 def test_settings_are_checked_before_any_work(tmp_path, photo, words, settings):
@@ -118,7 +118,7 @@ def test_props_of_other_images(tmp_path, voc, props):
     shutil.copytree(voc, changed)
     Pillow.new("RGB", (50, 50)).save(changed / "JPEGImages/0003.jpg")
     ran = run_frcnn("recall", props, "--data", f"voc:{changed}", "--split", "trainval")
-    assert_one_line_error(ran, "'0003'", "another picture")
+    assert_one_line_error(ran, "'0003'", "another image")
 
 
 def test_annotations_that_are_wrong(tmp_path):
@@ -130,7 +130,7 @@ def test_annotations_that_are_wrong(tmp_path):
     assert_one_line_error(run_frcnn(*line), "b.xml: cat 10 10 9 20 has no area", "--bad-boxes fix")
     fixed = run_frcnn(*line, "--bad-boxes", "fix")
     assert fixed.code == 0, fixed.err
-    assert "left out 1 box" in fixed.err
+    assert "dropped 1 box" in fixed.err
     write_voc(folder, {"a": [("cat", 0, 5, 30, 30)]})
     ran = run_frcnn("recall", props, "--data", f"voc:{folder}", "--split", "train")
     assert_one_line_error(ran, "a.xml: cat 0 5 30 30 reaches outside", "--bad-boxes fix")

@@ -90,7 +90,7 @@ def test_bad_boxes_and_absent_images(tmp_path, voc):
     ("line", "words"),
     [
         (("import", "nowhere.mat"), "nowhere.mat"),
-        (("import", "b.xls"), "ends in none of"),
+        (("import", "b.xls"), "does not end in"),
     ],
 )
 def test_a_file_that_will_not_do(tmp_path, monkeypatch, voc, line, words):

@@ -132,7 +132,7 @@ def test_pictures_that_differ_in_their_ending_alone(work, tmp_path):
 def test_detect_when_every_image_fails(work, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"x")
     ran = run_frcnn("detect", tmp_path / "bad.jpg", "--model", work / "run", "-o", tmp_path / "d.h5")
-    assert_one_line_error(ran, "not one image could be done")
+    assert_one_line_error(ran, "all images failed could be done")
     assert "bad.jpg is not an image" in ran.err
     assert [p.name for p in tmp_path.iterdir()] == ["bad.jpg"]
 
@@ -233,7 +233,7 @@ def test_compress(work, voc, tmp_path):
     searched = run_frcnn("compress", work / "run", "-o", out, "--force", "--max-drop", "100", *data)
     assert searched.json["ranks"] == {"fc6": 16, "fc7": 16}
     table = run_frcnn("compress", work / "run", "-o", out, "--force", "--energy", "0.5")
-    assert "milliseconds, conv map to scores, 2,000 random RoIs" in table.out
+    assert "milliseconds from conv map to scores, for 2,000 random RoIs" in table.out
     assert "fc6 3136 x 256" in table.out
     assert run_frcnn("compress", work / "run", "-o", out).code == 2
     for wrong in (
@@ -253,7 +253,7 @@ def test_precision_is_recorded(work, voc, tmp_path):
     assert made.code == 0, made.err
     assert '"precision": "bfloat16"' in run_frcnn("inspect", feats, "--json").out
     refused = run_frcnn("detect", voc / "JPEGImages", "--model", work / "run", "--precision", "float16")
-    assert_one_line_error(refused, "float16 is for GPUs", "bfloat16")
+    assert_one_line_error(refused, "float16 is supported on GPUs only", "bfloat16")
 
 
 def test_training_the_head_alone_from_cached_maps(work, voc, tmp_path):
@@ -289,7 +289,7 @@ def test_features_of_a_model_or_of_a_backbone(work, voc, tmp_path):
     assert both.code == 2
     side = run_frcnn("features", voc, "--model", work / "run", "--short-side", "100", "-o", tmp_path / "f.h5")
     assert side.code == 2
-    assert "--short-side goes with --backbone" in side.err
+    assert "--short-side belongs to --backbone" in side.err
 
 
 def test_commands_without_a_network_do_not_import_torch(work, voc):

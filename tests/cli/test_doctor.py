@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from frcnn_cli.system.jit import is_cached, kernel
 from frcnn_cli.roi.pooling.gpu import why_not_triton
+from frcnn_cli.system.jit import is_cached, kernel
 from tests.conftest import run_frcnn
 
 

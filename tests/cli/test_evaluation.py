@@ -66,13 +66,13 @@ def test_explained(work, data, dets):
         for label, figures in told["classes"].items():
             assert sum(kind["count"][label] for kind in told["explanation"][name].values()) == total(figures)
     shown = run_frcnn(*line)
-    assert "objects missed, by why" in shown.out
+    assert "missed objects, by reason" in shown.out
     assert all(f" {kind} " in shown.out for kind in (*MISSED, *FALSE))
 
 
 def test_options_of_explain(work, data):
     files = ("--scores", work / "scores.h5", "--props", work / "props.h5")
-    assert "go with --explain" in run_frcnn("eval", work / "dets.h5", *data, *files).err
+    assert "belong to --explain" in run_frcnn("eval", work / "dets.h5", *data, *files).err
     some = run_frcnn("eval", work / "dets.h5", *data, *files, "--explain", "--classes", "disc")
     assert (some.code, "leave --classes out" in some.err) == (2, True)
 
@@ -92,7 +92,7 @@ def test_explained_wants_the_files_that_belong_together(work, data):
         told = json.loads(file.attrs["provenance"])
         told["thresholds"]["max_per_image"] = 2
         file.attrs["provenance"] = json.dumps(told)
-    assert_one_line_error(run_frcnn("eval", work / "fake.h5", *data, "--explain", *other), "was not made from")
+    assert_one_line_error(run_frcnn("eval", work / "fake.h5", *data, "--explain", *other), "was not computed from")
 
 
 def test_curves(work, data, tmp_path):
@@ -118,7 +118,7 @@ def test_interval_and_coco(work, data):
     assert 0 < told["coco"]["AP50"] <= 1
     assert told["coco"]["AP50"] == pytest.approx(told["map"], abs=0.03)  # 101 points of the same curve
     shown = run_frcnn("eval", work / "dets.h5", *data, "--ci", "--coco").out
-    assert "95% of draws" in shown
+    assert "95% interval" in shown
     assert "AR100" in shown
 
 
@@ -128,7 +128,7 @@ def test_compare(work, data):
     told = run_frcnn("compare", work / "dets.h5", work / "few.h5", *data, "--json").json
     assert told["difference"] == pytest.approx(told["map"][0] - told["map"][1])
     shown = run_frcnn("compare", work / "dets.h5", work / "few.h5", *data)
-    assert "of the draws" in shown.out
+    assert "of the samples" in shown.out
 
 
 def test_results_in_the_devkits_format(work, data, tmp_path):
@@ -185,7 +185,7 @@ def test_class_names_that_are_no_file_names(work, tmp_path):
         told["classes"][0] = "/../../evil"
         file.attrs["provenance"] = json.dumps(told)
     ran = run_frcnn("export", path, "--format", "voc", "-o", tmp_path / "deep/results")
-    assert_one_line_error(ran, "cannot be part of a file's name")
+    assert_one_line_error(ran, "cannot be part of a file name")
     assert not list(tmp_path.rglob("*evil*"))
 
 
@@ -201,7 +201,7 @@ def test_recipes_and_rules_that_are_damaged(work, data, tmp_path):
 
     for recipe in (["x"], {"a": 1}, {"solver": {"nope": 1}}):
         ran = run_frcnn("nms", changed("scores", recipe=recipe), "-o", tmp_path / "o.h5", "--force")
-        assert_one_line_error(ran, "scores.h5 tells a damaged recipe")
+        assert_one_line_error(ran, "scores.h5 records a damaged recipe")
     told = ("--explain", "--scores", work / "scores.h5", "--props", work / "props.h5")
     for rule in ([], {"iou": "x"}, {"what": 1}, {"iou": 0.3, "above": [0.1]}):
         assert_one_line_error(run_frcnn("eval", changed("dets", thresholds=rule), *data, *told), "dets.h5")

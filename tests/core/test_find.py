@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from frcnn_cli.core.find import find_images
 from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.find import find_images
 
 
 def touch(*paths: Path) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from frcnn_cli.core.errors import DataError
 from frcnn_cli.data.formats.coco import read_coco_labels
 from frcnn_cli.data.load import load_dataset, load_image_refs, splits_of
 from frcnn_cli.data.spec import is_dataset_spec, parts
-from frcnn_cli.core.errors import DataError
 from tests.data.test_voc import write_voc
 
 
@@ -76,15 +76,15 @@ def test_marks_and_areas_stay_through_everything(tmp_path):
         (lambda c: c["images"].append(3), "entry 2 of images is not an object"),
         (lambda c: c["images"][0].pop("id"), "entry 0 of images has no id"),
         (lambda c: c["images"][0].update(id=True), "entry 0 of images has no id"),
-        (lambda c: c["images"][0].update(id=42), "image 42 is there twice"),
-        (lambda c: c["images"][0].update(file_name="sub/b.jpg"), "two images share a file"),
-        (lambda c: c["images"][0].update(file_name="../a.jpg"), "lies outside the folder"),
+        (lambda c: c["images"][0].update(id=42), "image 42 occurs twice"),
+        (lambda c: c["images"][0].update(file_name="sub/b.jpg"), "two images have the same file"),
+        (lambda c: c["images"][0].update(file_name="../a.jpg"), "is outside of the folder"),
         (lambda c: c["images"][0].update(file_name="none.jpg"), "has no image 'none.jpg'"),
-        (lambda c: c["categories"][0].update(id=3), "is there twice"),
-        (lambda c: c["annotations"][0].update(image_id=8), "annotation 0 is of image 8, which is not there"),
+        (lambda c: c["categories"][0].update(id=3), "occurs twice"),
+        (lambda c: c["annotations"][0].update(image_id=8), "annotation 0 is of image 8, which does not exist"),
         (lambda c: c["annotations"][0].update(category_id=4), "annotation 0 is of category 4"),
-        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "annotation 0 is not of numbers"),
-        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, "x"]), "annotation 0 is not of numbers"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "annotation 0 does not consist of numbers"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, "x"]), "annotation 0 does not consist of numbers"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "not finite"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 0, 5]), "toothbrush 1 2 0 5 has no area.*--bad-boxes fix"),
         (lambda c: c["annotations"][0].update(bbox=[90, 2, 20, 5]), "reaches outside its image"),
@@ -106,13 +106,13 @@ def test_sizes_that_are_none_are_not_told(tmp_path):
 
 
 def test_json_that_memory_cannot_hold(tmp_path, monkeypatch):
-    from frcnn_cli import files
+    from frcnn_cli.system import untrusted
 
     spec = write(tmp_path, {**content(), "images": [{}] * 100_000})
-    monkeypatch.setattr(files, "system_memory", lambda: (10_000_000, 20_000_000))
+    monkeypatch.setattr(untrusted, "system_memory", lambda: (10_000_000, 20_000_000))
     with pytest.raises(DataError, match="would take about 0.0 GB of memory"):
         load_dataset(spec, "val")
-    monkeypatch.setattr(files, "system_memory", lambda: None)
+    monkeypatch.setattr(untrusted, "system_memory", lambda: None)
     with pytest.raises(DataError, match="entry 0 of images has no id"):
         load_dataset(spec, "val")
 

@@ -83,9 +83,9 @@ def test_pictures_and_annotations_that_lack_each_other(tmp_path):
     Pillow.new("RGB", (9, 9)).save(tmp_path / "JPEGImages/new.jpg")
     shutil.copy(tmp_path / "Annotations/val3.xml", tmp_path / "Annotations/gone.xml")
     found = linted(tmp_path)
-    assert found.count(("error", "unreadable")) == 4  # no annotation, no picture, no XML, no JPEG
+    assert found.count(("error", "unreadable")) == 4  # no annotation, no image, no XML, no JPEG
     assert found.count(("warning", "no annotation")) == 1
-    assert found.count(("warning", "no picture")) == 1
+    assert found.count(("warning", "no image")) == 1
     assert ("warning", "in no split") not in found
 
 
@@ -107,7 +107,7 @@ def test_other_sizes_and_turned_pictures(tmp_path):
     exif = Pillow.Exif()
     exif[0x0112] = 6
     Pillow.new("RGB", (100, 80), (7, 7, 7)).save(tmp_path / "JPEGImages/train0.jpg", exif=exif)
-    assert linted(tmp_path) == [("error", "other size"), ("error", "turned picture")]
+    assert linted(tmp_path) == [("error", "other size"), ("error", "rotated image")]
 
 
 def test_the_same_picture_in_two_splits_or_twice(tmp_path):
@@ -154,7 +154,7 @@ def test_proposals(tmp_path):
     shutil.copy(tmp_path / "JPEGImages/train0.jpg", tmp_path / "other.jpg")
     pixels = np.full((80, 100, 3), 9, np.uint8)
     Pillow.fromarray(pixels).save(tmp_path / "JPEGImages/train0.jpg")
-    assert linted(tmp_path, "--props", props) == [("error", "other picture")]
+    assert linted(tmp_path, "--props", props) == [("error", "other image")]
     shutil.copy(tmp_path / "other.jpg", tmp_path / "JPEGImages/train0.jpg")
     write_voc(tmp_path / "one", {"extra": [("cat", 5, 5, 40, 40)]})
     for place in ("JPEGImages/extra.jpg", "Annotations/extra.xml"):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from frcnn_cli.data.load import load_dataset, splits_of
 from frcnn_cli.core.errors import FrcnnError
+from frcnn_cli.data.load import load_dataset, splits_of
 from tests.conftest import assert_one_line_error, run_frcnn
 from tests.data.test_voc import write_voc
 
@@ -57,7 +57,7 @@ def test_a_csv(tmp_path, layout, style):
     line = ("data", "convert", tmp_path / "l.csv", "--images", tmp_path / "p", "--to", layout, "-o", out)
     ran = run_frcnn(*line)
     assert ran.code == 0, ran.err
-    assert "1 picture(s) that no line names are left out, e.g. not-labelled.jpg" in ran.err
+    assert "1 image(s) that no line names are not included, e.g. not-labelled.jpg" in ran.err
     assert read_back(out, layout) == expected({"a": "train", "b": "val", "c": "train"})
     assert_one_line_error(run_frcnn(*line), "exists already")
 
@@ -122,7 +122,7 @@ def test_there_and_back_again(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "has the columns of nothing"),
+        ("", "has the columns of an empty line"),
         ("a,b\n1,2\n", "has the columns a, b"),
         ("image,class,x,y,w,h\nz.jpg,cat,1,2,3,4\n", "line 2 names 'z.jpg', which is not in"),
         ("image,class,x,y,w,h\na.jpg,cat,1,2,3\n", "line 2 is not an object: cat 1 2 3 (nothing)"),
@@ -135,7 +135,7 @@ def test_there_and_back_again(tmp_path):
         (f"image,class,x,y,w,h\na.jpg,{200_000 * 'c'},1,2,3,4\n", "line 2 cannot be read"),
         (f"image,class,x,y,w,{200_000 * 'h'}\n", "line 1 cannot be read"),
         ("image,class,x,y,w,h\na.jpg,ca\x01t,1,2,3,4\n", "cannot be the name of a class"),
-        ("image,class,x,y,w,h\na.jpg,cat,1,2,1,30\n", "is a pixel wide or less"),
+        ("image,class,x,y,w,h\na.jpg,cat,1,2,1,30\n", "is at most one pixel wide"),
     ],
 )
 def test_tables_that_are_none(tmp_path, text, words):
@@ -201,7 +201,7 @@ def test_slivers_in_voc(tmp_path):
     (tmp_path / "l.csv").write_text("image,class,x,y,w,h\na.jpg,cat,1,2,1,30\na.jpg,cat,1,2,2,30\n")
     line = ("data", "convert", tmp_path / "l.csv", "--images", tmp_path / "p", "--to", "voc", "-o", tmp_path / "out")
     ran = run_frcnn(*line, "--bad-boxes", "fix")
-    assert "left out 1 box(es) of trainval that are a pixel wide or less" in ran.err
+    assert "dropped 1 box(es) of trainval that are at most one pixel wide" in ran.err
     assert read_back(tmp_path / "out", "voc") == {"a": ("trainval", [("cat", 1.0, 2.0, 3.0, 32.0)])}
 
 
@@ -216,7 +216,7 @@ def test_blanks_in_names_and_crowds_in_voc(tmp_path):
     (tmp_path / "instances_train.json").write_text(json.dumps(content))
     spec = f"coco:{tmp_path}/instances_train.json:{tmp_path}/p"
     ran = run_frcnn("data", "convert", spec, "--to", "voc", "-o", tmp_path / "out")
-    assert "1 crowd(s) are difficult objects now" in ran.err
+    assert "1 crowd(s) are now marked difficult" in ran.err
     data = load_dataset(f"voc:{tmp_path / 'out'}", "train")
     assert [sample.ref.key for sample in data.samples] == ["my_cat"]
     assert data.samples[0].truth.difficult.tolist() == [True]
@@ -272,14 +272,14 @@ def test_download_is_torchvisions(tmp_path, monkeypatch):
     entry["md5"] = "0" * 32
     ran = run_frcnn("data", "download", "voc2012", "-o", tmp_path / "other")
     server.shutdown()
-    assert_one_line_error(ran, "got.tar could not be fetched")
+    assert_one_line_error(ran, "got.tar could not be downloaded")
 
 
 def test_an_unknown_source(tmp_path):
     with pytest.raises(FrcnnError):
         load_dataset("yolo:x", "train")
     assert_one_line_error(
-        run_frcnn("data", "convert", tmp_path / "no", "--to", "voc", "-o", tmp_path / "o"), "no is not there"
+        run_frcnn("data", "convert", tmp_path / "no", "--to", "voc", "-o", tmp_path / "o"), "no does not exist"
     )
     assert run_frcnn("data", "convert", __file__, "--to", "voc", "-o", tmp_path / "o").code == 2
 
@@ -294,7 +294,7 @@ def test_pictures_of_one_name_in_two_folders(tmp_path):
         data = load_dataset(f"voc:{tmp_path / 'out'}", split)
         assert [data.classes[label] for sample in data.samples for label in sample.truth.labels] == [name]
     (tmp_path / "l.csv").write_text("image,class,x,y,w,h\n0.jpg,cat,1,2,3,4\n")
-    assert_one_line_error(run_frcnn(*line, tmp_path / "other"), "may be train/0.jpg or val/0.jpg")
+    assert_one_line_error(run_frcnn(*line, tmp_path / "other"), "could be train/0.jpg or val/0.jpg")
 
 
 def test_splits_and_keys_with_odd_names(tmp_path):

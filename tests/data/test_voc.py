@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from frcnn_cli.data.load import load_dataset, load_image_refs
-from frcnn_cli.data.formats.voc import read_voc
 from frcnn_cli.core.errors import DataError
 from frcnn_cli.core.image import ImageRecord
+from frcnn_cli.data.formats.voc import read_voc
+from frcnn_cli.data.load import load_dataset, load_image_refs
 
 
 def write_voc(folder, annotations, size=(100, 80)):
@@ -55,7 +55,7 @@ def test_a_box_without_area_stops_or_is_left_out(tmp_path, corners):
         read_voc(tmp_path, "train")
     data = read_voc(tmp_path, "train", "fix")
     assert data.samples[0].truth.boxes.tolist() == [[0, 0, 9, 9]]
-    assert "left out 1 box" in data.notes[0]
+    assert "dropped 1 box" in data.notes[0]
 
 
 @pytest.mark.parametrize(("corners", "fixed"), [((0, 5, 20, 30), [0, 4, 20, 30]), ((5, 5, 120, 30), [4, 4, 100, 30])])
@@ -65,14 +65,14 @@ def test_a_box_outside_stops_or_is_cut(tmp_path, corners, fixed):
         read_voc(tmp_path, "train")
     data = read_voc(tmp_path, "train", "fix")
     assert data.samples[0].truth.boxes.tolist() == [fixed]
-    assert "cut 1 box" in data.notes[0]
+    assert "clipped 1 box" in data.notes[0]
 
 
 def test_boxes_are_held_against_the_real_picture(tmp_path):
     write_voc(tmp_path, {"a": [("cat", 1, 1, 90, 90), ("cat", 60, 60, 90, 90)]}, size=(100, 100))
     data = read_voc(tmp_path, "train")
     small = [ImageRecord("a", 50, 50, "")]
-    with pytest.raises(DataError, match="a: the box 0 0 90 90 reaches outside its picture of 50 x 50"):
+    with pytest.raises(DataError, match="a: the box 0 0 90 90 reaches outside its image of 50 x 50"):
         data.within(small, "error")
     assert data.within(small, "fix").samples[0].truth.boxes.tolist() == [[0, 0, 50, 50]]
     assert data.within([ImageRecord("a", 100, 100, "")], "error").samples[0].truth.boxes.tolist() == [
@@ -156,5 +156,5 @@ def test_bccd_as_found_in_the_wild(shared_data):
     data = load_dataset(f"voc:{shared_data / 'bccd'}", "trainval", "fix")
     assert data.classes == ("Platelets", "RBC", "WBC")
     assert len(data) == 292
-    assert "left out 2 box(es) without area" in data.notes[0]
+    assert "dropped 2 box(es) without area" in data.notes[0]
     np.testing.assert_array_equal(data.samples[0].truth.boxes[0], [259, 176, 491, 376])

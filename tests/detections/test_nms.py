@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 
 from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.boxes import iou
+from frcnn_cli.core.drawing import class_colour, draw_detections
 from frcnn_cli.detections.columns import from_columns, to_columns
 from frcnn_cli.detections.nms import Thresholds, detections_from_scores, nms
-from frcnn_cli.core.drawing import class_colour, draw_detections
 
 
 def slow_nms(boxes, scores, threshold):

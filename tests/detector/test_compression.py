@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from frcnn_cli.core.annotations import GroundTruth
-from frcnn_cli.detector.compression import Compressor, MappedSample, mean_ap, milliseconds, random_image
 from frcnn_cli.core.errors import UsageError
+from frcnn_cli.detector.compression import Compressor, MappedSample, mean_ap, milliseconds, random_image
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.recipes.recipe import Recipe
 from tests.detector.test_model import detector, picture

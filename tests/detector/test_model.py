@@ -7,14 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from frcnn_cli.detector.compression import Compressor
-from frcnn_cli.system.device import choose_device
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, SourceError, UsageError
+from frcnn_cli.core.image import Image
+from frcnn_cli.detector.compression import Compressor
+from frcnn_cli.detector.detector import Detector, ModelConfig
 from frcnn_cli.features.backbones import build
 from frcnn_cli.features.transform import ImageTransform
-from frcnn_cli.core.image import Image
-from frcnn_cli.detector.detector import Detector, ModelConfig
 from frcnn_cli.recipes.sections import Network
+from frcnn_cli.system.device import choose_device
 
 PROPOSALS = {
     "source": {"name": "opencv-selective-search", "version": "1", "options": {"mode": "fast"}},
@@ -52,7 +52,7 @@ def test_it_proposes_as_it_was_trained():
     assert made.source().mode == "fast"
     assert made.limits == (50, 8.0)
     older = PROPOSALS | {"source": PROPOSALS["source"] | {"version": "0"}}
-    with pytest.raises(SourceError, match="made with opencv-selective-search 0, and 1 is installed"):
+    with pytest.raises(SourceError, match="made with opencv-selective-search 0, but 1 is installed"):
         detector(proposals=older).source()
 
 
@@ -115,8 +115,8 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, change, words):
         (lambda d: d["config"].pop("classes"), "damaged description"),
         (lambda d: d.update(version="abc"), "damaged description"),
         (lambda d: d["config"].update(proposals={}), "damaged description"),
-        (lambda d: d["config"]["transform"].update(short_side="x"), "short_side must be .*'x'"),
-        (lambda d: d["config"]["transform"].update(short_side=10**7), "short_side=1e7|short_side=10000000"),
+        (lambda d: d["config"]["transform"].update(short_side="x"), "short_side is 'x'"),
+        (lambda d: d["config"]["transform"].update(short_side=10**7), "short_side is 10000000"),
         (lambda d: d["config"].update(classes=[]), "no classes"),
         (lambda d: d["config"].update(classes=["a"]), "cls_score"),
         (lambda d: d["config"]["transform"].update(mean=[1]), "mean has 1 values"),

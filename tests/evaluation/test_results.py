@@ -74,7 +74,7 @@ def test_folders_without_results(tmp_path):
         read_voc_results(tmp_path, CLASSES, "test")
     write_voc(tmp_path, "test")
     (tmp_path / "comp3_det_test_cat.txt").write_text("")
-    with pytest.raises(FileFormatError, match="Leave one of them"):
+    with pytest.raises(FileFormatError, match="Keep one of them"):
         read_voc_results(tmp_path, CLASSES, "test")
 
 
@@ -84,13 +84,16 @@ def test_folders_without_results(tmp_path):
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("{}", "not a list of results"),
-        ("[1]", "result 0 is not one of this data set"),
-        ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]', "result 0 is not"),
-        ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1], "score": 1}]', "result 0 is not"),
+        ("[1]", "result 0 does not belong to this data set"),
+        ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]', "result 0 does not belong"),
+        ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1], "score": 1}]', "result 0 does not belong"),
         ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, NaN], "score": 1}]', "not finite"),
         ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, 1e300], "score": 1}]', "or huge"),
-        ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, 1' + 400 * "0" + '], "score": 1}]', "result 0 is not"),
-        ('[{"image_id": [], "category_id": 5, "bbox": [0, 0, 1, 1], "score": 1}]', "result 0 is not"),
+        (
+            '[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, 1' + 400 * "0" + '], "score": 1}]',
+            "result 0 does not belong",
+        ),
+        ('[{"image_id": [], "category_id": 5, "bbox": [0, 0, 1, 1], "score": 1}]', "result 0 does not belong"),
     ],
 )
 def test_coco_files_that_are_none(tmp_path, text, words):

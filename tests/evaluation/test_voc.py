@@ -127,7 +127,9 @@ def test_classes_are_apart_and_a_class_without_objects_is_left_out_of_the_mean()
 
 
 def test_an_image_without_detections_still_has_objects():
-    assert evaluate({}, {"i": truth([A])}, ["x"]).mean_ap == 0
+    with pytest.raises(ValueError, match=r"""1 of 1 images have no entry.*missing="empty\""""):
+        evaluate({}, {"i": truth([A])}, ["x"])
+    assert evaluate({}, {"i": truth([A])}, ["x"], missing="empty").mean_ap == 0
     with pytest.raises(KeyError, match="'j'"):
         evaluate({"j": found([], [])}, {"i": truth([A])}, ["x"])
 

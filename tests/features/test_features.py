@@ -6,14 +6,13 @@ import pytest
 import torch
 
 from frcnn_cli.core.errors import FrcnnError, UsageError
+from frcnn_cli.detector.config import ModelConfig
+from frcnn_cli.detector.detector import make_head
 from frcnn_cli.features.backbones import BACKBONES, build
 from frcnn_cli.features.backbones.loading import Weights
 from frcnn_cli.features.columns import from_columns, to_columns
 from frcnn_cli.features.transform import ImageTransform
-from frcnn_cli.recipes.sections import BackboneName
-from frcnn_cli.detector.config import ModelConfig
-from frcnn_cli.detector.detector import make_head
-from frcnn_cli.recipes.sections import Network
+from frcnn_cli.recipes.sections import BackboneName, Network
 from frcnn_cli.roi.rois import RoIs
 from tests.conftest import ROOT
 from tests.detector.test_model import PROPOSALS
@@ -258,11 +257,11 @@ def test_networks_defined_here_are_torchvisions(name):
 
     from frcnn_cli.features.backbones.alexnet import AlexNet
     from frcnn_cli.features.backbones.squeezenet import SqueezeNet
-    from frcnn_cli.features.backbones.vgg import VGG
+    from frcnn_cli.features.backbones.vgg import _BLOCKS, VGG
 
     made = {
-        "vgg11": lambda: VGG(BLOCKS["vgg11"], False),
-        "vgg11_bn": lambda: VGG(BLOCKS["vgg11"], True),
+        "vgg11": lambda: VGG(_BLOCKS["vgg11"], False),
+        "vgg11_bn": lambda: VGG(_BLOCKS["vgg11"], True),
         "alexnet": AlexNet,
         "squeezenet1_0": lambda: SqueezeNet(name),
         "squeezenet1_1": lambda: SqueezeNet(name),

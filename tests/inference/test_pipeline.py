@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from frcnn_cli.system.background import BackgroundCalls
 from frcnn_cli.core.errors import FeatureError, FrcnnError, ImageError
 from frcnn_cli.core.image import Image, ImageRef
 from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline, MappedImage
+from frcnn_cli.system.background import BackgroundCalls
 from tests.detector.test_model import detector
 
 

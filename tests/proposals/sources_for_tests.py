@@ -118,7 +118,7 @@ BROKEN = {
     "float64 scores": (lambda image: Proposals(whole(image), np.zeros(1)), "scores of float64"),
     "NaN scores": (lambda image: Proposals(whole(image), np.full(1, np.nan, np.float32)), "scores with NaN"),
     "random": (_random, "different results"),
-    "writes to the image": (_writes, "image was changed"),
+    "writes to the image": (_writes, "image was modified"),
     "fails on 1 x 1": (_needs_two_pixels, "1 x 1 image"),
     "fails on gray": (_only_colour, "gray"),
     "fails on wide": (_not_wide, "2000 x 3"),

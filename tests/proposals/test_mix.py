@@ -64,6 +64,6 @@ def test_on_the_command_line(tmp_path, photo):
     props.unlink()
     assert run_frcnn(*line, "--source", "mix", "--set", "sources=selective-search,sliding-window").code == 0
     props.unlink()
-    assert_one_line_error(run_frcnn(*line, *two, "--set", "k=50"), "does not tell which source", code=2)
+    assert_one_line_error(run_frcnn(*line, *two, "--set", "k=50"), "does not state its source", code=2)
     assert_one_line_error(run_frcnn(*line, *two, "--set", "file.path=x"), "not among the sources", code=2)
     assert_one_line_error(run_frcnn(*line, *two, *two), "named twice", code=2)

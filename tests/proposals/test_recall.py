@@ -63,7 +63,7 @@ def test_classes_and_sizes_apart():
     assert [line.recall_50 for line in second] == [0, 1]
     assert [coverage.of_size(name).tolist() for name in ("small", "medium", "large")] == np.eye(3, dtype=bool).tolist()
     assert [line.ceiling for line in coverage.figures()] == [0.25, 0.75]
-    with pytest.raises(ValueError, match="no such objects"):
+    with pytest.raises(ValueError, match="no objects are selected"):
         coverage.figures(coverage.labels == 7)
 
 

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from frcnn_cli.core.errors import SourceError
+from frcnn_cli.core.errors import UsageError
 from frcnn_cli.proposals import registry as R
 from frcnn_cli.proposals.hook import hookimpl
 from tests.proposals.sources_for_tests import Good
@@ -66,5 +66,7 @@ def test_broken_plugins_are_named_and_the_rest_work(loaded):
 
 def test_an_unknown_name_lists_what_there_is_and_what_failed(loaded):
     registry = loaded(EntryPoint("absent", "no_such_module_at_all", "frcnn"))
-    with pytest.raises(SourceError, match="'nope'; plugin absent failed to load .*There are: selective-search, opencv"):
+    with pytest.raises(
+        UsageError, match="'nope'; plugin absent failed to load .*The sources are: selective-search, opencv"
+    ):
         registry.get("nope")

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image as Pillow
 
 from frcnn_cli.core.decoding import read_ref
-from frcnn_cli.core.find import find_images
 from frcnn_cli.core.errors import SourceError
+from frcnn_cli.core.find import find_images
 from frcnn_cli.proposals.propose import Limits
-from frcnn_cli.proposals.workers import propose_many
 from frcnn_cli.proposals.sources.opencv import OpenCVSelectiveSearch
+from frcnn_cli.proposals.workers import propose_many
 from tests.proposals.sources_for_tests import Moody, Sleepy
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.boxes import clip, flip_horizontally
+from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.detections.nms import Thresholds, detections_from_scores, min_scores_of_set, nms
 from frcnn_cli.features.backbones import BACKBONES
 from frcnn_cli.features.backbones.loading import Weights
@@ -24,14 +25,13 @@ from frcnn_cli.roi.pooler import RoIPooler
 from frcnn_cli.roi.pooling import roi_max_pool
 from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.roi.svd import truncated
-from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.training.batches import Batches
 from frcnn_cli.training.inputs import Input
 from frcnn_cli.training.loss import multi_task_loss
-from frcnn_cli.training.target_statistics import target_statistics
 from frcnn_cli.training.optimisation import make_optimiser
 from frcnn_cli.training.roi_targets import TargetStatistics, sample_rois
 from frcnn_cli.training.schedule import rate_at
+from frcnn_cli.training.target_statistics import target_statistics
 
 PAPER = Recipe.load("paper")
 
@@ -263,7 +263,9 @@ class TestSolver:
         assert 1 not in {p.ndim for p in weights["params"]}
 
     def test_nothing_that_came_later(self):
-        assert PAPER.solver.clip_norm == PAPER.solver.ema_decay == PAPER.solver.warmup == PAPER.images.colour_jitter == 0
+        assert (
+            PAPER.solver.clip_norm == PAPER.solver.ema_decay == PAPER.solver.warmup == PAPER.images.colour_jitter == 0
+        )
         assert PAPER.images.train_short_sides == ()
         assert not PAPER.network.class_agnostic
 

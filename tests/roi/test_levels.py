@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from frcnn_cli.features.columns import from_columns, to_columns
 from frcnn_cli.detector.detector import Detector
+from frcnn_cli.features.columns import from_columns, to_columns
 from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline
 from frcnn_cli.roi.levels import nearest_level
 from frcnn_cli.store.reader import StageFile

@@ -12,23 +12,23 @@ import torch
 from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.boxes import flip_horizontally, iou
 from frcnn_cli.core.decoding import read_ref
+from frcnn_cli.core.errors import FrcnnError, MismatchError
 from frcnn_cli.core.run_files import BEST_FILE, MODEL_FILE
 from frcnn_cli.data.load import load_dataset
 from frcnn_cli.data.pairing import ProposedSample
-from frcnn_cli.core.errors import FrcnnError, MismatchError
-from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.detector.detector import Detector
+from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.recipes.sections import Sampling, Solver
 from frcnn_cli.roi.box_coder import encode
 from frcnn_cli.training.batches import Batches, trainable
 from frcnn_cli.training.inputs import DecodedImages
-from frcnn_cli.training.trainer import Trainer
-from frcnn_cli.training.training_set import TrainingSet, images_digest
 from frcnn_cli.training.loss import multi_task_loss
-from frcnn_cli.training.target_statistics import measure, target_statistics
 from frcnn_cli.training.roi_targets import TargetStatistics, sample_rois
 from frcnn_cli.training.schedule import rate_at
+from frcnn_cli.training.target_statistics import measure, target_statistics
+from frcnn_cli.training.trainer import Trainer
+from frcnn_cli.training.training_set import TrainingSet, images_digest
 from frcnn_cli.training.validation import Validation
 
 RNG = np.random.default_rng

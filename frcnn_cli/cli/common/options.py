@@ -32,19 +32,21 @@ class Number(click.FloatRange):
         return float(number)
 
 
-class Backbone(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """The name of a backbone; the recipe checks it, so that `--help` of other commands stays light."""
+class Backbone(click.Choice):  # type: ignore[type-arg]  # not generic before click 8.2
+    """The name of a backbone."""
 
-    name = "backbone"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def __init__(self) -> None:
         from frcnn_cli.recipes.sections import BackboneName
 
-        names = get_args(BackboneName)
-        if value not in names:
+        super().__init__(get_args(BackboneName))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices:
             from frcnn_cli.core.options import did_you_mean
 
-            self.fail(f"{value!r} is not one of {', '.join(names)}{did_you_mean(value, names)}", param, ctx)
+            self.fail(
+                f"{value!r} is not one of {', '.join(self.choices)}{did_you_mean(value, self.choices)}", param, ctx
+            )
         return str(value)
 
 

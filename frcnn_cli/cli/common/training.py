@@ -113,7 +113,6 @@ def summary_as_json(summary: TrainingSummary, validates: bool) -> dict[str, Any]
 
 def print_summary(console: Console, summary: TrainingSummary) -> None:
     if summary.loss is None:
-        console.note(f"{summary.folder}: all {summary.total} iterations are done; to train longer, start a new run")
         return
     took = f"{summary.iterations} iterations, {summary.seconds / 60:.1f} min, loss {summary.loss:.3f}"
     console.note(f"{summary.folder}/model.safetensors: {took}")

@@ -47,8 +47,6 @@ def command(
     """
     from frcnn_cli.data.convert import convert_labels
 
-    if source.endswith((".csv", ".tsv")) and images is None and Path(source).is_file():
-        raise click.UsageError("A .csv needs --images DIR, the folder of its images.")
     converted = convert_labels(source, layout, output, images, split, bad_boxes)
     if converted.unnamed:
         console.warn(
@@ -65,5 +63,5 @@ def command(
     for dataset in converted.datasets:
         annotations = f"{output}/annotations/instances_{dataset.split}.json"
         spec = f"voc:{output}" if layout == "voc" else f"coco:{annotations}:{output}/images"
-        split_option = f" --split {dataset.split}" if layout == "voc" else ""
+        split_option = f" --split {shlex.quote(dataset.split)}" if layout == "voc" else ""
         console.note(f"use it as --data {shlex.quote(spec)}{split_option}")

@@ -139,7 +139,7 @@ def test_boxes_near_objects_do_not_tell_a_pixel(noise, convention):
 def test_a_convention_in_words():
     for convention in [*EIGHT, *MORE]:
         assert Convention.from_words(convention.words) == convention
-    with pytest.raises(ValueError, match="no convention"):
+    with pytest.raises(ValueError, match="is not a convention"):
         Convention.from_words("xyxy")
 
 

@@ -13,9 +13,9 @@ import scipy.io
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, MismatchError
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.proposals.box_files.convention import Convention
-from frcnn_cli.proposals.exporting import FORMATS
 from frcnn_cli.proposals.box_files.interpreting import BadBoxes, interpret, read_proposals
 from frcnn_cli.proposals.box_files.reading import read_box_file
+from frcnn_cli.proposals.exporting import FORMATS
 from frcnn_cli.proposals.source import Proposals
 from tests.proposals.files.test_convention import EIGHT, some_boxes
 
@@ -245,7 +245,7 @@ def test_the_published_boxes_of_a_voc_photograph(shared_data):
 def test_another_number_of_images_is_refused_where_only_order_tells(tmp_path, boxes):
     path = tmp_path / "b.pkl"
     path.write_bytes(pickle.dumps(boxes[:2]))
-    with pytest.raises(MismatchError, match="boxes of 2 images, without names, and the data set has 3"):
+    with pytest.raises(MismatchError, match="boxes of 2 images, without names, but the data set has 3"):
         read(path)
 
 

@@ -33,7 +33,7 @@ def test_entries_are_found(names, keys, expected):
     ("names", "keys", "word"),
     [
         (["elsewhere"], ["a"], "none of its 1 entries"),
-        (["1.jpg"], ["x/1.jpg", "y/1.jpg"], "fits 2 images"),
+        (["1.jpg"], ["x/1.jpg", "y/1.jpg"], "matches 2 images"),
         (["train_001", "train_002"], ["test_001.jpg", "test_002.jpg"], "none of its 2 entries"),
         (["0", "1"], ["BloodImage_00000", "BloodImage_00001"], "none of its 2 entries"),
         (["/p/1.jpg", "/q/1.jpg"], ["1.jpg", "2.jpg"], "none of its 2"),
