@@ -7,12 +7,19 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A test may be slow on a loaded machine; it must not fail there.
+settings.register_profile("frcnn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("frcnn")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,6 +64,14 @@ def run_process(*arguments: object) -> Ran:
     line = [sys.executable, "-m", "frcnn_cli", *map(str, arguments)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=300)
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 600) -> None:
+    """Returns when it has happened or the process has ended; fails after a time that is long on any machine."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and not happened():
+        assert time.monotonic() < deadline, f"it has not happened in {seconds} s"
+        time.sleep(0.002)
 
 
 def assert_one_line_error(ran: Ran, *words: str, code: int = 1) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Pillow
 
 from frcnn_cli.store.reader import StageFile
-from tests.conftest import assert_one_line_error, run_frcnn, same_datasets
+from tests.conftest import assert_one_line_error, run_frcnn, same_datasets, wait_for
 from tests.data.test_voc import write_voc
 
 
@@ -51,7 +51,7 @@ def test_nothing_to_do(tmp_path):
     empty.mkdir()
     assert_one_line_error(run_frcnn("proposals", empty, "-o", tmp_path / "p.h5"), "empty", "holds no images")
     ran = run_frcnn("proposals", tmp_path / "none.jpg", "-o", tmp_path / "p.h5")
-    assert_one_line_error(ran, "all images failed could be done")
+    assert_one_line_error(ran, "none.jpg does not exist")
     assert "none.jpg does not exist" in ran.err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty"]
 
@@ -67,9 +67,9 @@ def test_outputs_that_exist_or_cannot_be_written(tmp_path, photo, props):
     ("words", "settings"),
     [
         ("no option 'scale'", ["scale=1"]),
-        ("stride=far is not float", ["stride=far"]),
+        ("stride must be a number, not 'far'", ["stride=far"]),
         ("not KEY=VALUE", ["stride"]),
-        ("too large .maximum 1", ["stride=2"]),
+        ("too large (maximum 1)", ["stride=2"]),
     ],
 )
 def test_settings_are_checked_before_any_work(tmp_path, photo, words, settings):
@@ -81,7 +81,7 @@ def test_settings_are_checked_before_any_work(tmp_path, photo, words, settings):
 
 def test_an_unknown_source(tmp_path, photo):
     ran = run_frcnn("proposals", photo, "-o", tmp_path / "p.h5", "--source", "magic")
-    assert_one_line_error(ran, "'magic'", "sliding-window")
+    assert_one_line_error(ran, "'magic'", "sliding-window", code=2)
 
 
 def test_debug_shows_the_traceback(tmp_path, photo):
@@ -210,7 +210,7 @@ def test_an_option_that_is_given_twice(photo, tmp_path):
     for again in ((*line, "--output", tmp_path / "b.h5"), ("train", "--data", "voc:a", "--data", "voc:b")):
         ran = run_frcnn(*again)
         assert ran.code == 2
-        assert "is given 2 times, and takes one value." in ran.err
+        assert "is given 2 times, but takes one value." in ran.err
     assert not list(tmp_path.glob("*.h5"))
     assert run_frcnn(*line, "--workers", "2", "--workers", "1", "--set", "preset=fast", "--set", "k=100").code == 0
 
@@ -219,7 +219,7 @@ def test_words_that_name_no_folder_and_no_file(tmp_path, photo):
     ran = run_frcnn("detect", photo, "-o", tmp_path / "o.txt")
     assert ran.code == 2
     assert "OUT is a folder, a .jpg or .png, or a .h5 file" in ran.err
-    assert_one_line_error(run_frcnn("inspect", tmp_path), "without model.safetensors")
+    assert_one_line_error(run_frcnn("inspect", tmp_path), "holds no model.safetensors")
     assert_one_line_error(run_frcnn("detect", photo, env={"FRCNN_MODEL": "/none"}), "$FRCNN_MODEL names /none")
 
 
@@ -295,12 +295,6 @@ def start(*arguments):
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def wait_for(condition, process):
-    deadline = time.monotonic() + 60
-    while process.poll() is None and not condition() and time.monotonic() < deadline:
-        time.sleep(0.002)
 
 
 def test_killed_twenty_times_at_random_moments_and_run_again(tmp_path):
@@ -410,7 +404,7 @@ def test_workers_end_with_their_parent(tmp_path, voc):
     process.kill()
     process.wait()
     assert len(children) >= 2
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and any(alive(pid) for pid in children):
         time.sleep(0.1)
     assert not any(alive(pid) for pid in children), "workers outlive their parent"
@@ -428,8 +422,9 @@ def test_ctrl_c_in_training_saves_and_says_how_to_go_on(tmp_path, voc, props):
     common = ("--data", f"voc:{voc}", "--props", props, *SMALL[:-1], "40", "--background-iou", "0", "0.5")
     process = start("train", *common, "-o", run)
     wait_for((run / "state.safetensors").exists, process)
+    assert process.poll() is None, "it ended before it could be interrupted"
     os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 130
     assert f"frcnn train --resume -o {run}" in said
     assert run_frcnn("train", "--resume", "-o", run).code == 0

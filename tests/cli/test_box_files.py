@@ -74,7 +74,7 @@ def test_bad_boxes_and_absent_images(tmp_path, voc):
     line = ("import", file, "--data", voc / "JPEGImages", "-o", out, "--order", "xyxy", "--end", "beyond")
     ran = run_frcnn(*line)
     assert_one_line_error(ran, "no boxes for 1 of the 16 images", "--without empty")
-    assert "1 entries are of none of the images, e.g. 'stranger'" in ran.err
+    assert "1 entries belong to none of the images, e.g. 'stranger'" in ran.err
     assert_one_line_error(run_frcnn(*line, "--without", "empty"), "15 outside the image", "--on-bad")
     assert not out.exists()
     ran = run_frcnn(*line, "--without", "empty", "--on-bad", "drop")
@@ -102,4 +102,4 @@ def test_a_file_that_will_not_do(tmp_path, monkeypatch, voc, line, words):
 def test_export_wants_the_right_ending(tmp_path, props):
     ran = run_frcnn("export", props, "--format", "mat", "-o", tmp_path / "b.csv")
     assert ran.code == 2
-    assert "mat is a .mat file" in ran.err
+    assert "files of the format mat end in .mat" in ran.err

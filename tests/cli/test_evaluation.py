@@ -66,7 +66,7 @@ def test_explained(work, data, dets):
         for label, figures in told["classes"].items():
             assert sum(kind["count"][label] for kind in told["explanation"][name].values()) == total(figures)
     shown = run_frcnn(*line)
-    assert "missed objects, by reason" in shown.out
+    assert "objects missed, by reason" in shown.out
     assert all(f" {kind} " in shown.out for kind in (*MISSED, *FALSE))
 
 
@@ -74,7 +74,7 @@ def test_options_of_explain(work, data):
     files = ("--scores", work / "scores.h5", "--props", work / "props.h5")
     assert "belong to --explain" in run_frcnn("eval", work / "dets.h5", *data, *files).err
     some = run_frcnn("eval", work / "dets.h5", *data, *files, "--explain", "--classes", "disc")
-    assert (some.code, "leave --classes out" in some.err) == (2, True)
+    assert (some.code, "remove --classes" in some.err) == (2, True)
 
 
 def test_explained_wants_the_files_that_belong_together(work, data):
@@ -118,7 +118,7 @@ def test_interval_and_coco(work, data):
     assert 0 < told["coco"]["AP50"] <= 1
     assert told["coco"]["AP50"] == pytest.approx(told["map"], abs=0.03)  # 101 points of the same curve
     shown = run_frcnn("eval", work / "dets.h5", *data, "--ci", "--coco").out
-    assert "95% interval" in shown
+    assert "95% bootstrap interval" in shown
     assert "AR100" in shown
 
 

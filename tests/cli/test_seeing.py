@@ -39,8 +39,8 @@ def test_several_files_side_by_side(files, voc):
         "ours.h5",
         "objects.h5",
         "ceiling",
-        "of each class, 100 boxes",
-        "recall at IoU",
+        "by class, 100 boxes",
+        "recall by IoU",
         "0.95",
     ):
         assert words in ran.out

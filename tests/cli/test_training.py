@@ -5,14 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from safetensors.torch import load_file
 
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.store.reader import StageFile
-from tests.conftest import assert_one_line_error, run_frcnn
+from frcnn_cli.training.watch import Watch
+from tests.conftest import assert_one_line_error, run_frcnn, wait_for
 
 SMALL = ("--backbone", "small", "--weights", "none", "--short-side", "0", "--background-iou", "0", "0.5")
 
@@ -82,25 +82,24 @@ def test_validating_on_what_is_trained_on_is_refused(line, props, voc):
 def test_patience_is_for_one_stage(line, props):
     more = ("--validate-on", "test", "--val-props", props / "test.h5", "--patience", "1")
     assert run_frcnn(*line, *more, "--set", "network.classifier=svm").code == 2
-    assert run_frcnn(*line, *more, "--set", "solver.stages=one after the other").code == 2
+    assert run_frcnn(*line, *more, "--set", "solver.stages=sequential").code == 2
 
 
 def test_a_resumed_run_goes_on_validating(line, props, tmp_path, monkeypatch):
-
     more = no_better(props, "6", patience="3")
-    look = train_run.Watch.look
+    after = Watch.after
 
     def stopped(watch, step):
-        found = look(watch, step)
+        found = after(watch, step)
         if step.iteration == 5:
             signal.raise_signal(signal.SIGINT)
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(train_run.Watch, "look", stopped)
+        patched.setattr(Watch, "after", stopped)
         assert run_frcnn(*line, *more).code == 130
     ran = run_frcnn("train", "--resume", "-o", tmp_path / "run")
-    assert "nothing better in 3 validation(s)" in ran.err
+    assert "no improvement in 3 validation(s)" in ran.err
     assert log(tmp_path / "run")[-1]["iteration"] == 20
     shown = run_frcnn("train", "--resume", "-o", tmp_path / "run", "--show-config")
     assert "epochs = 6.0" in shown.out
@@ -111,22 +110,21 @@ def test_a_backbone_that_there_is_not(line):
 
 
 def test_a_dead_head_is_said(line, monkeypatch):
-
-    monkeypatch.setattr(train_run, "_ALIKE_FOR", 3)
+    monkeypatch.setattr("frcnn_cli.training.watch.COLLAPSED_FOR", 3)
     # Hidden units that start far below 0 never wake.
     import torch
 
-    from frcnn_cli.roi.head import RoIHead
+    from frcnn_cli.roi.head import FullyConnectedHead
 
-    before = RoIHead.__init__
+    before = FullyConnectedHead.__init__
 
     def dead(self, *arguments, **named):
         before(self, *arguments, **named)
         torch.nn.init.constant_(self.fc7.bias, -1e6)
 
-    monkeypatch.setattr(RoIHead, "__init__", dead)
+    monkeypatch.setattr(FullyConnectedHead, "__init__", dead)
     ran = run_frcnn(*line, "--epochs", "2")
-    assert "the hidden units are dead" in ran.err
+    assert "the head has collapsed" in ran.err
 
 
 def test_svms_in_place_of_the_softmax(line, props, voc, tmp_path):
@@ -286,9 +284,7 @@ def test_a_hundred_iterations_are_sixty_and_forty_after_a_kill(line, tmp_path):
     whole = load_file(tmp_path / "run/state.safetensors")
     parts = (*line[:6], tmp_path / "parts", *line[7:])
     process = subprocess.Popen([sys.executable, "-m", "frcnn_cli", *map(str, (*parts, *more))])
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "parts/state.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: (tmp_path / "parts/state.safetensors").exists(), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     told = json.loads(run_frcnn("inspect", tmp_path / "parts", "--json").out)

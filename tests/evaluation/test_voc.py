@@ -131,7 +131,7 @@ def test_an_image_without_detections_still_has_objects():
         evaluate({}, {"i": truth([A])}, ["x"])
     assert evaluate({}, {"i": truth([A])}, ["x"], missing="empty").mean_ap == 0
     with pytest.raises(KeyError, match="'j'"):
-        evaluate({"j": found([], [])}, {"i": truth([A])}, ["x"])
+        evaluate({"j": found([], [])}, {"i": truth([A])}, ["x"], missing="empty")
 
 
 def test_the_result_does_not_depend_on_the_order_of_images():

@@ -143,12 +143,12 @@ class Moody(ProposalSource):
 
 @dataclass(frozen=True)
 class Sleepy(ProposalSource):
-    """Sleeps for a minute on an image that is 7 pixels wide."""
+    """Sleeps for ten minutes on an image that is 7 pixels wide."""
 
     name = "sleepy"
     version = "1"
 
     def propose(self, image):
         if image.width == 7:
-            time.sleep(60)
+            time.sleep(600)
         return whole(image)

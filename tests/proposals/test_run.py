@@ -71,12 +71,10 @@ def test_an_image_that_takes_too_long_is_named_and_the_rest_go_on(tmp_path, refs
     Pillow.new("RGB", (7, 9)).save(tmp_path / "00-sleeps.png")
     Pillow.new("RGB", (7, 9)).save(tmp_path / "07-sleeps.png")
     every = find_images([str(tmp_path)])
-    began = time.monotonic()
-    found = by_key(propose_many(every, Sleepy(), read_ref, Limits(min_size=0), workers, timeout=0.5))
-    assert time.monotonic() - began < 50
+    found = by_key(propose_many(every, Sleepy(), read_ref, Limits(min_size=0), workers, timeout=4))
     failed = {key: str(outcome.error) for key, outcome in found.items() if outcome.error}
     assert set(failed) == {"00-sleeps.png", "07-sleeps.png"}
-    assert "took longer than 0.5 s" in failed["00-sleeps.png"]
+    assert "took longer than 4 s" in failed["00-sleeps.png"]
     assert len(found) == len(every)
 
 
@@ -100,8 +98,8 @@ def test_stopping_early_leaves_no_process(refs):
 def test_images_that_are_done_are_not_late_because_nobody_asks(refs):
     """The clock of an image ends when it is done, however long its outcome waits."""
     found = []
-    for outcome in propose_many(refs, Moody(), read_ref, Limits(min_size=0), workers=2, timeout=0.5):
-        time.sleep(0.7)
+    for outcome in propose_many(refs, Moody(), read_ref, Limits(min_size=0), workers=2, timeout=4):
+        time.sleep(4.5 if not found else 0)
         found.append(outcome)
     assert len(found) == len(refs)
     assert not any(outcome.error for outcome in found)

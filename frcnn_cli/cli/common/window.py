@@ -22,7 +22,7 @@ def present(console: Console, pixels: NDArray[np.uint8], title: str, stem: str, 
         return
     path = _free_path(stem, force)
     save_image(pixels, path)
-    console.warn(f"there is no display for a window; the image is in {path}")
+    console.warn(f"there is no display for a window; the picture is in {path}")
 
 
 def _free_path(stem: str, force: bool) -> Path:
