@@ -21,6 +21,7 @@ from frcnn_cli.detections.nms import Thresholds, detections_from_scores
 from frcnn_cli.detector import identity
 from frcnn_cli.detector.config import NO_PROPOSALS, ModelConfig, image_transform
 from frcnn_cli.detector.files import read_model, write_model
+from frcnn_cli.detector.initialisation import WithoutInitialisation
 from frcnn_cli.detector.precision import DTYPES, MAP_DTYPES, set_precision
 from frcnn_cli.detector.tensor_file import check_tensors
 from frcnn_cli.features.backbones import build
@@ -229,7 +230,7 @@ class Detector(nn.Module):
         chosen = choose_device(str(device))
         stored = read_model(Path(path))
         config, tensors = stored.config, stored.tensors
-        with torch.device("meta"):  # allocates no memory before the shapes are checked
+        with torch.device("meta"), WithoutInitialisation():  # allocates no memory before the shapes are checked
             model = cls(config, build(config.network.backbone, fine=config.network.fine))
         check_tensors(model.state_dict(), tensors, stored.path)
         if stored.version == 1:

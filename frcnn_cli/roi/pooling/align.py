@@ -9,6 +9,7 @@ from torch import Tensor
 
 from frcnn_cli.roi.pooling import align_cpu
 from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, last, rois_as_array
+from frcnn_cli.roi.pooling.dispatch import may_call_kernel
 from frcnn_cli.roi.pooling.gpu import triton_takes
 from frcnn_cli.roi.pooling.validate import check_arguments
 
@@ -51,12 +52,21 @@ def roi_align(
         wide = at_least_float32(features)
         pooled: Tensor = torchvision.ops.roi_align(wide, rois.to(wide), *arguments).to(features.dtype)
         return pooled
+    if may_call_kernel(features):
+        forward = _forward_on_cpu if features.device.type == "cpu" else _forward_on_gpu
+        return forward(features, rois, *arguments)
     aligned_rois: Tensor = torch.ops.frcnn.roi_align(features, rois, *arguments)
     return aligned_rois
 
 
 @torch.library.custom_op("frcnn::roi_align", mutates_args=(), device_types="cpu")
 def _forward(
+    features: Tensor, rois: Tensor, output_size: int, spatial_scale: float, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    return _forward_on_cpu(features, rois, output_size, spatial_scale, sampling_ratio, aligned)
+
+
+def _forward_on_cpu(
     features: Tensor, rois: Tensor, output_size: int, spatial_scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
     maps = as_array(last(at_least_float32(features)))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from frcnn_cli.roi.pooling import max_pool_cpu
 from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, half_as_keys, keys_as_half, last, rois_as_array
+from frcnn_cli.roi.pooling.dispatch import may_call_kernel
 from frcnn_cli.roi.pooling.gpu import triton_takes
 from frcnn_cli.roi.pooling.validate import check_arguments
 
@@ -48,6 +49,9 @@ def roi_max_pool(features: Tensor, rois: Tensor, output_size: int, spatial_scale
         pooled: Tensor = torchvision.ops.roi_pool(wide, rois.to(wide), output_size, spatial_scale).to(features.dtype)
     elif features.requires_grad and torch.is_grad_enabled():
         pooled = torch.ops.frcnn.roi_max_pool(features, rois, output_size, spatial_scale)[0]
+    elif may_call_kernel(features):
+        only = _only_on_cpu if features.device.type == "cpu" else _only_on_gpu
+        pooled = only(features, rois, output_size, spatial_scale)
     else:
         pooled = torch.ops.frcnn.roi_max_pool_only(features, rois, output_size, spatial_scale)
     return pooled
@@ -62,7 +66,7 @@ def _with_winners(features: Tensor, rois: Tensor, output_size: int, spatial_scal
 @torch.library.custom_op("frcnn::roi_max_pool_only", mutates_args=(), device_types="cpu")
 def _only(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
     """Pooled RoIs without the indices of the largest cells, for when no gradient is needed."""
-    return _on_cpu(features, rois, output_size, spatial_scale, False)[0]
+    return _only_on_cpu(features, rois, output_size, spatial_scale)
 
 
 @torch.library.custom_op("frcnn::roi_max_pool_backward", mutates_args=(), device_types="cpu")
@@ -100,6 +104,10 @@ def _backward_on_gpu(gradient: Tensor, rois: Tensor, winners: Tensor, scale: flo
     from frcnn_cli.roi.pooling import max_pool_gpu
 
     return max_pool_gpu.backward(gradient, rois, winners, scale, shape)
+
+
+def _only_on_cpu(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
+    return _on_cpu(features, rois, output_size, spatial_scale, False)[0]
 
 
 def _on_cpu(features: Tensor, rois: Tensor, size: int, scale: float, winners: bool) -> tuple[Tensor, Tensor]:
