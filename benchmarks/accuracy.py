@@ -2,12 +2,12 @@
 
     python benchmarks/accuracy.py DATA [--epochs 3] [--seeds 3] [--images N]
 
-DATA holds bccd/ and weights/squeezenet1_0_tv.pth. Both learn from BCCD's train split by the modern recipe and are
-evaluated on val by our evaluation, with the very same proposals of our selective search, the same backbone, weights and
-cells, image size, mini-batch size, sampling, box targets, optimiser, clipping and schedule. The peer is what a user
-would put together: torchvision's `RoIHeads` with `MultiScaleRoIAlign`, `TwoMLPHead` and `FastRCNNPredictor`, as they
-are. So these differ: its smooth L1 turns at 1/9, its align knows nothing of the shift of the network's cells, images
-are mirrored by chance (ours: each as often as not), and the order of the images is another.
+DATA holds bccd/ and weights/squeezenet1_0_tv.pth. Both are trained on BCCD's train split with the modern recipe and
+evaluated on val with our evaluation. Equal are the proposals (our selective search), backbone, weights, cell size, image
+size, mini-batch size, sampling, box targets, optimiser, clipping and schedule. The peer is what a user would build:
+torchvision's `RoIHeads` with `MultiScaleRoIAlign`, `TwoMLPHead` and `FastRCNNPredictor`, unchanged. Different are
+therefore: its smooth L1 becomes linear at 1/9, its RoI align does not correct for the network's cell offset, images are
+mirrored at random (ours: each once in two passes), and the order of the images.
 """
 
 from __future__ import annotations
@@ -29,30 +29,28 @@ from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.boxes import flip_horizontally
 from frcnn_cli.core.decoding import read_ref
 from frcnn_cli.data.load import load_dataset
+from frcnn_cli.data.pairing import ProposedSample
+from frcnn_cli.detector.config import NO_PROPOSALS, image_transform
 from frcnn_cli.evaluation.voc import evaluate
 from frcnn_cli.features.backbones import build
-from frcnn_cli.system.memory import keep_freed_memory
-from frcnn_cli.detector.detector import ModelConfig, image_transform
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
 from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.training.batches import ProposedSample
+from frcnn_cli.system.memory import keep_freed_memory
 from frcnn_cli.training.inputs import DecodedImages
-from frcnn_cli.training.trainer import Trainer
 from frcnn_cli.training.optimisation import make_optimiser
 from frcnn_cli.training.schedule import rate_at
+from frcnn_cli.training.trainer import Trainer
+from frcnn_cli.training.training_set import TrainingSet
 from frcnn_cli.training.validation import Validation
-
-NOBODY = {"source": {"name": "none", "version": "0", "options": {}}, "max_boxes": 2000, "min_size": 20.0}
 
 
 class Peer(nn.Module):
-    """Fast R-CNN out of torchvision's parts."""
+    """Fast R-CNN built from torchvision's parts."""
 
     def __init__(self, weights: Path, classes: int, recipe: Recipe) -> None:
         super().__init__()
-        backbone = build("squeezenet1_0", weights, recipe.network.fine)
+        backbone = build("squeezenet1_0", weights=weights, fine=recipe.network.fine)
         self.features = backbone.conv
         self.features[: backbone.frozen].requires_grad_(False)
         self.heads = RoIHeads(
@@ -82,7 +80,7 @@ def peer_map(
     peer = Peer(data / "weights/squeezenet1_0_tv.pth", len(classes), recipe)
     solver = recipe.solver
     trained = [p for p in peer.parameters() if p.requires_grad]
-    sgd = optimiser(peer, solver)
+    sgd = make_optimiser(peer, solver)
     total, size = recipe.iterations(len(images)), recipe.sampling.images
     order: list[int] = []
     peer.train()
@@ -131,14 +129,13 @@ def peer_map(
 def our_map(
     images: list[ProposedSample], val: list[ProposedSample], recipe: Recipe, data: Path, classes: tuple[str, ...]
 ) -> float:
-    model = ModelConfig(recipe.network, classes, image_transform(recipe), NOBODY, recipe=recipe.to_dict())
-    inputs = DecodedImages(read_ref, model.transform)
+    training_set = TrainingSet(images, classes, NO_PROPOSALS, DecodedImages(read_ref, image_transform(recipe)), "")
     with tempfile.TemporaryDirectory() as folder:
         weights = data / "weights/squeezenet1_0_tv.pth"
-        run = Trainer.begin(Path(folder), images, model, recipe, weights, {}, "", inputs, torch.device("cpu"))
+        run = Trainer.begin(Path(folder), training_set, recipe, weights, {}, torch.device("cpu"))
         for _ in run.run():
             pass
-        return Validation(val, read_ref).mean_ap(run.finished())
+        return Validation(val).mean_ap(run.finished())
 
 
 def split_of(data: Path, split: str, most: int) -> tuple[list[ProposedSample], tuple[str, ...]]:
@@ -153,7 +150,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=10_000, help="of each split at most: to see that it runs")
+    parser.add_argument("--images", type=int, default=10_000, help="maximum per split, for a quick test")
     args = parser.parse_args()
     keep_freed_memory()
     images, classes = split_of(args.data, "train", args.images)

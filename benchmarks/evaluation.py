@@ -16,7 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 from frcnn_cli.core.annotations import Detections, GroundTruth
-from frcnn_cli.evaluation.coco import coco_numbers, to_coco, to_results
+from frcnn_cli.evaluation.coco import _instances, coco_numbers
+from frcnn_cli.evaluation.results import coco_results
 from frcnn_cli.evaluation.voc import evaluate
 
 CLASSES = tuple(f"class {i}" for i in range(80))
@@ -46,9 +47,9 @@ def pycocotools(found: dict[str, Detections], wanted: dict[str, GroundTruth]) ->
     ids = {key: i for i, key in enumerate(sorted(wanted), 1)}
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = to_coco(wanted, ids, CLASSES)
+        truth.dataset = _instances(wanted, ids, CLASSES)
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(to_results(found, ids)), "bbox")
+        evaluation = COCOeval(truth, truth.loadRes(coco_results(found, ids)), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

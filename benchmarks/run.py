@@ -3,11 +3,11 @@
     python benchmarks/run.py DATA [--only pooling,detection,rcnn,training,cached,memory,files,start] [--quick]
 
 DATA holds bccd/, proposals/000004.jpg and weights/squeezenet1_0_tv.pth. Both sides take turns; figures are medians.
-"Limit" is what the machine could do at best: bytes moved at the bandwidth of a plain copy, or multiplications at the
-rate of a large matrix product, both measured in the same run; "share" is how much of it we reach.
+"Limit" is the best that the machine can do: bytes moved at the bandwidth of a plain copy, or multiplications at the rate
+of a large matrix product, both measured in the same run; "share" is the fraction of it that we reach.
 
-The peer is what a user would put together: torchvision's conv layers as they come, its `roi_pool` or `roi_align`, two
-fully connected layers, and the suppression of its `RoIHeads`. On a GPU, where there is one, all of it runs there too.
+The peer is what a user would build: torchvision's conv layers, its `roi_pool` or `roi_align`, two fully connected layers,
+and the NMS of its `RoIHeads`. If there is a GPU, everything runs on it.
 """
 
 from __future__ import annotations
@@ -36,24 +36,25 @@ from torchvision.ops import roi_align as tv_align
 from torchvision.ops import roi_pool as tv_pool
 
 from frcnn_cli import __version__, read_image
-from frcnn_cli.detector.compression import Compressor, random_image
 from frcnn_cli.core.decoding import read_ref
+from frcnn_cli.core.image import Image, ImageRecord
 from frcnn_cli.data.load import load_dataset
-from frcnn_cli.detections.nms import detect
+from frcnn_cli.detections.nms import detections_from_scores
+from frcnn_cli.detector.compression import Compressor, random_image
+from frcnn_cli.detector.config import NO_PROPOSALS, ModelConfig
+from frcnn_cli.detector.detector import Detector
 from frcnn_cli.features.backbones import build
 from frcnn_cli.features.transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform
-from frcnn_cli.core.image import Image, ImageRecord
-from frcnn_cli.system.memory import keep_freed_memory
-from frcnn_cli.detector.detector import Detector, ModelConfig
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.recipes.sections import Network, Sampling, Solver
+from frcnn_cli.roi.pooler import RoIPooler
 from frcnn_cli.roi.pooling import roi_align, roi_max_pool
-from frcnn_cli.roi.rois import to_rois
+from frcnn_cli.roi.rois import RoIs
+from frcnn_cli.system.memory import keep_freed_memory
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-NOBODY = {"source": {"name": "none", "version": "0", "options": {}}, "max_boxes": 2000, "min_size": 20.0}
 REPEATS = 5
 IMAGES = 12  # of BCCD, to train on
 
@@ -195,7 +196,8 @@ def one_pooling(
     """Pooling, or its gradient alone, with maps and gradients in the memory order that suits it."""
     torch.manual_seed(0)
     maps = torch.rand(1, 512, 38, 50, device=DEVICE).contiguous(memory_format=layout)
-    arguments = (to_rois(boxes, 1.0).to(DEVICE), 7, 1 / 16, *options)
+    windows = RoIPooler("max", 7, 16).windows(RoIs.of_images([boxes], [1.0]))
+    arguments = (windows.to(DEVICE), 7, 1 / 16, *options)
     if not gradient:
         return lambda: pool(maps, *arguments)
     maps.requires_grad_()
@@ -246,14 +248,14 @@ def peer_detection(name: str, classes: int, image: Image, boxes: np.ndarray) -> 
 
 def our_detector(name: str, classes: int) -> Detector:
     torch.manual_seed(0)
-    config = ModelConfig(Network(name), tuple(f"class {i}" for i in range(classes)), ImageTransform(), NOBODY)
+    config = ModelConfig(Network(name), tuple(f"class {i}" for i in range(classes)), ImageTransform(), NO_PROPOSALS)
     made = Detector(config, build(name)).eval()
     return made.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def detected(detector: Detector, image: Image, boxes: np.ndarray) -> Any:
     features, scale = detector.feature_map(image)
-    return detect(*detector.score(features, boxes, scale, image.height, image.width))
+    return detections_from_scores(*detector.score(features, boxes, scale, image.height, image.width))
 
 
 def detection(data: Path, machine: Machine) -> Iterator[Row]:
@@ -267,7 +269,7 @@ def detection(data: Path, machine: Machine) -> Iterator[Row]:
     for what, (name, classes, image, boxes) in scenes.items():
         ours = our_detector(name, classes)
         peer = InItsOwnProcess(peer_detection, name, classes, image, boxes)
-        full = ours.head.widths
+        full = ours.head.widths()
         ranks = {"fc6": full[0] // 4, "fc7": full[1] // 16}  # the paper's: 1024 and 256 of 4096
         compressor = Compressor(ours)
         small = compressor.compressed(ranks)
@@ -344,16 +346,18 @@ def training(data: Path, machine: Machine) -> Iterator[Row]:
 
 def peer_training(data: Path, images: int, rois: int) -> Callable[[], object]:
     """The same batches as ours; their making is on threads, as ours is."""
-    batches = trainer(data, "squeezenet1_0", images, rois).batches.from_iteration(0, 1_000_000)
+    batches = trainer(data, "squeezenet1_0", images, rois).batches.iterate(0, 1_000_000)
     peer = Peer("squeezenet1_0", 3).train().to(DEVICE)
     peer.conv[: peer.backbone.frozen].requires_grad_(False)
     trained = [p for p in peer.parameters() if p.requires_grad]
+    pooler = RoIPooler("max", peer.backbone.grid, peer.backbone.stride)
     optimiser = torch.optim.SGD(trained, lr=1e-4, momentum=0.9, weight_decay=5e-4)
 
     def step() -> None:
         batch = next(batches)
         labels, targets = batch.labels.to(DEVICE), batch.targets.to(DEVICE)
-        logits, deltas = peer.head(peer.conv(batch.images.contiguous().to(DEVICE)), batch.rois.to(DEVICE))
+        windows = pooler.windows(batch.rois)
+        logits, deltas = peer.head(peer.conv(batch.images.contiguous().to(DEVICE)), windows.to(DEVICE))
         chosen = torch.nonzero(labels > 0).flatten()
         own = deltas.reshape(len(labels), -1, 4)[chosen, labels[chosen]]
         loss = F.cross_entropy(logits, labels)
@@ -367,11 +371,12 @@ def peer_training(data: Path, images: int, rois: int) -> Callable[[], object]:
 
 def trainer(data: Path, name: str, images: int, rois: int, maps: Path | None = None) -> Any:
     """A run of ours, on the real images, each with boxes of selective search."""
+    from frcnn_cli.data.pairing import ProposedSample
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import FEATURES
-    from frcnn_cli.training.batches import ProposedSample
     from frcnn_cli.training.inputs import CachedMaps, DecodedImages
     from frcnn_cli.training.trainer import Trainer
+    from frcnn_cli.training.training_set import TrainingSet
 
     dataset = load_dataset(f"voc:{data / 'bccd'}", "trainval", "fix")
     samples = dataset.samples[:IMAGES]
@@ -384,15 +389,15 @@ def trainer(data: Path, name: str, images: int, rois: int, maps: Path | None = N
         sampling=Sampling(images, rois, background_iou=(0.0, 0.5)),
         solver=Solver(epochs=1000.0, learning_rate=1e-4),
     )
-    model = ModelConfig(recipe.network, dataset.classes, ImageTransform(), NOBODY)
-    inputs: Any = DecodedImages(read_ref, model.transform)
+    inputs: Any = DecodedImages(read_ref, ImageTransform())
     if maps is not None:
         file = StageFile(maps, FEATURES)
         inputs = CachedMaps(file, {Path(key).stem: row for key, row in file.index.items()})
     temporary = tempfile.TemporaryDirectory(prefix="frcnn-benchmark-")
     atexit.register(temporary.cleanup)
     folder = Path(temporary.name)
-    run = Trainer.begin(folder, found, model, recipe, weights_of(data, name), {}, "", inputs, DEVICE)
+    training_set = TrainingSet(found, dataset.classes, NO_PROPOSALS, inputs, "")
+    run = Trainer.begin(folder, training_set, recipe, weights_of(data, name), {}, DEVICE)
     if maps is None:  # also where the weights are random, which are trained from the first layer on otherwise
         frozen = build(name).frozen
         run.state = replace(run.state, frozen=frozen)
@@ -485,13 +490,56 @@ def many_rois(count: int) -> tuple[float, float]:
     detector = our_detector("vgg16", 20)
     scene = random_image(detector, count)
     began = time.perf_counter()
-    detector.score(scene.features, scene.boxes, scene.scale, scene.height, scene.width)
+    detector.score(scene.maps, scene.boxes, scene.scales, scene.height, scene.width)
     taken = time.perf_counter() - began
     return taken, 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def start(data: Path, machine: Machine) -> Iterator[Row]:
-    """The command line's own time."""
+    """The time until a command has done its work, on one small image."""
+    yield from help_and_version()
+    yield from one_image(data)
+
+
+def one_image(data: Path) -> Iterator[Row]:
+    """Processor time of whole commands, against importing what they cannot do without. Bytecode is cached."""
+    import cv2
+
+    with tempfile.TemporaryDirectory() as folder:
+        image, model, props = (str(Path(folder) / name) for name in ("small.png", "model.safetensors", "props.h5"))
+        cv2.imwrite(image, cv2.resize(read_image(data / "proposals" / "000004.jpg").pixels, (160, 120)))
+        recipe = Recipe(network=Network("small")).changed({"images.short_side": 0})
+        source = {"source": SelectiveSearch().described(), "max_boxes": 2000, "min_size": 20.0}
+        torch.manual_seed(0)
+        Detector(ModelConfig.of_recipe(recipe, ("a", "b"), source), build("small")).eval().save(model)
+        commands = {
+            "torch": ["detect", image, "--model", model],
+            "numba, cv2": ["proposals", image, "-o", props, "--force"],
+        }
+        for modules, words in commands.items():
+            ours, theirs = [sys.executable, "-m", "frcnn_cli", *words], [sys.executable, "-c", f"import {modules}"]
+            for line in (ours, theirs):  # caches bytecode and machine code
+                processor_time(line)
+            times = [(processor_time(ours), processor_time(theirs)) for _ in range(REPEATS)]
+            own, peer = (statistics.median(side) for side in zip(*times, strict=True))
+            what = f"frcnn {words[0]} of one image, processor time; peer: python -c 'import {modules}'"
+            yield Row(what, 1000 * own, 1000 * peer)
+
+
+def processor_time(line: list[str]) -> float:
+    """Seconds of user and system time of a command, all threads together."""
+    import os
+    import resource
+
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(line, capture_output=True, check=True, env=environment)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def help_and_version() -> Iterator[Row]:
+    """The time of the command line alone."""
     for word in ("--help", "--version"):
         line = [sys.executable, "-m", "frcnn_cli", word]
         ours, theirs = seconds(

@@ -22,8 +22,8 @@ from PIL import Image as Pillow
 
 from frcnn_cli.core.decoding import read_ref
 from frcnn_cli.data.load import load_image_refs
-from frcnn_cli.proposals.workers import propose_many
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
+from frcnn_cli.proposals.workers import propose_many
 
 
 def throughput(data: Path, workers: int, limit: int | None) -> float:

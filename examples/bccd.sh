@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Blood cells, end to end: proposals, training on trainval, AP on test, and why what is missed was missed.
+# Blood cells, end to end: proposals, training on trainval, AP on test, and the reasons for missed objects.
 #
 #   examples/bccd.sh DATA [WORK [OPTIONS OF FRCNN TRAIN]]
 #   examples/bccd.sh DATA runs/paper --recipe paper
 #
 # DATA holds bccd/ (the BCCD data set in VOC layout) and weights/squeezenet1_0_tv.pth (ImageNet weights of torchvision's
-# squeezenet1_0). WORK is where the files go (default: runs/bccd-files). Without further options training is by the modern
-# recipe, 14 epochs. Stopped at any moment, it goes on where it was.
+# squeezenet1_0). All files are written to WORK (default: runs/bccd-files). Without further options, the modern recipe is
+# trained for 14 epochs. Interrupted at any moment, the same command continues where it stopped.
 # frcnn must be on the PATH; in a checkout: uv run examples/bccd.sh DATA
 set -euo pipefail
 data=${1:?usage: examples/bccd.sh DATA [WORK]}
@@ -15,7 +15,7 @@ shift $(($# > 1 ? 2 : 1))
 [ $# -gt 0 ] || set -- --recipe modern --epochs 14 --long-side 800
 bccd=voc:$data/bccd
 
-run() { # names a command, and skips it if its output is there
+run() { # prints and runs a command, unless its output exists
     local output=$1
     shift
     if [ -e "$output" ]; then echo "have $output"; else echo "\$ $*" && "$@"; fi
@@ -30,8 +30,8 @@ frcnn recall "$work/props-test.h5" --data "$bccd" --split test --by class
 
 resume=()
 [ -e "$work/run/state.safetensors" ] && resume=(--resume)
-echo "\$ frcnn train ... (two boxes of trainval have no area: --bad-boxes fix leaves them out)"
-time frcnn train --data "$bccd" --props "$work/props-trainval.h5" -o "$work/run" --bad-boxes fix \
+echo "\$ frcnn train ... (two boxes of trainval have no area: --bad-boxes fix drops them)"
+time frcnn train --data "$bccd" --split trainval --props "$work/props-trainval.h5" -o "$work/run" --bad-boxes fix \
     --backbone squeezenet1_0 --weights "$data/weights/squeezenet1_0_tv.pth" "$@" "${resume[@]}"
 
 time {

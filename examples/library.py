@@ -1,8 +1,8 @@
-"""What the commands do, from Python: arrays in, arrays out, no file between the stages.
+"""The stages of detection one by one, with arrays instead of files between them.
 
     python examples/library.py MODEL IMAGE
 
-MODEL is a run's folder, for example frcnn-demo/run; IMAGE any picture.
+MODEL is the folder of a run, for example frcnn-demo/run.
 """
 
 import sys
@@ -16,16 +16,16 @@ def main(model: str, path: str) -> None:
 
     # Stage by stage ...
     boxes = propose(image, detector.source(), detector.limits).boxes  # float32 [N, 4]
-    features, scale = detector.feature_map(image)  # [1, C, h, w]
-    scores = detector.score(features, boxes, scale, image.height, image.width)
-    print(f"{len(boxes)} proposals, a map of {features.shape[2]} x {features.shape[3]} cells")
+    maps, scale = detector.feature_map(image)  # [1, C, h, w]
+    scores = detector.score(maps, boxes, scale, image.height, image.width)
+    print(f"{len(boxes)} proposals, a map of {maps.shape[2]} x {maps.shape[3]} cells")
     print(f"probabilities {list(scores.probabilities.shape)}, boxes {list(scores.boxes.shape)}")
 
-    # ... or in one go.
+    # ... or all at once.
     found = detector.detect(image)
-    for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
+    for name, score, box in zip(found.names, found.scores, found.boxes, strict=True):
         if score >= 0.5:
-            print(f"{detector.config.classes[label]:12} {score:.3f}  {' '.join(f'{v:.1f}' for v in box)}")
+            print(f"{name:12} {score:.3f}  {' '.join(f'{v:.1f}' for v in box)}")
 
 
 if __name__ == "__main__":

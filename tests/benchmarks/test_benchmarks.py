@@ -38,7 +38,7 @@ def test_large_images(shared_data):
 def test_run(shared_data):
     printed = run("run.py", shared_data, "--quick", "--only", "start,training,files")
     rows = [line.split("|") for line in printed.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) == 2 + 1 + 1
+    assert len(rows) == 2 + 2 + 1 + 1
     assert all(float(row[2].split()[0]) > 0 and float(row[3]) > 0 and row[4].strip().endswith("x") for row in rows)
 
 

@@ -80,7 +80,7 @@ def test_bad_boxes_and_absent_images(tmp_path, voc):
     ran = run_frcnn(*line, "--without", "empty", "--on-bad", "drop")
     assert ran.code == 0
     assert "15 outside the image" in ran.err
-    assert "0 cut to the image, 15 dropped" in ran.err
+    assert "0 clipped to the image, 15 dropped" in ran.err
     assert sorted(map(len, boxes_of(out).values())) == [0] + [1] * 15
     assert run_frcnn(*line, "--without", "empty", "--on-bad", "clip", "--force").code == 0
     assert sorted(map(len, boxes_of(out).values())) == [0] + [2] * 15

@@ -28,7 +28,8 @@ def test_bccd_script_names_its_usage():
 
 def test_ablations(tmp_path, voc):
     line = [sys.executable, str(ROOT / "examples/ablations.py"), f"voc:{voc}", str(tmp_path), "--studies", "losses,svm"]
-    line += ["--", "--backbone", "small", "--weights", "none", "--short-side", "0", "--epochs", "1", "--rois", "32"]
+    changes = ("network.backbone=small", "images.short_side=0", "solver.epochs=1", "sampling.rois=32")
+    line += ["--weights", "none", *(word for change in changes for word in ("--set", change))]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     tables = [row.split(" | ") for row in done.stdout.splitlines() if row.startswith("| ")]
@@ -41,9 +42,10 @@ def test_ablations(tmp_path, voc):
     assert [len(row) for row in tables] == [5, 5, 3, 3]
     again = subprocess.run(line, capture_output=True, text=True)
     assert again.stdout == done.stdout
-    assert "frcnn train --data" not in again.stderr
-    for words in ([*line[:4], "--studies", "nope"], [*line[:6], "--epohcs", "3"], [*line, "--epochs", "2"]):
-        wrong = subprocess.run(words, capture_output=True, text=True)
-        assert wrong.returncode == 2
-        assert "Traceback" not in wrong.stderr
-    assert "solver.epochs 2.0 differs from the run's own 1.0" in wrong.stderr
+    assert "training:" not in again.stderr
+    wrong = ([*line[:4], "--studies", "nope"], [*line, "--epohcs", "3"], [*line, "--set", "loss.beta=2"])
+    for words in wrong:
+        refused = subprocess.run(words, capture_output=True, text=True)
+        assert refused.returncode == 2
+        assert "Traceback" not in refused.stderr
+    assert "loss.beta 2.0 differs from the run's own 1.0" in refused.stderr

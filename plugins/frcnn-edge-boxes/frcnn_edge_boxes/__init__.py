@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from frcnn_cli.errors import FileFormatError
+
 from frcnn_cli.proposals.hook import Image, Proposals, ProposalSource, hookimpl, option
 
 _LEAST_SIDE = 64  # pixels; OpenCV's forest fails on images that are smaller than its patches
