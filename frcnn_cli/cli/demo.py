@@ -75,7 +75,7 @@ def _save_sheet(folder: Path, path: Path) -> None:
     """One image of all images in a folder."""
     from frcnn_cli.core.decoding import read_image
     from frcnn_cli.core.drawing import contact_sheet
-    from frcnn_cli.system.files import save_image
+    from frcnn_cli.core.files import save_image
 
     pictures = [read_image(file).pixels for file in sorted(folder.rglob("*.jpg"))]
     save_image(contact_sheet(pictures, columns=4), path)

@@ -56,8 +56,8 @@ def command(
 
     from frcnn_cli.cli.common.window import present
     from frcnn_cli.core.decoding import read_image
+    from frcnn_cli.core.files import save_image
     from frcnn_cli.report.proposals import boxes_of_image, draw_best, draw_coverage, objects_of_image
-    from frcnn_cli.system.files import save_image
 
     read = read_image(image)
     found = boxes_of_image(props, read)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -118,16 +119,27 @@ class Detections(ArrayRecord):
         """The same detections with class names."""
         return replace(self, classes=tuple(classes))
 
-    def plot(self, image: AnyImage) -> NDArray[np.uint8]:
+    def plot(self, image: AnyImage, path: str | Path | None = None) -> NDArray[np.uint8]:
         """The image with a box, class and score per detection, the best on top: uint8 [H, W, 3] RGB.
+
+            found = detector.detect("img.jpg")
+            found.where(found.scores > 0.5).plot("img.jpg", "img-detections.jpg")
 
         Args:
             image: an `Image`, a path, a PIL image, or uint8 [H, W, 3] RGB.
+            path: a file to save the picture to; its ending gives the format.
+
+        Raises:
+            ImageError: the image cannot be read. FrcnnError: the file cannot be written, or has an unknown ending.
         """
         from frcnn_cli.core.decoding import as_image
         from frcnn_cli.core.drawing import draw_detections
+        from frcnn_cli.core.files import save_image
 
-        return draw_detections(as_image(image).pixels, self)
+        pixels = draw_detections(as_image(image).pixels, self)
+        if path is not None:
+            save_image(pixels, Path(path))
+        return pixels
 
 
 def _as_labels(values: Any) -> NDArray[np.int64]:

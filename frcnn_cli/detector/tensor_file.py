@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.core.files import replacing
 from frcnn_cli.detector.header import read_description
-from frcnn_cli.system.files import replacing
 
 
 def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.errors import FrcnnError, UsageError
+from frcnn_cli.core.files import write_atomic
 from frcnn_cli.evaluation.results import coco_results, voc_lines
 from frcnn_cli.store.reader import StageFile
-from frcnn_cli.system.files import write_atomic
 
 
 def export_voc_results(file: StageFile, folder: Path, split: str = "test") -> int:

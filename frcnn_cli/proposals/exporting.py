@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from frcnn_cli.core.errors import UsageError
+from frcnn_cli.core.files import write_atomic
 from frcnn_cli.proposals.box_files.box_file import Items
 from frcnn_cli.proposals.box_files.csv import write_csv
 from frcnn_cli.proposals.box_files.json import write_coco_boxes
@@ -13,7 +14,6 @@ from frcnn_cli.proposals.box_files.matlab import write_mat
 from frcnn_cli.proposals.box_files.pickles import write_detectron2, write_mmdet
 from frcnn_cli.proposals.source import Proposals
 from frcnn_cli.store.reader import StageFile
-from frcnn_cli.system.files import write_atomic
 
 FORMATS: dict[str, tuple[str, Callable[[Items], bytes]]] = {  # file ending, writer
     "detectron2": (".pkl", write_detectron2),

@@ -6,9 +6,9 @@ import csv
 import io
 from pathlib import Path
 
+from frcnn_cli.core.files import write_atomic
 from frcnn_cli.evaluation.voc import Result
 from frcnn_cli.report.figures import encoded, label, new_figure, plain
-from frcnn_cli.system.files import write_atomic
 
 
 def write_curves(path: Path, result: Result, title: str) -> None:

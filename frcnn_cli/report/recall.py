@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from frcnn_cli.core.files import write_atomic
 from frcnn_cli.proposals.recall import Coverage
 from frcnn_cli.report.figures import encoded, label, new_figure, plain
-from frcnn_cli.system.files import write_atomic
 
 
 def plot_recall(found: Mapping[str, Coverage], path: Path, title: str) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from frcnn_cli.core.errors import FrcnnError, UsageError
+from frcnn_cli.core.files import write_atomic
 from frcnn_cli.core.run_files import CONFIG_FILE, LOG_FILE
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.report.figures import encoded, label, new_figure
-from frcnn_cli.system.files import write_atomic
 from frcnn_cli.training.log import read_log
 
 _PANELS = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
-from frcnn_cli.system.files import write_atomic
+from frcnn_cli.core.files import write_atomic
 
 MAX_BYTES = 1 << 30
 

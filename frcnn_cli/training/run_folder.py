@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from frcnn_cli.core.errors import FrcnnError, OutputExistsError, explain_os_error
+from frcnn_cli.core.files import write_atomic
 from frcnn_cli.core.run_files import BEST_FILE, CONFIG_FILE, LOG_FILE, MODEL_FILE, STATE_FILE
-from frcnn_cli.system.files import write_atomic
 
 
 class RunFolder:

@@ -42,7 +42,7 @@ class Pictures:
         """Draws one image."""
         if self.output is None and not self.show:
             return
-        from frcnn_cli.system.files import save_image
+        from frcnn_cli.core.files import save_image
 
         pixels = detections.plot(image)
         if self.output is not None:

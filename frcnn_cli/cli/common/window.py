@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def present(console: Console, pixels: NDArray[np.uint8], title: str, stem: str, force: bool) -> None:
     """Opens a window and waits for a key; without a display, saves STEM.jpg in the current folder and reports it."""
-    from frcnn_cli.system.files import save_image
+    from frcnn_cli.core.files import save_image
     from frcnn_cli.system.window import has_display, show
 
     if has_display():

@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.files import write_atomic
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset, Sample
 from frcnn_cli.data.formats.images import copy_image, unique_keys
 from frcnn_cli.data.labels import MAX_PIXELS, LabelledImage, LabelledObject, Labels, plausible
-from frcnn_cli.system.files import write_atomic
 from frcnn_cli.system.untrusted import read_json
 
 MAX_JSON_BYTES = 2 << 30

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from frcnn_cli.core.boxes import to_inclusive
 from frcnn_cli.core.decoding import IMAGE_ENDINGS
 from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.files import write_atomic
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset, Sample
 from frcnn_cli.data.formats.images import copy_image, unique_keys
 from frcnn_cli.data.labels import BadBoxes, LabelledImage, LabelledObject, Labels, plausible
-from frcnn_cli.system.files import write_atomic
 
 MAX_XML_BYTES = 16_000_000
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.core.errors import explain_os_error
+from frcnn_cli.core.errors import FrcnnError, explain_os_error
 
 
 @contextmanager
@@ -46,10 +46,13 @@ def save_image(pixels: NDArray[np.uint8], path: Path) -> None:
     """Writes uint8 [H, W, 3] RGB pixels as an image file; the ending decides the format.
 
     Raises:
-        FrcnnError: the system refuses to write.
+        FrcnnError: an unknown ending, or the system refuses to write.
     """
     from PIL import Image as Pillow
 
+    kind = Pillow.registered_extensions().get(path.suffix.lower())
+    if kind is None:
+        raise FrcnnError(f"{path} does not end like an image file", "Write for example .jpg or .png")
     encoded = io.BytesIO()
-    Pillow.fromarray(pixels).save(encoded, Pillow.registered_extensions()[path.suffix.lower()], quality=92)
+    Pillow.fromarray(pixels).save(encoded, kind, quality=92)
     write_atomic(path, encoded.getvalue())
