@@ -3,11 +3,11 @@
     python benchmarks/run.py DATA [--only pooling,detection,rcnn,training,cached,memory,files,start] [--quick]
 
 DATA holds bccd/, proposals/000004.jpg and weights/squeezenet1_0_tv.pth. Both sides take turns; figures are medians.
-"Limit" is the best that the machine can do: bytes moved at the bandwidth of a plain copy, or multiplications at the rate
-of a large matrix product, both measured in the same run; "share" is the fraction of it that we reach.
+"Limit" is the best that the machine can do: bytes moved at the bandwidth of a plain copy, or multiplications at the
+rate of a large matrix product, both measured in the same run; "share" is the fraction of it that we reach.
 
-The peer is what a user would build: torchvision's conv layers, its `roi_pool` or `roi_align`, two fully connected layers,
-and the NMS of its `RoIHeads`. If there is a GPU, everything runs on it.
+The peer is what a user would build: torchvision's conv layers, its `roi_pool` or `roi_align`, two fully connected
+layers, and the NMS of its `RoIHeads`. If there is a GPU, everything runs on it.
 """
 
 from __future__ import annotations

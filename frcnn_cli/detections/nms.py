@@ -86,6 +86,9 @@ class Selection(NamedTuple):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Selection) and same_values(tuple(self), tuple(other))
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # otherwise the comparison of tuples
+
     def __hash__(self) -> int:
         return hash_of_values(tuple(self))
 

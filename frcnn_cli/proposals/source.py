@@ -36,6 +36,9 @@ class Proposals(NamedTuple):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Proposals) and same_values(tuple(self), tuple(other))
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # otherwise the comparison of tuples
+
     def __hash__(self) -> int:
         return hash_of_values(tuple(self))
 

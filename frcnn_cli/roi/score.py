@@ -28,6 +28,9 @@ class Scores(NamedTuple):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Scores) and same_values(tuple(self), tuple(other))
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # otherwise the comparison of tuples
+
     def __hash__(self) -> int:
         return hash_of_values(tuple(self))
 
