@@ -4,10 +4,10 @@
 
 DATA holds bccd/ and weights/squeezenet1_0_tv.pth. Both are trained on BCCD's train split with the modern recipe and
 evaluated on val with our evaluation. Equal are the proposals (our selective search), backbone, weights, cell size,
-image size, mini-batch size, sampling, box targets, optimiser, clipping and schedule. The peer is what a user would build:
-torchvision's `RoIHeads` with `MultiScaleRoIAlign`, `TwoMLPHead` and `FastRCNNPredictor`, unchanged. Different are
-therefore: its smooth L1 becomes linear at 1/9, its RoI align does not correct for the network's cell offset, images are
-mirrored at random (ours: each once in two passes), and the order of the images.
+image size, mini-batch size, sampling, box targets, optimiser, clipping and schedule. The peer is what a user would
+build: torchvision's `RoIHeads` with `MultiScaleRoIAlign`, `TwoMLPHead` and `FastRCNNPredictor`, unchanged. Different
+are therefore: its smooth L1 becomes linear at 1/9, its RoI align does not correct for the network's cell offset,
+images are mirrored at random (ours: each once in two passes), and the order of the images.
 """
 
 from __future__ import annotations
