@@ -47,7 +47,7 @@ def as_image(image: AnyImage) -> Image:
     if isinstance(image, (str, Path)):
         return read_image(image)
     if isinstance(image, Pillow.Image):
-        return Image.from_array(_to_rgb(ImageOps.exif_transpose(image), Path("image")))
+        image = _to_rgb(ImageOps.exif_transpose(image), Path("image"))
     if isinstance(image, np.ndarray):
         return Image.from_array(image)
     raise TypeError(f"expected an image, a path, a PIL image or an array, got {type(image).__name__}")

@@ -34,4 +34,5 @@ def propose(image: AnyImage, source: ProposalSource | str | None = None, limits:
             f"source {source.name!r} failed on {image.key} ({type(error).__name__}: {error})",
             "Report it to the author of the source, or try another --source",
         ) from error
-    return best_of(validated(answer, image, source.name), limits)
+    found = validated(answer, image, source.name)
+    return best_of(found, limits)

@@ -1,7 +1,7 @@
-"""Edge boxes (Zitnick and Dollár, ECCV 2014) as a proposal source: boxes ranked by the contours that they hold whole.
+"""Edge boxes (Zitnick and Dollár, ECCV 2014) as a proposal source: boxes ranked by the contours inside them.
 
-The boxes are OpenCV's (`ximgproc.EdgeBoxes`). The edges they are found from are those of a structured forest, where a
-model file is given, and otherwise plain gradients of the colours, thinned to one pixel.
+The boxes are OpenCV's (`ximgproc.EdgeBoxes`). They are computed from the edges of a structured forest if a model file is
+given, and otherwise from gradients of the colours, thinned to one pixel.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from frcnn_cli.errors import FileFormatError
 
-from frcnn_cli.proposals.hook import Image, Proposals, ProposalSource, hookimpl, option
+from frcnn_cli.proposals.hook import FileFormatError, Image, Proposals, ProposalSource, hookimpl, option
 
 _LEAST_SIDE = 64  # pixels; OpenCV's forest fails on images that are smaller than its patches
 _TRY_MODEL = """
@@ -35,21 +34,21 @@ class EdgeBoxes(ProposalSource):
     name = "edge-boxes"
     version = "1"
 
-    model: Path | None = option(None, help="structured forest for the edges (.yml.gz of OpenCV); none: gradients")
-    alpha: float = option(0.65, help="step of the sliding windows, as IoU of neighbours", minimum=0.1, maximum=0.95)
-    beta: float = option(0.75, help="IoU above which the worse of two boxes is left out", minimum=0.1, maximum=1.0)
-    min_score: float = option(0.01, help="boxes of a lower score are dropped", minimum=0.0)
-    max_boxes: int = option(10_000, help="boxes kept before those of the command", minimum=1)
-    min_area: float = option(400.0, help="smaller boxes are not looked for, in square pixels", minimum=1.0)
-    max_aspect_ratio: float = option(3.0, help="longer boxes are not looked for", minimum=1.0, maximum=20.0)
-    sigma: float = option(1.0, help="blur before gradients, in pixels; without a model", minimum=0.0, maximum=10.0)
+    model: Path | None = option(None, help="Structured forest for the edges (OpenCV's .yml.gz); none: use gradients.")
+    alpha: float = option(0.65, help="Step of the sliding windows, as the IoU of neighbours.", minimum=0.1, maximum=0.95)
+    beta: float = option(0.75, help="IoU above which the worse of two boxes is dropped.", minimum=0.1, maximum=1.0)
+    min_score: float = option(0.01, help="Minimum score of a box.", minimum=0.0)
+    max_boxes: int = option(10_000, help="Maximum number of boxes that OpenCV returns.", minimum=1)
+    min_area: float = option(400.0, help="Minimum area of a box, in square pixels.", minimum=1.0)
+    max_aspect_ratio: float = option(3.0, help="Maximum ratio of the longer to the shorter side.", minimum=1.0, maximum=20.0)
+    sigma: float = option(1.0, help="Blur before the gradients, in pixels; only without a model.", minimum=0.0, maximum=10.0)
 
     def __post_init__(self) -> None:
         if self.model is not None and not self.model.is_file():
             raise ValueError(f"{self.model} is not a file")
 
     def prepare(self) -> None:
-        """Tries the model in a process of its own: OpenCV checks nothing, and a damaged file ends the process."""
+        """Tries the model in another process: OpenCV does not check it, and a damaged file ends the process."""
         if self.model is None:
             return
         line = [sys.executable, "-c", _TRY_MODEL, str(self.model)]
@@ -62,7 +61,7 @@ class EdgeBoxes(ProposalSource):
             reason = said[-1].strip() if said and tried.returncode > 0 else f"OpenCV crashed, {tried.returncode}"
             raise FileFormatError(
                 f"{self.model} is not a structured forest ({reason})",
-                "Name the model.yml.gz of OpenCV's extra modules, or leave the model out",
+                "Name the model.yml.gz of OpenCV's extra modules, or remove the option model",
             )
 
     def propose(self, image: Image) -> Proposals:

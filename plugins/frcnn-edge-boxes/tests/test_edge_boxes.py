@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from frcnn_cli.errors import FileFormatError, UsageError
 from frcnn_edge_boxes import EdgeBoxes, gradient_edges
 
+from frcnn_cli.errors import FileFormatError, UsageError
 from frcnn_cli.proposals.hook import Image
 from frcnn_cli.testing import check_proposal_source
 

@@ -1,7 +1,7 @@
 """Sliding windows as a proposal source for frcnn (`--source sliding-window`).
 
-The paper's section 5.6 asks what dense boxes do in place of selective search; this source makes them. It is also the
-pattern for a plugin: one class, one hook, one entry point in `pyproject.toml`.
+Section 5.6 of the paper compares dense boxes with selective search; this source makes them. It is also an example of a
+plugin: one class, one hook, one entry point in `pyproject.toml`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class SlidingWindow(ProposalSource):
 
     scales: tuple[float, ...] = option(
         (0.8, 0.5, 0.3, 0.2, 0.12),
-        help="window sizes: square root of area, as a share of the image's short side",
+        help="Window sizes: square root of the area, as a fraction of the image's short side.",
         minimum=0.01,
         maximum=1.0,
     )
-    aspect_ratios: tuple[float, ...] = option((1.0, 0.5, 2.0), help="width over height", minimum=0.05, maximum=20.0)
+    aspect_ratios: tuple[float, ...] = option((1.0, 0.5, 2.0), help="Ratios of width to height.", minimum=0.05, maximum=20.0)
     stride: float = option(
-        0.25, help="step between windows, as a share of the window's side", minimum=0.05, maximum=1.0
+        0.25, help="Step between windows, as a fraction of the window's side.", minimum=0.05, maximum=1.0
     )
 
     def propose(self, image: Image) -> Proposals:
