@@ -25,6 +25,7 @@ def check_proposal_source(source: ProposalSource) -> None:
     """Runs a source on ordinary and extreme images, and checks what `ProposalSource` requires.
 
     Raises:
+        UsageError, FrcnnError: options that cannot be restored, or a source that cannot be prepared.
         AssertionError: the first violation, with its image: a wrong dtype or shape, NaN, inverted boxes or boxes
             outside the image, results that differ between two calls, a modified image, a failure on a 1 x 1, gray or
             extremely wide image, options that change when they are recorded and restored, or a source that cannot be
@@ -96,7 +97,7 @@ def _check_on(source: ProposalSource, image: Image) -> Proposals:
         first, second = (validated(answer, image, source.name) for answer in (first, second))
         propose(image, source)  # with read-only pixels, as in the stages
     except Exception as error:
-        raise AssertionError(f"{where}: {error}") from error
+        raise AssertionError(str(error)) from error
     assert _equal(first, second), f"{where}: two calls gave different results"
     return first
 

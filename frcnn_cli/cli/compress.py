@@ -90,7 +90,7 @@ def command(
         dataset = arguments.dataset(data, split, bad_boxes, classes, arguments.images_in(props))
         samples = map_samples(detector, dataset, props, images, bad_boxes, console)
     drop = None if max_drop is None else max_drop / 100
-    made = compress(detector, ranks=wanted, energy=energy, max_drop=drop, samples=samples, progress=console)
+    made = compress(detector, ranks=wanted or None, energy=energy, max_drop=drop, samples=samples, progress=console)
     made.detector.save(output)
     console.json(_as_json(output, made)) if as_json else _print(console, output, made)
 

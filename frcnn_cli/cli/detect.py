@@ -64,8 +64,8 @@ def command(
     """Detect objects in images: all stages in memory.
 
     Proposals come from the source that the model was trained with, unless --source names another. The detections equal
-    those of the commands proposals, features, score and nms. Exception: the paper recipe limits detections over the
-    whole data set; detect cannot, and uses the thresholds of the authors' later code instead.
+    those of the commands proposals, features, score and nms. With the paper recipe they differ: it limits detections
+    over the whole data set, which detect cannot do, so it uses the thresholds of the authors' later code.
 
     \b
     frcnn detect img.jpg --show
@@ -110,14 +110,14 @@ def command(
         console.note(f"{output}: {run.written} images, {sum(map(len, run.detections.values()))} detections")
     if as_json:
         console.json({"images": _as_json(run.detections), "failed": console.failures_as_json()})
-    else:
+    elif not to_file:
         _print_table(console, run.detections)
     pictures.present()
     console.end(len(refs))
 
 
 def _rows(detections: Detections) -> list[tuple[str, float, list[float]]]:
-    columns = (detections.names, detections.scores.tolist(), detections.boxes.tolist())
+    columns = (detections.names.tolist(), detections.scores.tolist(), detections.boxes.tolist())
     return list(zip(*columns, strict=True))
 
 

@@ -105,4 +105,6 @@ def command(
         )
     else:
         console.note(f"{output}: {done.images} images, {done.seconds:.1f} s")
+        if console.debug:
+            console.note(f"time spent in the network: {done.busy:.0%}")
     console.end(len(refs))

@@ -35,8 +35,11 @@ def command(console: Console, name: str | None, as_json: bool) -> None:
             console.json(described)
             return
         console.result(f"{name} {source.version}, from {described['from']}\n{described['help']}")
-        rows = [(f"--set {opt.name}={opt.type_name}", opt.default_text, opt.help) for opt in source.options()]
-        console.table(("option", "default", "meaning"), rows, left=3)
+        rows = [
+            (f"--set {opt.name}={opt.type_name}", opt.default_text, opt.bounds_text, opt.help)
+            for opt in source.options()
+        ]
+        console.table(("option", "default", "bounds", "meaning"), rows, left=4)
         return
     if as_json:
         console.json(

@@ -86,7 +86,7 @@ def command(
     if output.suffix and output.suffix.lower() != ".h5" and not output.is_dir():
         raise click.UsageError(f"-o {output}: the file must end in .h5.")
     if workers == 0 and timeout is not None:
-        raise click.UsageError("--timeout needs a process to end: use --workers 1 or more.")
+        raise click.UsageError("--timeout needs a process that it can end: use --workers 1 or more.")
     arguments.check_images(images, split)
     from frcnn_cli.proposals.limits import Limits
     from frcnn_cli.proposals.run import propose_images

@@ -23,7 +23,11 @@ from frcnn_cli.cli.common.console import Console
 )
 @click.option("--split", default=None, metavar="NAME", help="Split of the data set. Default: the one with the image.")
 @click.option(
-    "--boxes", default=2000, show_default=True, type=click.IntRange(1), help="With --data: use so many of the boxes."
+    "--boxes",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="With --data: maximum number of boxes to consider.",
 )
 @click.option(
     "-o", "--output", type=options.PATH, default=None, metavar="FILE", help="Save the picture; open no window."

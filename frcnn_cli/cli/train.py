@@ -59,7 +59,7 @@ def command(
     from frcnn_cli.core.run_files import STATE_FILE, resumable_run
     from frcnn_cli.training.resume import continued
     from frcnn_cli.training.run_folder import check_free, new_run_folder
-    from frcnn_cli.training.settings import RunSettings, default_workers
+    from frcnn_cli.training.settings import RunSettings, check_settings, default_workers
 
     console: Console = ctx.obj
     changes = options.recipe_changes(given)
@@ -79,6 +79,7 @@ def command(
     for name in ("data", "props"):
         if getattr(run, name) is None:
             raise click.UsageError(f"Missing option '--{name}' (or --resume, to continue a run).")
+    check_settings(run, chosen)
     arguments.check_training_inputs(run, device)
     if not resume:
         folder = output or new_run_folder(str(run.data), chosen.network.backbone)
@@ -88,10 +89,12 @@ def command(
     from frcnn_cli.training.train import RunOptions, run_training
 
     about, stopping = RunOptions(device=device, **how), stop_on_signal(folder)
+    checkpoint = folder / STATE_FILE
+    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() and not resume else None
     try:
         summary = run_training(folder, run, chosen, about, resume=resume, stopping=stopping, progress=console)
     except KeyboardInterrupt:
-        if chosen.network.classifier == "svm" and (folder / STATE_FILE).exists():  # outside of the iterations
+        if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:  # of this run, not of one that it replaces
             fix = f"Continue with: {resume_command(folder)}"
             raise StoppedAtOnce("interrupted; the last checkpoint is kept", fix) from None
         raise
@@ -99,7 +102,7 @@ def command(
         console.warn(f"stopped at iteration {summary.iterations} of {summary.total}, and saved")
         console.warn(f"continue with: {resume_command(folder)}")
         ctx.exit(130)
-    if summary.loss is None:
+    if summary.loss is None and not summary.fitted_svms:
         console.note(f"{folder} is finished: all {summary.total} iterations are done; to train longer, start a new run")
     if as_json:
         console.json(summary_as_json(summary, run.validate_on is not None))
@@ -113,11 +116,11 @@ def _stated(
     """The recipe that the options state: from --recipe, otherwise from a run's own, or from paper."""
     from frcnn_cli.core.options import parse_settings
     from frcnn_cli.recipes.recipe import Recipe
-    from frcnn_cli.training.settings import RunSettings, adapted, check_settings
+    from frcnn_cli.training.settings import RunSettings, adapted, check_given
 
     values = {**changes, **parse_settings(settings)}
     if own is not None and name is None:
         return own.changed(values)
     run, recipe = RunSettings(**given), Recipe.load(name or "paper").changed(values)
-    check_settings(run, recipe, values)
+    check_given(run, recipe, values)
     return adapted(run, recipe)

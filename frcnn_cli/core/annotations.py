@@ -67,7 +67,7 @@ class GroundTruth(ArrayRecord):
         return replace(self, **{f.name: getattr(self, f.name)[kept] for f in fields(self)})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections(ArrayRecord):
     """What a detector found in one image, by descending score.
 
@@ -100,19 +100,32 @@ class Detections(ArrayRecord):
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __repr__(self) -> str:
+        counts = dict(zip(*np.unique(self.names, return_counts=True), strict=True)) if self.classes else {}
+        of_class = "".join(f", {count} {name}" for name, count in counts.items())
+        best = f", best score {self.scores.max():.3f}" if len(self) else ""
+        return f"Detections({len(self)} boxes{of_class}{best})"
+
     @property
-    def names(self) -> list[str]:
-        """The class name of each detection.
+    def names(self) -> NDArray[np.str_]:
+        """The class name of each detection: text [D].
 
         Raises:
             ValueError: the class names are unknown.
         """
         if not self.classes and len(self):
             raise ValueError("the class names are unknown: pass classes=(...) to Detections")
-        return [self.classes[label] for label in self.labels]
+        return np.array(self.classes or ("",), np.str_)[self.labels]
 
     def where(self, kept: NDArray[np.bool_]) -> Self:
-        """The detections selected by a mask, bool [D], for example `found.where(found.scores > 0.5)`."""
+        """The detections selected by a mask, bool [D], for example `found.where(found.scores > 0.5)`.
+
+        Raises:
+            ValueError: not a mask of the right length.
+        """
+        kept = np.asarray(kept)
+        if kept.dtype != bool or kept.shape != (len(self),):
+            raise ValueError(f"expected a mask, bool [{len(self)}], got {kept.dtype} {list(kept.shape)}")
         return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept])
 
     def with_classes(self, classes: Sequence[str]) -> Self:

@@ -68,7 +68,9 @@ class SourceError(FrcnnError):
 class OutputExistsError(FrcnnError):
     """The output path exists; nothing is overwritten without --force."""
 
-    def __init__(self, path: Path, fix: str = "Add --force to replace it, or choose another output path") -> None:
+    def __init__(
+        self, path: Path, fix: str = "Add --force (in Python: force=True) to replace it, or choose another output path"
+    ) -> None:
         super().__init__(f"{path} exists already", fix)
 
     def __reduce__(self) -> tuple[type[OutputExistsError], tuple[Path, str]]:

@@ -33,14 +33,14 @@ class ImageRecord:
     orientation: int = 1  # EXIF orientation, 1 to 8, that was undone on reading
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Image(ArrayRecord):
     """One decoded image; what a proposal source receives.
 
     pixels: uint8 [H, W, 3], RGB, upright, read-only.
 
     Raises:
-        ValueError: pixels of another dtype or shape, or of another size than the record says.
+        ValueError: pixels of another dtype or shape, or of another size than the record states.
     """
 
     pixels: NDArray[np.uint8]
@@ -49,7 +49,9 @@ class Image(ArrayRecord):
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
-            raise ValueError(f"expected uint8 pixels [H, W, 3], got {self.pixels.dtype} {list(self.pixels.shape)}")
+            raise ValueError(
+                f"expected uint8 pixels [H, W, 3] in RGB, got {self.pixels.dtype} {list(self.pixels.shape)}"
+            )
         if self.pixels.shape[:2] != (self.record.height, self.record.width):
             raise ValueError(f"pixels of shape {list(self.pixels.shape)} do not match the record {self.record}")
         if 0 in self.pixels.shape:
@@ -58,6 +60,9 @@ class Image(ArrayRecord):
             view = self.pixels.view()
             view.flags.writeable = False
             object.__setattr__(self, "pixels", view)
+
+    def __repr__(self) -> str:
+        return f"Image({self.key!r}, {self.width} x {self.height} pixels)"
 
     @property
     def key(self) -> str:

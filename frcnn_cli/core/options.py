@@ -69,6 +69,17 @@ class Option:
         return _type_name(self.type)
 
     @property
+    def bounds_text(self) -> str:
+        """The bounds of a number, for tables: "0 to 1", "at least 1"; empty without bounds."""
+        if self.minimum is not None and self.maximum is not None:
+            return f"{self.minimum:g} to {self.maximum:g}"
+        if self.positive:
+            return "more than 0" if self.maximum is None else f"more than 0, up to {self.maximum:g}"
+        if self.minimum is not None:
+            return f"at least {self.minimum:g}"
+        return "" if self.maximum is None else f"at most {self.maximum:g}"
+
+    @property
     def default_text(self) -> str:
         return "required" if self.default is MISSING else as_text(self.default)
 
@@ -111,7 +122,8 @@ def options_of(cls: type) -> list[Option]:
     """The options of a dataclass, in the order of its fields.
 
     Raises:
-        TypeError: a field that was not declared with `option()`.
+        TypeError: a field that was not declared with `option()`, or whose type options cannot have.
+        ValueError: a default out of its bounds.
     """
     hints = get_type_hints(cls)
     found = []
@@ -120,7 +132,20 @@ def options_of(cls: type) -> list[Option]:
             raise TypeError(f"field {declared.name!r} of {cls.__name__} must be declared with option(..., help=...)")
         about = {key: declared.metadata.get(key) for key in ("help", "minimum", "maximum")}
         positive = bool(declared.metadata.get("positive"))
-        found.append(Option(declared.name, hints[declared.name], declared.default, **about, positive=positive))  # type: ignore[arg-type]
+        opt = Option(declared.name, hints[declared.name], declared.default, **about, positive=positive)  # type: ignore[arg-type]
+        if not _is_supported(opt.type):
+            kind = getattr(opt.type, "__name__", opt.type) if get_origin(opt.type) is None else opt.type
+            raise TypeError(
+                f"field {opt.name!r} of {cls.__name__} has the type {kind}, which options cannot have; use int, float,"
+                " bool, str, Path, Literal, a tuple of them, or one of them | None"
+            )
+        for number in opt.default if isinstance(opt.default, tuple) else (opt.default,):
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                try:
+                    opt._check_bounds(number)
+                except UsageError as error:
+                    raise ValueError(f"default of {cls.__name__}: {error.what}") from None
+        found.append(opt)
     return found
 
 
@@ -179,7 +204,9 @@ def _parse(kind: Any, value: Any, build: Build | None) -> Any:
         items = _items(value)
         if kinds[-1] is not ... and len(items) != len(kinds):
             raise ValueError(f"{len(items)} values instead of {len(kinds)}")
-        return tuple(_parse(kinds[0], item, build) for item in items)
+        if kinds[-1] is ...:
+            return tuple(_parse(kinds[0], item, build) for item in items)
+        return tuple(_parse(one, item, build) for one, item in zip(kinds, items, strict=True))
     if origin in (Union, types.UnionType):
         if value is None or value == "none":
             return None
@@ -199,6 +226,18 @@ def _parse(kind: Any, value: Any, build: Build | None) -> Any:
     if build is None:
         raise TypeError(f"options of type {kind} are not supported")
     return build(kind, value)
+
+
+def _is_supported(kind: Any) -> bool:
+    """Whether an option can have this type; classes of other modules are made by the caller's `build`."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return True
+    if origin is tuple:
+        return all(_is_supported(arg) for arg in args if arg is not ...)
+    if origin in (Union, types.UnionType):
+        return len(args) == 2 and type(None) in args and all(_is_supported(a) for a in args if a is not type(None))
+    return origin is None and (kind in (int, float, bool, str, Path) or hasattr(kind, "described"))
 
 
 def _items(value: Any) -> list[Any]:

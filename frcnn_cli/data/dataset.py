@@ -121,6 +121,8 @@ class Dataset(ArrayRecord):
         Raises:
             DataError: a name that is no class of the data set.
         """
+        if isinstance(names, str):
+            raise ValueError(f"classes must be a list of names, not the text {names!r}")
         names = tuple(names)
         for name in names:
             if name not in self.classes:

@@ -31,7 +31,10 @@ def load_dataset(
 
     Raises:
         DataError: the text names no data set, there is none, or its files are inconsistent.
+        ValueError: another value of `bad_boxes`, or classes that are one text.
     """
+    if bad_boxes not in ("error", "fix"):
+        raise ValueError(f"bad_boxes must be 'error' or 'fix', not {bad_boxes!r}")
     split = split or default_split(spec)
     dataset = union([labels.dataset(bad_boxes) for labels in load_labels(spec, split)])
     dataset = replace(dataset, title=named(spec, split))
@@ -63,11 +66,11 @@ def default_split(spec: str, images: Iterable[ImageRecord] | None = None) -> str
     """The split that is used if none is named.
 
     Args:
-        images: the images of a file that is used with the data set. If it holds all images of a split, that split is
-            used; if of several, the largest.
+        images: the images of a file that is used with the data set. A split is covered if the file holds all of its
+            images. Of several covered splits, the one that contains all others is used, or else trainval.
 
     Raises:
-        DataError: the data set has several splits, and neither trainval nor one that the file covers.
+        DataError: several splits remain.
     """
     if names_its_splits(spec):
         return DEFAULT_SPLIT  # not used
@@ -75,10 +78,15 @@ def default_split(spec: str, images: Iterable[ImageRecord] | None = None) -> str
     splits = list(dict.fromkeys(name for folder in folders for name in voc_splits(folder)))
     if images is not None:
         known = {name for image in images for name in (image.key, Path(image.key).stem)}
-        sizes = {split: _covered(folders, split, known) for split in splits}
-        largest = max(splits, key=lambda split: sizes[split], default="")
-        if largest and sizes[largest]:
-            return largest
+        keys = {split: _keys(folders, split) for split in splits}
+        covered = {split: own for split, own in keys.items() if own and own <= known}
+        for split, own in sorted(covered.items(), key=lambda item: -len(item[1])):
+            if all(other <= own for other in covered.values()):
+                return split
+        if covered and DEFAULT_SPLIT not in covered:
+            raise DataError(
+                f"the file covers several splits of {spec}: {', '.join(covered)}", "Name one of them with --split"
+            )
     if DEFAULT_SPLIT in splits or not splits:
         return DEFAULT_SPLIT
     if len(splits) == 1:
@@ -86,10 +94,9 @@ def default_split(spec: str, images: Iterable[ImageRecord] | None = None) -> str
     raise DataError(f"{spec} has no split {DEFAULT_SPLIT!r}", f"Name one with --split: {', '.join(splits)}")
 
 
-def _covered(folders: Iterable[Path], split: str, known: set[str]) -> int:
-    """The number of images of a split if all of them are known, else 0."""
-    keys = [key for folder in folders if split in voc_splits(folder) for key in listed_keys(folder, [split])]
-    return len(keys) if set(keys) <= known else 0
+def _keys(folders: Iterable[Path], split: str) -> set[str]:
+    """The images of a split."""
+    return {key for folder in folders if split in voc_splits(folder) for key in listed_keys(folder, [split])}
 
 
 def splits_of(spec: str) -> list[str]:

@@ -3,12 +3,13 @@
     voc:DIR            a folder in VOC layout, or one that holds a VOCdevkit
     voc                the same, found in $FRCNN_DATA or ./data; voc2007, voc2012: that year's
     coco:JSON:FOLDER   COCO's instances and the folder of their images; the file is the split
-    A+B                both together; A@SPLIT: this split of it, whatever --split says
+    A+B                both together; A@SPLIT: this split of it, regardless of --split
 
-So `voc2007@trainval+voc2007@test+voc2012@trainval` is what the field calls 07++12.
+So `voc2007@trainval+voc2007@test+voc2012@trainval` is the union known as 07++12.
 
-If no split is named, it is the split that the given file of a stage covers; without such a file, or if it covers none,
-it is trainval if the data set has it, or else its only split.
+If no split is named, it is the split whose images are all in the given file of a stage. If there are several, it is the
+one that contains all others, or else trainval. Without such a file, or if it covers none, it is trainval, or else the
+only split.
 """
 
 from __future__ import annotations

@@ -49,6 +49,15 @@ class Thresholds(NamedTuple):
         given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
         return self._replace(**given)
 
+    def check(self) -> None:
+        """Raises ValueError for thresholds that make no sense."""
+        for name, value in (("iou", self.iou), ("min_score", self.min_score)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"the threshold {name} must be between 0 and 1, not {value}")
+        for name, count in (("max_per_image", self.max_per_image), ("per_class", self.per_class)):
+            if count < 0:
+                raise ValueError(f"the threshold {name} must be 0 (all) or more, not {count}")
+
 
 def nms(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[np.int64]:
     """Indices of the boxes that remain, by descending score; of equal scores the earlier comes first.
@@ -108,8 +117,9 @@ def detections_from_scores(
         classes: the K class names, which the detections then know.
 
     Raises:
-        ValueError: other shapes.
+        ValueError: other shapes, or thresholds that make no sense.
     """
+    thresholds.check()
     _check_shapes(probabilities, boxes)
     _, labels, rows = _best_of_image(_kept_per_class(probabilities, boxes, thresholds, min_scores)[1], thresholds)
     return Detections(boxes[rows, labels], probabilities[rows, labels + 1], labels, tuple(classes))

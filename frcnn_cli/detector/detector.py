@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.boxes import Boxes, as_boxes
 from frcnn_cli.core.decoding import AnyImage, as_image
-from frcnn_cli.core.errors import FeatureError, FrcnnError
+from frcnn_cli.core.errors import FeatureError, FrcnnError, UsageError
 from frcnn_cli.core.image import Image
 from frcnn_cli.detections.nms import Thresholds, detections_from_scores
 from frcnn_cli.detector import identity
@@ -132,6 +132,8 @@ class Detector(nn.Module):
         Raises:
             FeatureError: a value of the map is too large for float16, or NaN.
         """
+        if dtype not in MAP_DTYPES:
+            raise ValueError(f"dtype must be 'float16' or 'float32', not {dtype!r}")
         maps, scales = [], []
         for transform in self.transforms:
             pixels, scale = transform(image.pixels)
@@ -195,8 +197,16 @@ class Detector(nn.Module):
         return load_registry().restored(self.config.proposals["source"])
 
     def set_recipe_values(self, **values: Any) -> None:
-        """Changes values of the recipe, for example `detector.set_recipe_values(detection__refine=False)`."""
+        """Changes values of the recipe that detection reads, for example
+        `detector.set_recipe_values(detection__refine=False)`.
+
+        Raises:
+            UsageError: an unknown value, or one that the layers of the model depend on.
+        """
         named = {name.replace("__", "."): value for name, value in values.items()}
+        for name in named:
+            if not name.startswith("detection.") and name != "network.classifier":
+                raise UsageError(f"{name} cannot be changed in a model", "Change a value of the section detection")
         self.config = self.config.with_recipe_values(named)
 
     @property

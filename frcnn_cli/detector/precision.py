@@ -22,8 +22,10 @@ def set_precision(detector: Detector, precision: str) -> None:
         precision: "float32", "bfloat16", or "float16" on a GPU.
 
     Raises:
-        FrcnnError: float16 on a CPU.
+        FrcnnError: float16 on a CPU. ValueError: another precision.
     """
+    if precision not in DTYPES:
+        raise ValueError(f"precision must be {', '.join(map(repr, DTYPES))}, not {precision!r}")
     if precision == "float16" and detector.device.type == "cpu":
         raise FrcnnError("float16 is supported on GPUs only", "Write --precision bfloat16, or --device cuda")
     detector.exact_ids = None if precision == "float32" else (detector.model_id, detector.features_id)

@@ -89,14 +89,21 @@ def evaluate(
 
     Raises:
         ValueError: `classes` is missing or does not cover all labels, or `detections` lacks images.
-        KeyError: detections of an image that `ground_truth` lacks.
+        KeyError: detections of an image that `ground_truth` lacks. TypeError: other arguments.
     """
+    if isinstance(ground_truth, str) or not isinstance(detections, Mapping):
+        raise TypeError(
+            "pass detections by image key, and a data set: evaluate(detect_images(data, detector), load_dataset(...))"
+        )
     if not isinstance(ground_truth, Mapping):
         classes = ground_truth.classes if classes is None else classes
         ground_truth = ground_truth.truth
     if classes is None:
         raise ValueError("pass the class names: evaluate(detections, ground_truth, classes)")
     lacking = [key for key in ground_truth if key not in detections]
+    if detections and len(lacking) == len(ground_truth) > 0:
+        other = next(iter(detections))
+        raise KeyError(f"no image of the data set is among the detections: keys are {lacking[0]!r} and {other!r}")
     if lacking and missing == "error":
         raise ValueError(
             f"{len(lacking)} of {len(ground_truth)} images have no entry in detections, e.g. {lacking[0]!r}; pass"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from frcnn_cli.core.decoding import read_image
-from frcnn_cli.core.errors import FrcnnError
+from frcnn_cli.core.errors import FrcnnError, UsageError
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.data.pairing import ProposedSample, pair, proposed_samples
@@ -57,6 +57,12 @@ def compress(
     Raises:
         UsageError: a model that cannot be compressed, or an impossible rank. FrcnnError: no layer can be made smaller.
     """
+    if sum(given is not None for given in (ranks, energy, max_drop)) != 1:
+        raise UsageError("state one of ranks, energy and max_drop", "Give one of --rank, --energy and --max-drop")
+    if energy is not None and not 0 < energy <= 1:
+        raise UsageError(f"energy is a fraction between 0 and 1, not {energy}", "Write for example 0.9")
+    if max_drop is not None and not samples:
+        raise UsageError("max_drop needs samples to evaluate on", "Pass samples (see map_samples)")
     compressor = Compressor(detector)
     before = mean_ap(detector, samples, "before", progress) if samples else None
     if energy is not None:

@@ -49,7 +49,7 @@ class DetectionRun:
 
 def detect_images(
     images: Images,
-    detector: Detector,
+    detector: Detector | str | Path,
     *,
     source: ProposalSource | None = None,
     thresholds: Thresholds | None = None,
@@ -61,13 +61,15 @@ def detect_images(
 
     Args:
         images: a `Dataset`, a file, a folder, `@list.txt`, or a list of files or `ImageRef`.
+        detector: a detector, or the path of a model or run.
         source: the proposal source; by default that which the model was trained with.
         thresholds: by default those of the recipe of the model.
 
     Raises:
         FrcnnError: an image cannot be read, or the source failed on it (use `run_detection` to continue with others).
     """
-    run = run_detection(image_refs(images), detector, source=source, thresholds=thresholds, progress=progress)
+    loaded = detector if isinstance(detector, Detector) else Detector.load(detector)
+    run = run_detection(image_refs(images), loaded, source=source, thresholds=thresholds, progress=progress)
     for error in run.failed.values():
         raise error
     return run.detections

@@ -10,7 +10,7 @@ A plugin is a module that implements one hook, and one entry point that names th
         "Four boxes, one in each corner."
         name = "corners"
         version = "1.0"
-        share: float = option(0.5, help="box size as a share of the image", minimum=0.01, maximum=1.0)
+        share: float = option(0.5, help="Side of a box, as a fraction of the image's.", minimum=0.01, maximum=1.0)
 
         def propose(self, image: Image) -> Proposals: ...
 
@@ -58,4 +58,8 @@ class HookSpec:
 
     @hookspec
     def frcnn_proposal_sources(self) -> list[type[ProposalSource]]:  # type: ignore[empty-body]
-        """The proposal sources of this plugin: classes, not instances. Import heavy packages in `propose`, not here."""
+        """The proposal sources of this plugin: classes, not instances.
+
+        Import packages that take long (torch, for example) in `propose`, not at the top of the module: every command
+        imports the module.
+        """

@@ -38,9 +38,12 @@ def validated(answer: Any, image: Image, source: str) -> Proposals:
     Raises:
         SourceError: wrong type, shape or dtype, NaN, inverted boxes, boxes outside the image.
     """
-    boxes, scores = answer if isinstance(answer, tuple) else (answer, None)
-    problem = _problem(boxes, scores, image)
-    if problem:
+    parts = answer if isinstance(answer, tuple) else (answer, None)
+    boxes, scores = parts if len(parts) == 2 else (None, None)
+    if isinstance(boxes, np.ndarray) and boxes.size == 0 and boxes.dtype.kind == "f":
+        boxes = boxes.astype(np.float32).reshape(0, 4)
+    problem = _problem(boxes, scores, image) if len(parts) == 2 else f"a tuple of {len(parts)} instead of Proposals"
+    if problem or boxes is None:
         raise SourceError(
             f"source {source!r} returned {problem} for {image.key}",
             "This is a bug of the source; frcnn_cli.testing.check_proposal_source reproduces it",

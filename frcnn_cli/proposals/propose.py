@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 from frcnn_cli.core.decoding import AnyImage, as_image
 from frcnn_cli.core.errors import FrcnnError, SourceError
 from frcnn_cli.proposals.limits import Limits, best_of, validated
@@ -12,7 +14,8 @@ from frcnn_cli.proposals.source import Proposals, ProposalSource
 def propose(image: AnyImage, source: ProposalSource | str | None = None, limits: Limits = Limits()) -> Proposals:
     """The proposals of one image, best first: no duplicates, none below `min_size`, at most `max_boxes`.
 
-    The source's scores rank its boxes; without scores, its order does. Of equal boxes, the best is kept.
+    The source's scores rank its boxes; without scores, its order does. Of equal boxes, the best is kept. The source is
+    not prepared first.
 
     Args:
         image: an `Image`, a path, a PIL image, or uint8 [H, W, 3] RGB.
@@ -30,9 +33,11 @@ def propose(image: AnyImage, source: ProposalSource | str | None = None, limits:
     except FrcnnError:
         raise
     except (Exception, SystemExit) as error:
-        raise SourceError(
+        failed = SourceError(
             f"source {source.name!r} failed on {image.key} ({type(error).__name__}: {error})",
-            "Report it to the author of the source, or try another --source",
-        ) from error
+            "Run again with --debug for its traceback, or try another --source",
+        )
+        failed.add_note("".join(traceback.format_exception(error)))  # notes survive the way out of a worker process
+        raise failed from error
     found = validated(answer, image, source.name)
     return best_of(found, limits)

@@ -157,6 +157,13 @@ def _claimed(overlaps: NDArray[np.float64], truth: GroundTruth) -> NDArray[np.in
 def recall(images: Iterable[tuple[Boxes, GroundTruth]], counts: Sequence[int] = DEFAULT_COUNTS) -> list[Recall]:
     """How well proposals cover the objects of all images: one `Recall` per number of boxes kept.
 
+        with open_stage("props.h5") as file:
+            pairs = [(file[file.index[sample.ref.key]]["boxes"], sample.truth) for sample in data]
+        print(recall(pairs))
+
+    Args:
+        images: for each image its proposals, float32 [N, 4], best first, and its objects. counts: numbers of boxes.
+
     For tables by class and size, see `cover`, which takes the same arguments.
 
     Raises:

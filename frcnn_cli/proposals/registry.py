@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import Field, dataclass, field, is_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -57,7 +57,7 @@ class Registry:
         if name in self.sources:
             return self.sources[name].source
         broken = "".join(f"; plugin {f.entry_point} failed to load ({f.reason})" for f in self.failures)
-        unknown = f"there is no proposal source {name!r}{did_you_mean(name, self.sources)}{broken}"
+        unknown = f"there is no proposal source {name!r}{did_you_mean(name, self.sources) or broken}"
         raise UsageError(unknown, f"The sources are: {', '.join(self.sources)}")
 
     def configured(self, name: str, options: Mapping[str, Any]) -> ProposalSource:
@@ -95,10 +95,17 @@ class Registry:
         """Registers one plugin with pluggy and adds the sources that its hook returns; never raises."""
         try:
             manager.register(plugin, name=name)
+            if not manager.get_hookcallers(plugin):
+                raise TypeError(
+                    "no function frcnn_proposal_sources decorated with @hookimpl; name a module that has it"
+                )
             others = [other for other in manager.get_plugins() if other is not plugin]
             answers = manager.subset_hook_caller("frcnn_proposal_sources", others)()
-            for source in (source for answer in answers for source in answer):
-                self._add(source, origin)
+            for answer in answers:
+                if not isinstance(answer, (list, tuple)):
+                    raise TypeError(f"frcnn_proposal_sources must return a list of classes, not {answer!r}")
+                for source in answer:
+                    self._add(source, origin)
         except (Exception, SystemExit) as error:
             self.failures.append(Failure(name, origin, _reason(error)))
 
@@ -107,9 +114,12 @@ class Registry:
             raise TypeError(f"{source!r} is not a subclass of ProposalSource")
         if inspect.isabstract(source) or not is_dataclass(source):
             raise TypeError(f"{source.__name__} must be a frozen dataclass with a propose method")
+        if any(isinstance(value, Field) for value in vars(source).values()):  # the decorator replaces them
+            raise TypeError(f"{source.__name__} has options, but not the decorator @dataclass(frozen=True)")
         for attribute in ("name", "version"):
             if not isinstance(getattr(source, attribute, None), str):
-                raise TypeError(f"{source.__name__} has no {attribute} (a string)")
+                value = getattr(source, attribute, None)
+                raise TypeError(f"{attribute} of {source.__name__} must be a string, not {value!r}")
         if source.name in self.sources:
             raise ValueError(f"the name {source.name!r} is taken by {self.sources[source.name].origin}")
         source.options()  # raises, with its name, for a field that was not declared with option()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from frcnn_cli.core.decoding import digest_file, read_ref
-from frcnn_cli.core.errors import FrcnnError, UsageError
+from frcnn_cli.core.errors import FrcnnError, SourceError, UsageError
 from frcnn_cli.core.find import Images, image_refs
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.proposals.limits import Limits
@@ -33,7 +33,7 @@ def propose_images(
 ) -> StageSummary:
     """Computes the proposals of many images and writes them to a proposals file.
 
-        propose_images("photographs/", "props.h5", "selective-search", limits=Limits(max_boxes=1000))
+        propose_images("photographs/", "props.h5", get_source("selective-search", preset="quality"))
 
     Interrupted at any moment, the same call continues where it stopped. An image that cannot be read, on which the
     source crashes, or that takes too long, is listed in the summary as failed; the others continue.
@@ -42,7 +42,7 @@ def propose_images(
         images: a `Dataset`, a file, a folder, `@list.txt`, or a list of files or `ImageRef`.
         output: the .h5 file to write.
         source: a source, or the name of one.
-        limits: which boxes are kept.
+        limits: which boxes are kept (`frcnn_cli.proposals.limits.Limits`).
         workers: number of processes; by default one per core, and none for a single image. With 0, a crash of the
             source ends this process.
         timeout: maximum seconds per image; needs workers.
@@ -86,8 +86,17 @@ def propose_images(
 def prepare(source: ProposalSource, progress: Progress = SILENT) -> None:
     """Prepares a source; announces it if its kernels have to be compiled first."""
     if not source.is_prepared():
-        progress.note(f"compiling the kernels of {source.name}, once per machine ...")
-    source.prepare()
+        progress.note(f"preparing {source.name}: its kernels are compiled once per machine ...")
+    try:
+        source.prepare()
+    except FrcnnError:
+        raise
+    except Exception as error:
+        failed = SourceError(
+            f"source {source.name!r} could not be prepared ({type(error).__name__}: {error})",
+            "Run again with --debug for its traceback, or try another --source",
+        )
+        raise failed from error
 
 
 def to_columns(proposals: Proposals) -> dict[str, Any]:

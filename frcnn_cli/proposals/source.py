@@ -48,8 +48,8 @@ class ProposalSource(ABC):
     """Turns one image into boxes. Subclass it as a frozen dataclass; see `frcnn_cli.proposals.hook`.
 
     A source is deterministic, never writes to the image, and handles every size from 1 x 1 up. It is pickled to worker
-    processes, so anything costly is built on first use, not in `__init__`. `__post_init__` raises ValueError for
-    combinations of options that make no sense.
+    processes, so whatever is large or costly is built on first use (a module-level `functools.cache`, for example). To
+    refuse a combination of options, raise ValueError in `__post_init__`.
     """
 
     name: ClassVar[str]
@@ -60,15 +60,17 @@ class ProposalSource(ABC):
         """Boxes of one image, best first: a `Proposals`, or only the array of boxes."""
 
     def prepare(self) -> None:  # noqa: B027 (most sources need nothing)
-        """Called once before the first image. Raise FrcnnError if the source cannot work at all (for example because
-        a file that it needs is damaged), so that this is reported once and not for every image."""
+        """Called in every process before its first image, but not by `frcnn_cli.propose`. Raise FrcnnError if the
+        source cannot work at all (for example because a file that it needs is damaged): the command then ends."""
 
     def is_prepared(self) -> bool:
-        """Whether `prepare` is quick. False, for example, while kernels still have to be compiled."""
+        """Whether `prepare` is quick. Return False while it would compile something for seconds; a note is then
+        printed."""
         return True
 
     def files(self) -> list[Path]:
-        """The files named in the options, which the source reads."""
+        """The files that the source reads, so that the output never replaces one; by default, the options that are
+        paths."""
         return [value for value in vars(self).values() if isinstance(value, Path)]
 
     @classmethod

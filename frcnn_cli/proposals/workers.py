@@ -23,6 +23,7 @@ from frcnn_cli.core.image import Image, ImageRecord, ImageRef
 from frcnn_cli.proposals.limits import Limits
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.source import Proposals, ProposalSource
+from frcnn_cli.system.processes import without_main_module
 
 Read = Callable[[ImageRef], Image]
 
@@ -78,7 +79,10 @@ class _Job:
             image = self.read(ref)
             return Outcome(ref, image.record, propose(image, self.source, self.limits))
         except FrcnnError as error:
-            return Outcome(ref, error=FrcnnError(error.what, error.fix))  # base class: any process can unpickle it
+            plain = FrcnnError(error.what, error.fix)  # base class: any process can unpickle it
+            for note in getattr(error, "__notes__", []):
+                plain.add_note(note)
+            return Outcome(ref, error=plain)
         except Exception as error:
             return Outcome(ref, error=FrcnnError(f"{ref.path} failed ({type(error).__name__}: {error})"))
 
@@ -90,7 +94,7 @@ class _Worker:
         context = get_context("spawn")  # fork would inherit locks held by OpenCV's and NumPy's threads
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, job), daemon=True)
-        with _one_thread_each():
+        with _one_thread_each(), without_main_module(needed=_is_of_script(job.source)):
             self.process.start()
         theirs.close()
         self.ready = False  # set when the worker reports that its imports are done
@@ -186,6 +190,13 @@ class _Pool:
             worker.end()
 
 
+def _is_of_script(source: ProposalSource) -> bool:
+    """Whether the source, or one that it combines, is defined in the user's script."""
+    parts = [value for value in vars(source).values() if isinstance(value, tuple)]
+    inner = (part for values in parts for part in values if isinstance(part, ProposalSource))
+    return type(source).__module__ == "__main__" or any(map(_is_of_script, inner))
+
+
 def _died(source: str, ref: ImageRef, exit_code: int | None) -> SourceError:
     return SourceError(
         f"source {source!r} ended its process on {ref.path} (exit code {exit_code})",
@@ -203,7 +214,7 @@ def _too_long(source: str, ref: ImageRef, timeout: float) -> SourceError:
 def _cannot_start(source: str, exit_code: int | None) -> SourceError:
     return SourceError(
         f"a process for source {source!r} ended before its first image (exit code {exit_code})",
-        "See the errors above; in a script, compute proposals under if __name__ == '__main__'",
+        "See the errors above. A source that is defined in a script needs if __name__ == '__main__': in the script",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple, cast
@@ -20,11 +21,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.core.image import ImageRef
 from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.system.prefetch import prefetch
+from frcnn_cli.system.processes import without_main_module
 from frcnn_cli.training.inputs import Inputs
 from frcnn_cli.training.roi_targets import RoITargets, SampledRoIs, TargetStatistics
 from frcnn_cli.training.view import View
@@ -89,7 +92,7 @@ class Batches:
         self.assembler = Assembler(self.roi_targets, inputs)
 
     def __getitem__(self, iteration: int) -> Batch:
-        return self.assembler[self.plan(iteration)]
+        return self.assembler.assemble(self.plan(iteration))
 
     def iterate(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
         """Batches start .. stop - 1, computed ahead.
@@ -101,14 +104,20 @@ class Batches:
             yield from prefetch(self.__getitem__, range(start, stop))
             return
         plans = map(self.plan, range(start, stop))
-        yield from DataLoader(
+        loader: DataLoader[Batch | FrcnnError] = DataLoader(
             self.assembler,
             batch_size=None,
-            sampler=cast(Iterable[int], plans),  # a sampler may give any argument of __getitem__
+            sampler=cast(Iterable[int], plans),  # the "index" of the assembler is a plan
             num_workers=workers,
             multiprocessing_context=_START_METHOD,
             worker_init_fn=_start_worker,
         )
+        with _blocked_interrupts(), without_main_module():
+            batches = iter(loader)
+        for batch in batches:
+            if isinstance(batch, FrcnnError):
+                raise batch
+            yield batch
 
     def plan(self, iteration: int) -> Plan:
         """Which images a batch holds, how they are seen, and which RoIs are sampled."""
@@ -133,14 +142,21 @@ class Batches:
         return len(self.samples) * (2 if self.recipe.images.flip else 1)
 
 
-class Assembler(Dataset[Batch]):
-    """From a plan to the mini-batch."""
+class Assembler(Dataset["Batch | FrcnnError"]):
+    """From a plan to the mini-batch. As a PyTorch data set, its "index" is the plan."""
 
     def __init__(self, roi_targets: RoITargets, inputs: Inputs) -> None:
         self.roi_targets = roi_targets
         self.inputs = inputs
 
-    def __getitem__(self, plan: Plan) -> Batch:
+    def __getitem__(self, plan: Plan) -> Batch | FrcnnError:
+        try:
+            return self.assemble(plan)
+        except FrcnnError as error:  # PyTorch would raise it in the main process as a traceback of many lines
+            return error
+
+    def assemble(self, plan: Plan) -> Batch:
+        """Reads the images of a mini-batch and computes its targets. Raises FrcnnError if an image cannot be read."""
         tensors, scales, boxes, labels, targets = zip(*map(self._assemble, plan), strict=True)
         return Batch(
             _padded(tensors),
@@ -170,6 +186,19 @@ def _padded(images: Sequence[Tensor]) -> Tensor:
     for row, image in zip(batch, images, strict=True):
         row[:, : image.shape[1], : image.shape[2]] = image
     return batch
+
+
+@contextmanager
+def _blocked_interrupts() -> Iterator[None]:
+    """Blocks Ctrl-C, also in processes that are started within: it is for the main process only."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(number: int) -> None:

@@ -50,7 +50,7 @@ class RunState:
         return dataclasses.asdict(self) | {"model": self.model.to_json(), "recipe": self.recipe.to_dict()}
 
 
-class Restored(NamedTuple):
+class TrainingTensors(NamedTuple):
     """Tensors besides the weights: momentum and moving average by parameter, and the target statistics."""
 
     momentum: dict[str, Tensor]
@@ -58,7 +58,7 @@ class Restored(NamedTuple):
     statistics: TargetStatistics
 
 
-def save_state(folder: Path, state: RunState, detector: Detector, tensors: Restored) -> None:
+def save_state(folder: Path, state: RunState, detector: Detector, tensors: TrainingTensors) -> None:
     """Writes `state.safetensors` atomically."""
     groups = {"model": detector.state_dict(), "momentum": tensors.momentum, "average": tensors.average}
     named = {
@@ -103,7 +103,9 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
     return state, tensors
 
 
-def restore(tensors: dict[str, Tensor], detector: Detector, trained: set[str], recipe: Recipe, path: Path) -> Restored:
+def restore(
+    tensors: dict[str, Tensor], detector: Detector, trained: set[str], recipe: Recipe, path: Path
+) -> TrainingTensors:
     """Loads the weights of a checkpoint into `detector` and returns the other tensors.
 
     Args:
@@ -129,4 +131,4 @@ def restore(tensors: dict[str, Tensor], detector: Detector, trained: set[str], r
         if name not in groups["targets"] or tuple(groups["targets"][name].shape) != shape:
             raise FileFormatError(f"{path} lacks targets.{name}", _START_AGAIN)
     statistics = TargetStatistics(groups["targets"]["mean"].numpy(), groups["targets"]["std"].numpy())
-    return Restored(groups["momentum"], groups["average"], statistics)
+    return TrainingTensors(groups["momentum"], groups["average"], statistics)

@@ -51,7 +51,7 @@ def averaged_weights(average: AveragedModel, trained: set[str]) -> dict[str, Ten
 
 
 def restore_average(average: AveragedModel, weights: dict[str, Tensor], iterations: int) -> None:
-    """Sets the average to what it was after so many iterations."""
+    """Sets the average to what it was after this number of iterations."""
     parameters = dict(average.module.named_parameters())
     with torch.no_grad():
         for name, value in weights.items():

@@ -53,7 +53,10 @@ class RunFolder:
 def check_free(path: Path) -> None:
     """Raises OutputExistsError if the folder holds a run."""
     if any((path / name).exists() for name in (STATE_FILE, MODEL_FILE)):
-        fix = "Add --resume to continue that run, --force to start again from scratch, or choose another -o"
+        fix = (
+            "Add --resume to continue that run, --force to start again from scratch, or choose another -o (in Python:"
+            " resume=True, force=True, output)"
+        )
         raise OutputExistsError(path, fix)
 
 

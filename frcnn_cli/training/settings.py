@@ -56,26 +56,32 @@ class RunSettings:
 
 
 def adapted(settings: RunSettings, recipe: Recipe) -> Recipe:
-    """The recipe as it can be applied. With cached conv maps, images have one size and their own colours, and no conv
+    """The recipe as it can be applied. With cached conv maps, images have one size and unchanged colours, and no conv
     layer is trained."""
     if settings.features is None:
         return recipe
     return recipe.changed({"images.train_short_sides": [], "images.colour_jitter": 0.0, "network.train_from": "fc6"})
 
 
-def check_settings(settings: RunSettings, recipe: Recipe, given: Mapping[str, Any] | None = None) -> None:
-    """Refuses settings that contradict each other or the recipe.
-
-    Args:
-        given: values of the recipe that the user states explicitly, by `section.name`.
+def check_given(settings: RunSettings, recipe: Recipe, given: Mapping[str, Any]) -> None:
+    """Refuses values of the recipe that are stated explicitly, by `section.name`, and that `adapted` would change.
 
     Raises:
         UsageError: see above.
     """
-    fixed = adapted(settings, recipe)
-    for key, (own, needed) in differences(recipe, fixed).items():
-        if key in (given or {}):
+    for key, (own, needed) in differences(recipe, adapted(settings, recipe)).items():
+        if key in given:
             raise UsageError(f"{key} cannot be {own} with --features", f"The maps are fixed, so it is {needed}")
+
+
+def check_settings(settings: RunSettings, recipe: Recipe) -> None:
+    """Refuses settings that contradict each other or the recipe.
+
+    Raises:
+        UsageError: see above.
+    """
+    if settings.patience is not None and settings.patience < 1:
+        raise UsageError(f"a patience of {settings.patience} would never train", "Write 1 or more")
     if settings.validate_on is None:
         for name in ("patience", "val_data", "val_props"):
             if getattr(settings, name) is not None:

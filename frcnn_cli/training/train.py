@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.system.device import choose_device
+from frcnn_cli.training.resume import continued, recorded_run
 from frcnn_cli.training.run_folder import check_free, new_run_folder
 from frcnn_cli.training.settings import RunSettings, adapted, check_settings
 from frcnn_cli.training.trainer import Trainer
@@ -27,10 +28,9 @@ from frcnn_cli.training.watch import Watch, iterations_of, tensorboard_writer
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run proceeds; not recorded, and without influence on its result.
+    """How a run proceeds. It is not recorded; results on different devices differ by rounding only.
 
     device: as in `Detector.load`. checkpoint_every: epochs. workers: processes that prepare mini-batches; 0: threads.
-    A script that uses more needs `if __name__ == "__main__":`, as for all of Python's multiprocessing.
     tensorboard: also write event files. deterministic: deterministic GPU algorithms.
     """
 
@@ -47,6 +47,7 @@ class TrainingSummary:
 
     folder: of the run. iterations: finished, of `total`. seconds: duration of this call.
     loss: a running mean at the end; None if no iteration was done. stopped: whether it was stopped before the end.
+    fitted_svms: whether this call fitted the SVMs.
     validated: iteration and mAP of each validation, also of earlier calls.
     """
 
@@ -56,6 +57,7 @@ class TrainingSummary:
     seconds: float
     loss: float | None
     stopped: bool
+    fitted_svms: bool
     validated: list[tuple[int, float]]
 
     @property
@@ -75,11 +77,16 @@ def train(
     split: str | None = None,
     weights: str | Path = "imagenet",
     features: str | Path | None = None,
+    classes: Sequence[str] | None = None,
     validate_on: str | None = None,
+    val_data: str | None = None,
     val_proposals: str | Path | None = None,
+    validate_every: float = 1.0,
     patience: int | None = None,
     bad_boxes: str = "error",
     device: str = "auto",
+    workers: int = 0,
+    resume: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Detector:
@@ -96,11 +103,14 @@ def train(
         split: see `load_dataset`.
         weights: of the backbone: "imagenet" (downloaded), "none" (random), or the path of a state dict.
         features: a features file with maps of mirrored images; only the head is then trained.
-        validate_on: a split whose mAP is computed after every epoch; the best model is then returned.
-        val_proposals: a proposals file of that split; by default `proposals`.
+        classes: use only objects of these classes.
+        validate_on: a split whose mAP is computed every `validate_every` epochs; the best model is then returned.
+        val_data: the data set of that split; by default `data`. val_proposals: its proposals; by default `proposals`.
         patience: stop after this many validations without improvement.
         bad_boxes: "error" or "fix"; see `load_dataset`.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        workers: see `RunOptions`.
+        resume: continue the run in `output`, which must have been begun with the same arguments.
         force: replace a run in the folder.
 
     Raises:
@@ -114,17 +124,24 @@ def train(
         props=str(proposals),
         features=None if features is None else str(features),
         weights=str(weights),
+        classes=None if classes is None else ",".join(classes),
         bad_boxes=bad_boxes,
         validate_on=validate_on,
+        val_data=val_data,
         val_props=None if val_proposals is None else str(val_proposals),
+        validate_every=validate_every,
         patience=patience,
     )
     name = data if isinstance(data, str) else f"data:{data.name}"
     folder = Path(output) if output is not None else new_run_folder(name, chosen.network.backbone)
-    if not force:
+    if resume:
+        stated = {name: value for name, value in settings.to_json().items() if name != "split" or value is not None}
+        continued(folder, stated, lambda own: adapted(settings, chosen))
+    elif not force:
         check_free(folder)
     dataset = None if isinstance(data, str) else data
-    summary = run_training(folder, settings, chosen, RunOptions(device), dataset=dataset, progress=progress)
+    about = RunOptions(device=device, workers=workers)
+    summary = run_training(folder, settings, chosen, about, resume=resume, dataset=dataset, progress=progress)
     return Detector.load(summary.best_model, device)
 
 
@@ -149,6 +166,8 @@ def run_training(
     Raises:
         FrcnnError: see `train`.
     """
+    if resume:
+        recipe = recorded_run(folder)[1]
     recipe = adapted(settings, recipe)
     check_settings(settings, recipe)
     device = choose_device(options.device)
@@ -158,21 +177,27 @@ def run_training(
     data = read_training_set(settings, recipe, dataset)
     for note in data.notes:
         progress.warn(note)
+    progress.note(f"training on {data.title}: {len(data.samples)} images")
+    settings = replace(settings, split=data.split or settings.split)
     if resume:
         trainer = Trainer.resume(folder, data, device, options.workers)
     else:
         trainer = Trainer.begin(folder, data, recipe, settings.weights, settings.to_json(), device, options.workers)
     validation = read_validation(settings, data) if settings.validate_on else None
+    for note in validation.notes if validation else ():
+        progress.warn(note)
     watch = Watch(trainer, validation, settings.validate_every, settings.patience, writer, progress)
     started = time.perf_counter()
     loss, stopped = None, False
     if trainer.state.iteration < trainer.total:
         loss, stopped = _iterate(trainer, watch, options.checkpoint_every, stopping, progress)
-    if not stopped and trainer.needs_svms():
+    fits_svms = not stopped and trainer.needs_svms()
+    if fits_svms:
         trainer.save_with_svms(progress)
     seconds = time.perf_counter() - started
     validated = trainer.validated() if validation else []
-    return TrainingSummary(folder, trainer.state.iteration, trainer.total, seconds, loss, stopped, validated)
+    done = trainer.state.iteration
+    return TrainingSummary(folder, done, trainer.total, seconds, loss, stopped, fits_svms, validated)
 
 
 def _iterate(

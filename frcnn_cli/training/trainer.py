@@ -26,7 +26,7 @@ from frcnn_cli.detector.detector import Detector
 from frcnn_cli.features.backbones import build
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.training.batches import Batch, Batches, trainable
-from frcnn_cli.training.checkpoint import Restored, RunState, read_state, restore, save_state
+from frcnn_cli.training.checkpoint import RunState, TrainingTensors, read_state, restore, save_state
 from frcnn_cli.training.inputs import CachedMaps
 from frcnn_cli.training.log import RunLog, Step, read_log
 from frcnn_cli.training.loss import multi_task_loss
@@ -230,7 +230,7 @@ class Trainer:
         self._files.claim(self.state.to_json())
         self.finished().save(self.folder / MODEL_FILE)
         average = averaged_weights(self.average, self.trained) if self.average else {}
-        save_state(self.folder, self.state, self.detector, Restored(self._momentum(), average, self.statistics))
+        save_state(self.folder, self.state, self.detector, TrainingTensors(self._momentum(), average, self.statistics))
         self._saved = True
 
     def finished(self) -> Detector:

@@ -33,7 +33,8 @@ class TrainingSet:
 
     samples: images with their objects and proposals. classes: the names that labels index.
     proposals: the provenance of the proposals, which the model records.
-    inputs: reads what the network sees of an image. digest: identifies all of it.
+    inputs: reads what the network sees of an image. digest: identifies all of it. split: of the data set.
+    title: how messages name the data set and split.
     notes: what was fixed on reading, to be shown to the user.
     """
 
@@ -43,6 +44,8 @@ class TrainingSet:
     inputs: Inputs
     digest: str
     notes: tuple[str, ...] = ()
+    split: str = ""
+    title: str = ""
 
 
 def read_training_set(settings: RunSettings, recipe: Recipe, dataset: Dataset | None = None) -> TrainingSet:
@@ -57,8 +60,10 @@ def read_training_set(settings: RunSettings, recipe: Recipe, dataset: Dataset | 
     if settings.props is None:
         raise UsageError("training needs proposals", "Name a proposals file with --props")
     with StageFile(settings.props, PROPOSALS) as file:
+        split = settings.split or ""
         if dataset is None:
-            dataset = _load(settings, settings.data, settings.split, file)
+            split = split or default_split(_named(settings.data), file.images)
+            dataset = _load(settings, settings.data, split)
         pairing = pair(dataset, file, settings.bad_boxes)
         samples = proposed_samples(pairing, file)
         provenance = file.provenance
@@ -70,7 +75,7 @@ def read_training_set(settings: RunSettings, recipe: Recipe, dataset: Dataset | 
         inputs = _cached_maps(settings.features, samples, pairing.digests, dataset.title, recipe)
         maps = inputs.file.provenance
     digest = images_digest(samples, pairing.digests, maps)
-    return TrainingSet(samples, dataset.classes, provenance, inputs, digest, dataset.notes)
+    return TrainingSet(samples, dataset.classes, provenance, inputs, digest, dataset.notes, split, dataset.title)
 
 
 def read_validation(settings: RunSettings, training: TrainingSet) -> Validation:
@@ -85,8 +90,11 @@ def read_validation(settings: RunSettings, training: TrainingSet) -> Validation:
     if not settings.val_data and names_its_splits(data):
         raise MismatchError(f"{data} has no other splits to validate on", "Name a data set with --val-data")
     with StageFile(settings.val_props or str(settings.props), PROPOSALS) as file:
-        dataset = _load(settings, data, settings.validate_on, file).for_model(training.classes)
-        samples = proposed_samples(pair(dataset, file, settings.bad_boxes), file)
+        dataset = _load(settings, data, settings.validate_on).for_model(training.classes)
+        try:
+            samples = proposed_samples(pair(dataset, file, settings.bad_boxes), file)
+        except MismatchError as error:
+            raise MismatchError(error.what, "Name the proposals of the validation split with --val-props") from None
     trained = {sample.ref.path.resolve() for sample in training.samples}
     for sample in samples:
         if sample.ref.path.resolve() in trained:
@@ -94,15 +102,18 @@ def read_validation(settings: RunSettings, training: TrainingSet) -> Validation:
                 f"{sample.ref.key} of {dataset.title} is also trained on, so its mAP would be meaningless",
                 "Name another split with --validate-on, or another data set with --val-data",
             )
-    return Validation(samples)
+    return Validation(samples, notes=dataset.notes)
 
 
-def _load(settings: RunSettings, data: str | None, split: str | None, file: StageFile) -> Dataset:
+def _named(data: str | None) -> str:
     if data is None:
         raise UsageError("training needs a data set", "Name one with --data")
+    return data
+
+
+def _load(settings: RunSettings, data: str | None, split: str | None) -> Dataset:
     classes = None if settings.classes is None else [name.strip() for name in settings.classes.split(",")]
-    split = split or default_split(data, file.images)
-    return load_dataset(data, split, cast(BadBoxes, settings.bad_boxes), classes)
+    return load_dataset(_named(data), split, cast(BadBoxes, settings.bad_boxes), classes)
 
 
 def _cached_maps(

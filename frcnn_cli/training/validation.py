@@ -16,10 +16,11 @@ from frcnn_cli.system.prefetch import prefetch
 
 @dataclass(frozen=True)
 class Validation:
-    """samples: images with their objects and proposals. read: decodes an image."""
+    """samples: images with their objects and proposals. read: decodes an image. notes: what was fixed on reading."""
 
     samples: Sequence[ProposedSample]
     read: Callable[[ImageRef], Image] = read_ref
+    notes: tuple[str, ...] = ()
 
     def mean_ap(self, detector: Detector, progress: Progress = SILENT) -> float:
         """mAP at IoU 0.5, with the thresholds for single images; NaN without objects."""

@@ -1,4 +1,4 @@
-"""Augmentation: one random view of an image, applied to its pixels, its RoIs and their matches alike."""
+"""Augmentation: one random view of an image, applied to its pixels, its RoIs and the matched boxes."""
 
 from __future__ import annotations
 

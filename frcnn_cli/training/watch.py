@@ -67,7 +67,7 @@ class Watch:
 
 
 def iterations_of(trainer: Trainer, epochs: float) -> int:
-    """The number of iterations in so many epochs, at least 1."""
+    """The number of iterations in this number of epochs, at least 1."""
     return max(1, round(epochs * len(trainer.batches.samples) / trainer.recipe.sampling.images))
 
 

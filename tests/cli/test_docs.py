@@ -67,10 +67,11 @@ def test_stages_without_a_network_do_not_import_torch(tmp_path, photo):
     assert_not_imported(["proposals", photo, "-o", tmp_path / "p.h5", "--workers", 0], {"torch"})
 
 
-def test_the_readme_names_every_plugin_and_example():
+def test_the_documentation_names_every_plugin_and_example():
+    pages = README + "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
     for path in (*(ROOT / "plugins").iterdir(), *(ROOT / "examples").iterdir()):
         if not path.name.startswith((".", "__")):
-            assert path.name in README, path
+            assert path.name in pages, path
 
 
 def test_usage_errors_are_2():

@@ -34,8 +34,8 @@ def must_differ(output: Path, *inputs: Path) -> None:
 
 def check_output(output: Path, force: bool, endings: Sequence[str] = (), *inputs: Path) -> None:
     """Refuses an output with another ending, that is an input, or that exists."""
-    if endings and output.suffix.lower() not in endings and not output.is_dir():
-        raise click.UsageError(f"-o {output}: the file must end in {' or '.join(endings)}.")
+    if endings and (output.suffix.lower() not in endings or output.is_dir()):
+        raise click.UsageError(f"-o {output}: name a file that ends in {' or '.join(endings)}.")
     must_differ(output, *inputs)
     if output.exists() and not force and not output.is_dir():
         raise OutputExistsError(output)

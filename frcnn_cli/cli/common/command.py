@@ -44,7 +44,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         debug = ctx.params.pop("debug")
-        console = ctx.obj = Console(quiet=ctx.params.pop("quiet"))
+        console = ctx.obj = Console(ctx.params.pop("quiet"), debug)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("always", FrcnnWarning)
@@ -56,7 +56,7 @@ class Command(click.Command):
             message, code = _message(error)
             if isinstance(error, KeyboardInterrupt):
                 message += _AFTER_INTERRUPT.get(ctx.info_name or "", "; run the same command again to continue")
-            if debug:
+            if debug and not isinstance(error, SomeFailed):
                 traceback.print_exception(error)
             if not isinstance(error, SomeFailed):
                 console.list_failures()

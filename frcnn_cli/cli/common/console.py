@@ -65,8 +65,8 @@ class _RichBar(Bar):
 class Console(Progress):
     """Where a command prints; also the progress that it passes to functions of the library."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool = False, debug: bool = False) -> None:
+        self.quiet, self.debug = quiet, debug
         self.failures: dict[str, FrcnnError] = {}
 
     # Results on stdout.
@@ -135,7 +135,10 @@ class Console(Progress):
         of_all = f" of {total}" if total is not None else ""
         self.warn(f"{len(self.failures)}{of_all} images failed and were skipped:")
         for key in sorted(self.failures)[:_LISTED_FAILURES]:
-            self.warn(f"  {self.failures[key]}")
+            error = self.failures[key]
+            self.warn(f"  {error}" if key in str(error) else f"  {key}: {error}")
+            if self.debug:
+                click.echo("".join(getattr(error, "__notes__", [])), err=True)
         if len(self.failures) > _LISTED_FAILURES:
             self.warn(f"  and {len(self.failures) - _LISTED_FAILURES} more (--json lists all)")
 

@@ -22,7 +22,7 @@ class StoppedAtOnce(FrcnnError):
 
 @contextmanager
 def stop_on_signal(folder: Path) -> Iterator[Callable[[], bool]]:
-    """A function that tells whether Ctrl-C or SIGTERM has asked to stop; a second one stops at once."""
+    """Yields a function that is true once Ctrl-C or SIGTERM has been received; a second one stops at once."""
     asked: list[int] = []
 
     def remember(number: int, frame: Any) -> None:

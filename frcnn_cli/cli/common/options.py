@@ -179,8 +179,8 @@ source = click.option(
     "sources",
     multiple=True,
     metavar="NAME",
-    help="Proposal source (frcnn plugins lists them). Default: selective-search; for detect, the source that the model"
-    " was trained with. Repeat to combine sources.",
+    help="Proposal source (frcnn plugins lists them). Default: selective-search, or the source that the given model was"
+    " trained with. Repeat to combine sources.",
 )
 settings = click.option(
     "--set",

@@ -31,7 +31,7 @@ _OPTIONS = (
     click.option(
         "--recipe",
         metavar="R",
-        help="paper, modern, or a TOML file: the values that the options below then change.  [default: paper]",
+        help="paper, modern, or a TOML file. The options below override its values.  [default: paper]",
     ),
     click.option(
         "--set",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from frcnn_cli.roi.pooling import max_pool_cpu
 from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, half_as_keys, keys_as_half, last, rois_as_array
-from frcnn_cli.roi.pooling.dispatch import may_call_kernel
+from frcnn_cli.roi.pooling.eager import may_call_kernel
 from frcnn_cli.roi.pooling.gpu import triton_takes
 from frcnn_cli.roi.pooling.validate import check_arguments
 

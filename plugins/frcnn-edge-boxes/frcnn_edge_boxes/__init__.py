@@ -1,7 +1,7 @@
 """Edge boxes (Zitnick and Dollár, ECCV 2014) as a proposal source: boxes ranked by the contours inside them.
 
-The boxes are OpenCV's (`ximgproc.EdgeBoxes`). They are computed from the edges of a structured forest if a model file is
-given, and otherwise from gradients of the colours, thinned to one pixel.
+The boxes are OpenCV's (`ximgproc.EdgeBoxes`). They are computed from the edges of a structured forest if a model file
+is given, and otherwise from gradients of the colours, thinned to one pixel.
 """
 
 from __future__ import annotations
@@ -35,13 +35,19 @@ class EdgeBoxes(ProposalSource):
     version = "1"
 
     model: Path | None = option(None, help="Structured forest for the edges (OpenCV's .yml.gz); none: use gradients.")
-    alpha: float = option(0.65, help="Step of the sliding windows, as the IoU of neighbours.", minimum=0.1, maximum=0.95)
+    alpha: float = option(
+        0.65, help="Step of the sliding windows, as the IoU of neighbours.", minimum=0.1, maximum=0.95
+    )
     beta: float = option(0.75, help="IoU above which the worse of two boxes is dropped.", minimum=0.1, maximum=1.0)
     min_score: float = option(0.01, help="Minimum score of a box.", minimum=0.0)
     max_boxes: int = option(10_000, help="Maximum number of boxes that OpenCV returns.", minimum=1)
     min_area: float = option(400.0, help="Minimum area of a box, in square pixels.", minimum=1.0)
-    max_aspect_ratio: float = option(3.0, help="Maximum ratio of the longer to the shorter side.", minimum=1.0, maximum=20.0)
-    sigma: float = option(1.0, help="Blur before the gradients, in pixels; only without a model.", minimum=0.0, maximum=10.0)
+    max_aspect_ratio: float = option(
+        3.0, help="Maximum ratio of the longer to the shorter side.", minimum=1.0, maximum=20.0
+    )
+    sigma: float = option(
+        1.0, help="Blur before the gradients, in pixels; only without a model.", minimum=0.0, maximum=10.0
+    )
 
     def __post_init__(self) -> None:
         if self.model is not None and not self.model.is_file():

@@ -26,7 +26,9 @@ class SlidingWindow(ProposalSource):
         minimum=0.01,
         maximum=1.0,
     )
-    aspect_ratios: tuple[float, ...] = option((1.0, 0.5, 2.0), help="Ratios of width to height.", minimum=0.05, maximum=20.0)
+    aspect_ratios: tuple[float, ...] = option(
+        (1.0, 0.5, 2.0), help="Ratios of width to height.", minimum=0.05, maximum=20.0
+    )
     stride: float = option(
         0.25, help="Step between windows, as a fraction of the window's side.", minimum=0.05, maximum=1.0
     )
