@@ -247,6 +247,13 @@ def test_tensorboard_is_optional(line, monkeypatch):
     assert_one_line_error(run_frcnn(*line, "--tensorboard"), "pip install tensorboard")
 
 
+@pytest.mark.extra
+def test_event_files_of_tensorboard(line, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
+    assert run_frcnn(*line, "--epochs", "2", "--tensorboard").code == 0
+    assert list((tmp_path / "run/tensorboard").glob("events.out.tfevents.*"))
+
+
 def test_everything_tells_its_recipe(line, props, voc, tmp_path):
     assert run_frcnn(*line, "--recipe", "modern", "--set", "loss.beta=0.5", "--epochs", "1").code == 0
     wanted = Recipe.load("modern").changed(
