@@ -37,8 +37,8 @@ def command(
 ) -> None:
     """Compare the mAP of FIRST and SECOND by a paired bootstrap.
 
-    Both are evaluated on the same 1,000 samples of images, drawn with replacement. One is reported as better if it is
-    better in the middle 95% of the samples.
+    Both are evaluated on the same 1,000 samples of images, drawn with replacement. One is reported as better if the
+    middle 95% of the differences favour it.
 
     \b
     frcnn compare paper.h5 modern.h5 --data voc:my-data --split val

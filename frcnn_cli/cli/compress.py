@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     "--max-drop",
     type=options.Number(0),
     metavar="POINTS",
-    help="Choose the smallest ranks with which mAP drops by at most this many points of 100; needs --data and --props.",
+    help="Choose the smallest ranks whose mAP drops by at most this many percentage points; needs --data and --props.",
 )
 @click.option("--data", metavar="DATA", help="Data set to measure mAP on: voc:DIR.")
-@click.option("--props", type=options.PATH, metavar="FILE", help="Proposals of its images.")
+@click.option("--props", type=options.PATH, metavar="FILE", help="Proposals of the images of DATA.")
 @options.split
-@click.option("--images", default=200, show_default=True, type=click.IntRange(1), help="Maximum number of its images.")
+@click.option(
+    "--images", default=200, show_default=True, type=click.IntRange(1), help="Maximum number of images of DATA."
+)
 @options.classes
 @options.bad_boxes
 @options.device

@@ -25,7 +25,7 @@ from frcnn_cli.cli.common.console import Console
 def command(console: Console, runs: tuple[Path, ...], output: Path | None, force: bool) -> None:
     """Draw the curves of one or more runs on one self-contained page.
 
-    Losses, validation mAP, learning rate and speed against epochs, and the recipe of each run.
+    The page shows losses, validation mAP, learning rate and speed against epochs, and the recipe of each run.
 
     \b
     frcnn curves runs/my

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command(cls=NetworkCommand)
 @options.images
 @options.model
-@options.source
+@options.source("the source that the model was trained with")
 @options.settings
 @click.option("--show", is_flag=True, help="Open a window; without a display, save the image and report its path.")
 @click.option(
@@ -64,8 +64,8 @@ def command(
     """Detect objects in images: all stages in memory.
 
     Proposals come from the source that the model was trained with, unless --source names another. The detections equal
-    those of the commands proposals, features, score and nms. With the paper recipe they differ: it limits detections
-    over the whole data set, which detect cannot do, so it uses the thresholds of the authors' later code.
+    those of the commands proposals, features, score and nms, except with the paper recipe, which limits detections over
+    the whole data set. detect cannot do this and uses the thresholds of the authors' later code.
 
     \b
     frcnn detect img.jpg --show

@@ -16,8 +16,8 @@ from frcnn_cli.system import facts
 def command(console: Console, as_json: bool) -> None:
     """Print facts about this installation, for a bug report.
 
-    Versions, devices, threads, memory and disk, plugins, and the kernels in use, with the reason if one is not the
-    fastest.
+    It prints versions, devices, threads, memory and disk, plugins, and the kernels in use, with the reason if one is
+    not the fastest.
 
     \b
     frcnn doctor

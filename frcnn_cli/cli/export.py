@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     " (results), or csv. Of detections: coco, or voc (a folder of the devkit's comp4_det_SPLIT_CLASS.txt).",
 )
 @click.option("-o", "--output", type=options.PATH, required=True, metavar="FILE", help="File or folder to write.")
-@click.option(
-    "--data", metavar="DATA", help="For COCO results: the data set whose numbers of images and classes are written."
-)
+@click.option("--data", metavar="DATA", help="For COCO results: the data set whose image and class IDs are written.")
 @click.option(
     "--split",
     metavar="NAME",

@@ -17,7 +17,7 @@ from frcnn_cli.cli.common.console import Console
 @options.model
 @click.option("--backbone", type=options.Backbone(), help="Instead of a model: a backbone that is not trained further.")
 @options.weights
-@click.option("--fine", is_flag=True, help="Halve the cell size of the maps, as the recipe value network.fine.")
+@click.option("--fine", is_flag=True, help="Halve the cell size of the maps, as network.fine of a recipe does.")
 @click.option(
     "--short-side",
     default=600,
@@ -67,7 +67,7 @@ def command(
     """Compute conv maps, one pass per image.
 
     Images are resized and normalised as the model requires. Interrupted at any moment, the same command continues where
-    it stopped. --weights, --fine, --short-side and --long-side belong to --backbone.
+    it stopped. --weights, --fine, --short-side and --long-side need --backbone.
 
     \b
     frcnn features images/ --model runs/my -o feats.h5

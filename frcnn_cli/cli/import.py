@@ -78,9 +78,9 @@ def command(
     FILE is a .mat (of selective search and others, v5 or v7.3), a .pkl of Detectron, detectron2 or MMDetection, COCO
     results or boxes by image in .json, .csv, .npz, a .h5 of frcnn, or a folder with one .mat or .npy per image.
 
-    The convention of its numbers is detected from the image sizes, and from the objects of a data set. What was
-    detected and what was assumed is printed, and can be stated instead. All boxes are kept, in their order or by their
-    scores; of equal boxes of one image, only one is kept.
+    The convention of its numbers is detected from the image sizes, and from the objects of a data set. It is
+    printed, with what was assumed; options can state it instead. Boxes keep their order, or are sorted by score;
+    duplicates within an image are dropped.
 
     \b
     frcnn import voc_2007_trainval.mat --data voc:VOCdevkit/VOC2007 --split trainval -o props.h5

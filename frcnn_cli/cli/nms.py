@@ -22,7 +22,7 @@ from frcnn_cli.cli.common.console import Console
     "--per-set",
     default=None,
     type=click.IntRange(0),
-    help="Per class, keep this many boxes times the number of images over the whole set, before NMS; 0: all. Default:"
+    help="Boxes to keep per class before NMS, over the whole set: this times the number of images; 0: all. Default:"
     " that of the model's recipe.",
 )
 @options.force
@@ -40,8 +40,8 @@ def command(
 ) -> None:
     """Turn SCORES into detections.
 
-    A score threshold, then non-maximum suppression per class, then the best detections of each image. The paper recipe
-    limits the detections of each class over the whole set of images instead.
+    Applies a score threshold and non-maximum suppression per class, then keeps the best detections of each image. The
+    paper recipe limits the detections of each class over the whole set of images instead.
 
     \b
     frcnn nms scores.h5 -o dets.h5

@@ -29,7 +29,7 @@ class _WithSources(Command):
 @click.command(cls=_WithSources)
 @options.images
 @options.output("props.h5")
-@options.source
+@options.source("selective-search")
 @options.settings
 @click.option(
     "--max-boxes", default=2000, show_default=True, type=click.IntRange(1), help="Maximum number of boxes per image."

@@ -65,7 +65,7 @@ def command(
     kept          mean number of boxes per image, at most the number in the first column
     recall 0.5    fraction of objects that a box covers with IoU 0.5 or more
     AR            average recall: mean of the recall at IoU 0.5, 0.55, ..., 0.95
-    best overlap  mean over objects of the best IoU
+    best overlap  best IoU of each object, averaged
     ceiling       the mAP of a perfect classifier of these boxes, without refining them (IoU 0.5)
 
     \b

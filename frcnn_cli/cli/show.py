@@ -19,7 +19,7 @@ from frcnn_cli.cli.common.console import Console
     "--data",
     default=None,
     metavar="DATA",
-    help="Data set of the image (voc:DIR). Draws each object, and the box that covers it best with its IoU.",
+    help="Data set of the image (voc:DIR). Draws each object, its best box, and their IoU.",
 )
 @click.option("--split", default=None, metavar="NAME", help="Split of the data set. Default: the one with the image.")
 @click.option(

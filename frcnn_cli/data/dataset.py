@@ -32,7 +32,7 @@ class Dataset(ArrayRecord):
 
     classes: the names that labels index.
     notes: what was fixed on reading, to be shown to the user.
-    image_ids: COCO's number of an image -> its key. categories: COCO's number of a class -> its name.
+    image_ids: COCO's ID of an image -> its key. categories: COCO's ID of a class -> its name.
     title: how messages name the data set; by default its name and split.
     """
 
@@ -67,13 +67,13 @@ class Dataset(ArrayRecord):
 
     @property
     def category_ids(self) -> dict[int, int]:
-        """COCO's number of a class -> its label; without COCO, the numbers are 1, 2, ..."""
+        """COCO's ID of a class -> its label; without COCO, the IDs are 1, 2, ..."""
         named = self.categories or dict(enumerate(self.classes, 1))
         return {number: self.classes.index(name) for number, name in named.items() if name in self.classes}
 
     @property
     def numbered(self) -> Mapping[int, str]:
-        """COCO's number of an image -> its key; without COCO, the numbers are 1, 2, ... in the order of the keys."""
+        """COCO's ID of an image -> its key; without COCO, the IDs are 1, 2, ... in the order of the keys."""
         return self.image_ids or dict(enumerate(sorted(sample.ref.key for sample in self.samples), 1))
 
     def check_images(self, found: Mapping[str, T], where: str) -> dict[str, T]:
@@ -188,7 +188,7 @@ def union(datasets: Sequence[Dataset]) -> Dataset:
 
 
 def _merged(numbers: Sequence[Mapping[int, str]]) -> dict[int, str]:
-    """COCO's numbers of all data sets if they agree; empty if a number has two meanings."""
+    """COCO's IDs of all data sets if they agree; empty if an ID has two meanings."""
     merged: dict[int, str] = {}
     for own in numbers:
         if not own or any(merged.get(number, name) != name for number, name in own.items()):

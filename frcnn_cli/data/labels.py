@@ -54,7 +54,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Labels:
-    """One split. classes: the names that labels index. image_ids, categories: COCO's numbers, as in `Dataset`."""
+    """One split. classes: the names that labels index. image_ids, categories: COCO's IDs, as in `Dataset`."""
 
     name: str
     split: str

@@ -90,7 +90,7 @@ def pair_detections(dataset: Dataset, path: Path, bad_boxes: str = "error") -> P
 
 
 def coco_ids(dataset: Dataset, file: StageFile) -> tuple[dict[str, int], list[int]]:
-    """COCO's number of each image in a detections file, by key, and of each of its classes, as the data set numbers
+    """COCO's ID of each image in a detections file, by key, and of each of its classes, as the data set numbers
     them.
 
     Raises:

@@ -38,7 +38,7 @@ def export_coco_results(
     """Writes a list of COCO results; returns the number of detections.
 
     Args:
-        images: COCO's number of each image, by key. categories: COCO's number of each class. Both are counted from 1
+        images: COCO's ID of each image, by key. categories: COCO's ID of each class. Both are counted from 1
             by default.
 
     Raises:

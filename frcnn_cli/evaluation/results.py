@@ -50,7 +50,7 @@ def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[s
     for label, name in enumerate(classes):
         files = sorted(folder.glob(f"comp[0-9]*_det_{split}_{_literal(name)}.txt"))
         if len(files) > 1:
-            raise FileFormatError(f"{folder} holds {files[0].name} and {files[1].name}", "Keep one of them")
+            raise FileFormatError(f"{folder} holds both {files[0].name} and {files[1].name}", "Keep one of them")
         for path in files:
             read += 1
             for number, line in enumerate(read_text(path, MAX_BYTES).splitlines(), 1):
@@ -74,7 +74,7 @@ def coco_results(
     """The detections as a list of COCO results.
 
     Args:
-        ids: COCO's number of each image, by key. categories: COCO's number of each class; i + 1 by default.
+        ids: COCO's ID of each image, by key. categories: COCO's ID of each class; i + 1 by default.
     """
     results = []
     for key, found in detections.items():
@@ -92,7 +92,7 @@ def read_coco_results(
     """The detections of each image that has any.
 
     Args:
-        keys: COCO's number of an image -> its key. categories: COCO's number of a class -> its label.
+        keys: COCO's ID of an image -> its key. categories: COCO's ID of a class -> its label.
         classes: the class names that labels index.
 
     Raises:
@@ -100,7 +100,7 @@ def read_coco_results(
     """
     values = read_json(path, MAX_BYTES, fix="Name a list of COCO results")
     if not isinstance(values, list):
-        raise FileFormatError(f"{path} is not a list of results", "Each is image_id, category_id, bbox, score")
+        raise FileFormatError(f"{path} is not a list of results", "Each needs image_id, category_id, bbox, score")
     rows: dict[str, list[_Row]] = {}
     for number, value in enumerate(values):
         try:
@@ -109,10 +109,10 @@ def read_coco_results(
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(
                 f"{path}: result {number} does not belong to this data set ({type(error).__name__} {error})",
-                "Each is image_id, category_id, bbox, score",
+                "Each needs image_id, category_id, bbox, score",
             ) from None
         if not _plausible(x, y, w, h, score):
-            raise FileFormatError(f"{path}: result {number} holds a number that is not finite, or huge", "Correct it")
+            raise FileFormatError(f"{path}: result {number} holds a number that is huge or not finite", "Correct it")
         rows.setdefault(key, []).append((score, x, y, w, h, label))
     return {key: _detections(found, classes, inclusive=False) for key, found in rows.items()}
 

@@ -43,7 +43,7 @@ def explain_files(
     with StageFile(dets, DETECTIONS) as d, StageFile(scores, SCORES) as s, StageFile(props, PROPOSALS) as p:
         if s.classes != d.classes:
             raise MismatchError(
-                f"{scores} has other classes than {dets}", "Name the scores that the detections were computed from"
+                f"{scores} and {dets} have different classes", "Name the scores that the detections were computed from"
             )
         thresholds, min_scores = recorded_thresholds(d)
         recipe = recorded_recipe(s)
@@ -53,7 +53,7 @@ def explain_files(
         for key, in_scores, in_props in zip(images, *rows_in, strict=True):
             scored, proposals = s[in_scores], p[in_props]["boxes"][:count]
             if len(proposals) != len(scored["boxes"]):
-                raise MismatchError(f"{props} holds other boxes than {scores}", "Name the proposals that were scored")
+                raise MismatchError(f"{props} and {scores} hold different boxes", "Name the proposals that were scored")
             chosen = trace_selection(scored["probabilities"], scored["boxes"], thresholds, min_scores)
             if int(chosen.final.sum()) != len(detections[key]):
                 raise MismatchError(f"{dets} was not computed from {scores}", "Compute it again with frcnn nms")

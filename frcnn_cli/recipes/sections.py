@@ -52,7 +52,7 @@ class Images:
     )
     test_short_sides: tuple[int, ...] = option(
         (),
-        help="Short sides that detection uses, each RoI at the scale where it is closest to 224 x 224 pixels; empty:"
+        help="Short sides for detection; a RoI uses the scale at which it is closest to 224 x 224 pixels; empty:"
         " short_side.",
         minimum=1,
         maximum=10_000,
@@ -196,7 +196,7 @@ class Detection:
     )
     per_set: int = option(
         40,
-        help="Per class, keep this many boxes times the number of images over the whole set, before NMS; 0: all.",
+        help="Boxes to keep per class before NMS, over the whole set: this times the number of images; 0: all.",
         minimum=0,
         maximum=1_000_000_000,
     )

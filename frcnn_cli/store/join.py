@@ -27,7 +27,7 @@ class Lookup:
         i = self._by_key.get(image.key)
         if i is not None and self.have[i].digest != image.digest:
             raise MismatchError(
-                f"image {image.key!r} of {self.have_name} has other content than in {wanted_name}: another image",
+                f"image {image.key!r} of {self.have_name} differs in content from that in {wanted_name}",
                 f"Compute {self.have_name} again from the present images",
             )
         return i if i is not None else self._by_digest.get(image.digest)

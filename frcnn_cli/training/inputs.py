@@ -87,8 +87,8 @@ class CachedMaps:
         """Raises MismatchError if the maps were computed by other conv layers or from images transformed otherwise."""
         if self.file.provenance["features_id"] != features_id:
             raise MismatchError(
-                f"the maps in {self.file.path} are of other weights, or from images transformed otherwise",
-                "Give both commands the same --weights, and change images.* only in its sides",
+                f"the maps in {self.file.path} were made with other weights or another image transform",
+                "Give both commands the same --weights, and change only the sides in images.*",
             )
 
     def __call__(self, ref: ImageRef, view: View) -> Input:
@@ -102,8 +102,8 @@ class CachedMaps:
             raise FileFormatError(f"{self.file.path}: image {ref.key!r} ({error})", "Compute it again") from None
         if not isinstance(features, Tensor) or not isinstance(scale, float):
             raise MismatchError(
-                f"the maps of {self.file.path} are of images at several scales",
-                "Compute them at one scale: images.test_short_sides",
+                f"{self.file.path} holds maps at several scales",
+                "Compute them with images.test_short_sides empty",
             )
         if not bool(torch.isfinite(features).all()):
             raise FileFormatError(f"{self.file.path}: the map of {ref.key!r} is not finite", "Compute it again")

@@ -31,8 +31,7 @@ def make_optimiser(network: nn.Module, solver: Solver) -> SGD:
 def make_average(network: nn.Module, decay: float) -> AveragedModel:
     """The exponential moving average of the weights: a = d a + (1 - d) w after each iteration.
 
-    The decay d rises to `decay` with the iterations n = 1, 2, ..., d = min(decay, n / (n + 9)), so that the initial
-    weights are soon forgotten.
+    In iteration n = 1, 2, ..., the decay is d = min(decay, n / (n + 9)), so that the initial weights soon vanish.
     """
 
     @torch.no_grad()

@@ -161,7 +161,7 @@ def run_training(
     Args:
         resume: continue the run in `folder`.
         dataset: replaces the data set that the settings name.
-        stopping: a context for the iterations. Its value is asked after each of them whether to save and stop.
+        stopping: a context for the iterations. After each of them, its value states whether to save and stop.
 
     Raises:
         FrcnnError: see `train`.

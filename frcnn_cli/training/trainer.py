@@ -112,7 +112,8 @@ class Trainer:
             )
         if isinstance(data.inputs, CachedMaps) != state.from_maps:
             raise MismatchError(
-                "the run began with conv maps, or without", "Give --features as when it was begun with --features"
+                "the run was begun with --features and is continued without, or the reverse",
+                "Give --features only if the run was begun with it",
             )
         network = state.model.network
         detector = Detector(state.model, build(network.backbone, fine=network.fine))

@@ -33,7 +33,7 @@ def must_differ(output: Path, *inputs: Path) -> None:
 
 
 def check_output(output: Path, force: bool, endings: Sequence[str] = (), *inputs: Path) -> None:
-    """Refuses an output with another ending, that is an input, or that exists."""
+    """Refuses an output that has another ending, is an input, or exists."""
     if endings and (output.suffix.lower() not in endings or output.is_dir()):
         raise click.UsageError(f"-o {output}: name a file that ends in {' or '.join(endings)}.")
     must_differ(output, *inputs)
@@ -42,7 +42,7 @@ def check_output(output: Path, force: bool, endings: Sequence[str] = (), *inputs
 
 
 def check_images(arguments: Sequence[str], split: str | None) -> None:
-    """Refuses, without heavy imports, images none of which exists, and --split without a data set."""
+    """Refuses --split without a data set, and images if none exists; imports nothing heavy."""
     from frcnn_cli.data.spec import is_dataset_spec
 
     if any(is_dataset_spec(argument) and not Path(argument).exists() for argument in arguments):

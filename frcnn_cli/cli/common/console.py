@@ -23,7 +23,7 @@ _LISTED_FAILURES = 20
 
 
 class SomeFailed(FrcnnError):
-    """Some images failed and were reported; the others are done. Ends the command with exit code 1 without a line."""
+    """Some images failed and were reported; the others are done. Ends the command with exit code 1, silently."""
 
 
 class _PlainBar(Bar):

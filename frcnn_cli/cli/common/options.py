@@ -174,14 +174,18 @@ bad_boxes = click.option(
 classes = click.option(
     "--classes", default=None, metavar="A,B", help="Use only objects of these classes. Default: all classes."
 )
-source = click.option(
-    "--source",
-    "sources",
-    multiple=True,
-    metavar="NAME",
-    help="Proposal source (frcnn plugins lists them). Default: selective-search, or the source that the given model was"
-    " trained with. Repeat to combine sources.",
-)
+
+
+def source(default: str) -> Option[Any]:
+    return click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="NAME",
+        help=f"Proposal source (frcnn plugins lists them). Default: {default}. Repeat to combine sources.",
+    )
+
+
 settings = click.option(
     "--set",
     "settings",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     click.option("--data", metavar="DATA", help=options.DATA_HELP),
-    click.option("--props", type=options.PATH, metavar="FILE", help="Proposals of its images."),
+    click.option("--props", type=options.PATH, metavar="FILE", help="Proposals of the images of DATA."),
     options.split,
     click.option(
         "-o", "--output", type=options.PATH, metavar="DIR", help="Folder of the run. Default: runs/DATA-BACKBONE."
@@ -25,7 +25,7 @@ _OPTIONS = (
         "--features",
         type=options.PATH,
         metavar="FILE",
-        help="Conv maps of its images (frcnn features --backbone ... --mirrored); only the head is then trained.",
+        help="Conv maps of the images of DATA (frcnn features --backbone ... --mirrored); trains only the head.",
     ),
     options.weights,
     click.option(
@@ -90,7 +90,7 @@ _OPTIONS = (
     ),
     click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard into DIR/tensorboard."),
     click.option("--deterministic", is_flag=True, help="Use deterministic algorithms on a GPU, which are slower."),
-    click.option("--resume", is_flag=True, help="Continue the run in DIR. Default of DIR: the newest under ./runs."),
+    click.option("--resume", is_flag=True, help="Continue the run in -o DIR, by default the newest under ./runs."),
     options.classes,
     options.bad_boxes,
     click.option("--force", is_flag=True, help="Start from scratch in a folder that holds a run."),

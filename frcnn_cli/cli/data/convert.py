@@ -36,7 +36,7 @@ def command(
 
     \b
     a .csv               one line per object: image, class, xmin, ymin, xmax, ymax or x, y, w, h, optionally split;
-                         a line with only the image is an image without objects
+                         a line with only the image means that it has no objects
     a folder             in YOLO's layout: images/SPLIT, labels/SPLIT, data.yaml
     voc:DIR, coco:J:DIR  a data set
 
@@ -50,8 +50,8 @@ def command(
     converted = convert_labels(source, layout, output, images, split, bad_boxes)
     if converted.unnamed:
         console.warn(
-            f"{len(converted.unnamed)} image(s) that no line names are not included, e.g. {converted.unnamed[0]}; for"
-            " an image without objects, write a line with only the image"
+            f"{len(converted.unnamed)} image(s) are left out because no line names them, e.g. {converted.unnamed[0]};"
+            " for an image without objects, write a line with only the image"
         )
     if layout == "voc" and converted.crowds:
         console.warn(f"{converted.crowds} crowd(s) are now marked difficult: train with --no-difficult to exclude them")

@@ -23,9 +23,9 @@ from frcnn_cli.cli.common.console import Console, SomeFailed
 @options.as_json
 @click.pass_obj
 def command(console: Console, data: str, props: tuple[Path, ...], as_json: bool) -> None:
-    """Find problems in all splits of DATA that would harm training: file, object, and how to fix them.
+    """Find problems in all splits of DATA that would harm training, and state where and how to fix them.
 
-    It reports boxes that are inverted, wrapped around or outside their image; misspelt classes; images without
+    It reports boxes that are inverted, overflowed or outside their image; misspelt classes; images without
     annotation and annotations without image; wrong image sizes; images rotated by EXIF whose boxes are not rotated; the
     same image in two splits; and classes that a split lacks. The exit code is 1 if there are errors, and 0 if there are
     only warnings.

@@ -35,7 +35,7 @@ def read_csv_labels(table: Path, folder: Path, records: Mapping[str, ImageRecord
     A line with only an image is an image without objects. Boxes are in continuous pixels, 0-based.
 
     Args:
-        records: every image of the folder, by its path below it; images that no line names are not in the result.
+        records: every image of the folder, by its path below it; images without a line are left out.
 
     Raises:
         DataError: missing columns, or a line that is not an object.

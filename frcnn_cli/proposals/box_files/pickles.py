@@ -96,7 +96,7 @@ def _detectron(path: Path, content: dict[str, Any]) -> BoxFile:
         mode = mode.value() if isinstance(mode, PickledArray) else mode
         if not isinstance(mode, (int, np.integer)) or int(mode) not in _BOX_MODES:
             raise FileFormatError(
-                f"{path} has the bbox_mode {mode!r}", "XYXY_ABS, XYWH_ABS, XYXY_REL, XYWH_REL are 0 to 3"
+                f"{path} has the bbox_mode {mode!r}", "Use 0 to 3: XYXY_ABS, XYWH_ABS, XYXY_REL, XYWH_REL"
             )
         stated = _BOX_MODES[int(mode)]
     budget = _Budget(path)

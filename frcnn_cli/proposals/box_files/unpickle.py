@@ -210,7 +210,7 @@ class _Unpickler(_Python):  # type: ignore[misc]
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise FileFormatError(
-                f"it refers to {module}.{name}, which is not loaded from a file",
+                f"it refers to {module}.{name}, which frcnn refuses to load",
                 "Write only NumPy arrays, dicts, lists, numbers and strings",
             )
         return _ALLOWED[module, name]
