@@ -106,6 +106,7 @@ def run_python(text, folder):
     text = text.replace("recipe=recipe)", "recipe=recipe, weights='none')")
     if "def frcnn_proposal_sources" in text:
         (folder / "frcnn_halves.py").write_text(text)
+        text = "from frcnn_cli.testing import *\nfrom frcnn_halves import Halves\ncheck_proposal_source(Halves())"
     sys.path.insert(0, str(folder))
     try:
         scope = {"__name__": "document"}
