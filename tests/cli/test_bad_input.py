@@ -118,7 +118,7 @@ def test_props_of_other_images(tmp_path, voc, props):
     shutil.copytree(voc, changed)
     Pillow.new("RGB", (50, 50)).save(changed / "JPEGImages/0003.jpg")
     ran = run_frcnn("recall", props, "--data", f"voc:{changed}", "--split", "trainval")
-    assert_one_line_error(ran, "'0003'", "another image")
+    assert_one_line_error(ran, "'0003'", "differs in content")
 
 
 def test_annotations_that_are_wrong(tmp_path):

@@ -95,7 +95,7 @@ def test_another_picture_under_the_same_name_is_refused(tmp_path, photo):
     image = read_image(photo)
     path = write(tmp_path / "b.h5", image)
     other = type(image).from_array(np.zeros((60, 80, 3), np.uint8), image.key)
-    with pytest.raises(MismatchError, match="another image"):
+    with pytest.raises(MismatchError, match="differs in content"):
         FileSource(path).propose(other)
 
 

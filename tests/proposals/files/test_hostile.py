@@ -285,5 +285,5 @@ def test_on_the_command_line_it_is_one_line(tmp_path, photo):
     path = tmp_path / "b.pkl"
     path.write_bytes(PICKLES["a command"])
     ran = run_frcnn("import", path, "--data", photo, "-o", tmp_path / "p.h5")
-    assert_one_line_error(ran, "b.pkl", "posix.system", "not loaded from a file")
+    assert_one_line_error(ran, "b.pkl", "posix.system", "frcnn refuses to load")
     assert not (tmp_path / "p.h5").exists()
