@@ -88,7 +88,7 @@ def test_folders_without_results(tmp_path):
         ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]', "result 0 does not belong"),
         ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1], "score": 1}]', "result 0 does not belong"),
         ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, NaN], "score": 1}]', "not finite"),
-        ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, 1e300], "score": 1}]', "or huge"),
+        ('[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, 1e300], "score": 1}]', "is huge or not finite"),
         (
             '[{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, 1' + 400 * "0" + '], "score": 1}]',
             "result 0 does not belong",
