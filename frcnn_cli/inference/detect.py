@@ -21,11 +21,10 @@ from frcnn_cli.detections.nms import Thresholds
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline
 from frcnn_cli.inference.reading import read_images
+from frcnn_cli.proposals.prepare import prepare
 from frcnn_cli.proposals.propose import propose
-from frcnn_cli.proposals.run import prepare
 from frcnn_cli.proposals.source import ProposalSource
 from frcnn_cli.store.schema import DETECTIONS
-from frcnn_cli.store.writer import StageWriter
 from frcnn_cli.system.background import BackgroundCalls
 from frcnn_cli.system.prefetch import prefetch
 
@@ -109,6 +108,8 @@ def run_detection(
     with ExitStack() as stack:
         out = None
         if output is not None:
+            from frcnn_cli.store.writer import StageWriter  # imported late: most detections are not written to a file
+
             recorded = _provenance(detector, source, thresholds, dtype)
             out = stack.enter_context(StageWriter(output, DETECTIONS, recorded, force))
         pending = set(out.missing(refs, digest_file)) if out is not None else set(refs)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from frcnn_cli.core.decoding import digest_file, read_ref
-from frcnn_cli.core.errors import FrcnnError, SourceError, UsageError
+from frcnn_cli.core.errors import FrcnnError, UsageError
 from frcnn_cli.core.find import Images, image_refs
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.proposals.limits import Limits
+from frcnn_cli.proposals.prepare import prepare
 from frcnn_cli.proposals.registry import DEFAULT_SOURCE, get_source
 from frcnn_cli.proposals.source import Proposals, ProposalSource
 from frcnn_cli.proposals.workers import propose_many
@@ -81,22 +82,6 @@ def propose_images(
         written = out.finish()
     seconds = time.perf_counter() - started
     return StageSummary(Path(output), written, len(todo) - len(failed), skipped, rows, seconds, failed)
-
-
-def prepare(source: ProposalSource, progress: Progress = SILENT) -> None:
-    """Prepares a source; announces it if its kernels have to be compiled first."""
-    if not source.is_prepared():
-        progress.note(f"preparing {source.name}: its kernels are compiled once per machine ...")
-    try:
-        source.prepare()
-    except FrcnnError:
-        raise
-    except Exception as error:
-        failed = SourceError(
-            f"source {source.name!r} could not be prepared ({type(error).__name__}: {error})",
-            "Run again with --debug for its traceback, or try another --source",
-        )
-        raise failed from error
 
 
 def to_columns(proposals: Proposals) -> dict[str, Any]:
