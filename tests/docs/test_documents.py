@@ -101,8 +101,8 @@ def _without(words, option):
 def run_python(text, folder):
     """Runs a block; training is as short as that of the commands."""
     fast = "{'network.backbone': 'small', 'solver.epochs': 1, 'images.short_side': 0, 'sampling.rois': 16}"
-    text = re.sub(r"changes=\{[^}]*\}", f"changes={fast}, weights='none'", text)
-    text = re.sub(r"\.changed\(\{[^}]*\}\)", f".changed({fast})", text)
+    text = re.sub(r'\{\s*"network.backbone": "squeezenet1_0",?\s*\}', fast, text)
+    text = text.replace('recipe="modern"', 'recipe="modern", weights="none"')
     text = text.replace("recipe=recipe)", "recipe=recipe, weights='none')")
     if "def frcnn_proposal_sources" in text:
         (folder / "frcnn_halves.py").write_text(text)
