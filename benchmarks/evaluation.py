@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from frcnn_cli.core.annotations import Detections, GroundTruth
-from frcnn_cli.evaluation.coco import _instances, coco_numbers
+from frcnn_cli.evaluation.coco import coco_numbers, instances
 from frcnn_cli.evaluation.results import coco_results
 from frcnn_cli.evaluation.voc import evaluate
 
@@ -47,7 +47,7 @@ def pycocotools(found: dict[str, Detections], wanted: dict[str, GroundTruth]) ->
     ids = {key: i for i, key in enumerate(sorted(wanted), 1)}
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = _instances(wanted, ids, CLASSES)
+        truth.dataset = instances(wanted, ids, CLASSES)
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(coco_results(found, ids)), "bbox")
         evaluation.evaluate()

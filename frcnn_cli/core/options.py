@@ -17,16 +17,13 @@ values, and follow one grammar:
 from __future__ import annotations
 
 import dataclasses
-import math
-import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from frcnn_cli.core.errors import UsageError
-
-Build = Callable[[Any, Any], Any]  # (type, value) -> instance, for types that this module does not know
+from frcnn_cli.core.option_types import Build, expected, is_supported, parse_value, type_name
 
 
 def option(
@@ -66,7 +63,7 @@ class Option:
     @property
     def type_name(self) -> str:
         """The type in one word, as in `--set columns=int`."""
-        return _type_name(self.type)
+        return type_name(self.type)
 
     @property
     def bounds_text(self) -> str:
@@ -94,10 +91,10 @@ class Option:
             UsageError: another type, or out of bounds. Its `what` begins with the option's name.
         """
         try:
-            parsed = _parse(self.type, value, build)
+            parsed = parse_value(self.type, value, build)
         except (ValueError, TypeError, KeyError, OverflowError):
-            expected = _expected(self.type)
-            raise UsageError(f"{self.name} must be {expected}, not {as_text(value)!r}", self._about()) from None
+            wanted = expected(self.type)
+            raise UsageError(f"{self.name} must be {wanted}, not {as_text(value)!r}", self._about()) from None
         if parsed == () and self.default != ():
             raise UsageError(f"{self.name} must hold at least one value", self._about())
         for number in parsed if isinstance(parsed, tuple) else (parsed,):
@@ -133,7 +130,7 @@ def options_of(cls: type) -> list[Option]:
         about = {key: declared.metadata.get(key) for key in ("help", "minimum", "maximum")}
         positive = bool(declared.metadata.get("positive"))
         opt = Option(declared.name, hints[declared.name], declared.default, **about, positive=positive)  # type: ignore[arg-type]
-        if not _is_supported(opt.type):
+        if not is_supported(opt.type):
             kind = getattr(opt.type, "__name__", opt.type) if get_origin(opt.type) is None else opt.type
             raise TypeError(
                 f"field {opt.name!r} of {cls.__name__} has the type {kind}, which options cannot have; use int, float,"
@@ -193,132 +190,3 @@ def as_text(value: Any) -> str:
     if isinstance(value, Mapping) and "name" in value:
         return str(value["name"])
     return str(value)
-
-
-def _parse(kind: Any, value: Any, build: Build | None) -> Any:
-    origin = get_origin(kind)
-    if origin is Literal:
-        return {str(choice): choice for choice in get_args(kind)}[_unquoted(value)]
-    if origin is tuple:
-        kinds = get_args(kind)
-        items = _items(value)
-        if kinds[-1] is not ... and len(items) != len(kinds):
-            raise ValueError(f"{len(items)} values instead of {len(kinds)}")
-        if kinds[-1] is ...:
-            return tuple(_parse(kinds[0], item, build) for item in items)
-        return tuple(_parse(one, item, build) for one, item in zip(kinds, items, strict=True))
-    if origin in (Union, types.UnionType):
-        if value is None or value == "none":
-            return None
-        return _parse(next(arg for arg in get_args(kind) if arg is not type(None)), value, build)
-    if kind is bool:
-        return _parse_bool(value)
-    if kind in (int, float):
-        return _parse_number(kind, value)
-    if kind is str:
-        if not isinstance(value, str):
-            raise TypeError("not text")
-        return _unquoted(value)
-    if kind is Path:
-        if not isinstance(value, (str, Path)) or not str(value):
-            raise ValueError("no path")
-        return Path(value)
-    if build is None:
-        raise TypeError(f"options of type {kind} are not supported")
-    return build(kind, value)
-
-
-def _is_supported(kind: Any) -> bool:
-    """Whether an option can have this type; classes of other modules are made by the caller's `build`."""
-    origin, args = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return True
-    if origin is tuple:
-        return all(_is_supported(arg) for arg in args if arg is not ...)
-    if origin in (Union, types.UnionType):
-        return len(args) == 2 and type(None) in args and all(_is_supported(a) for a in args if a is not type(None))
-    return origin is None and (kind in (int, float, bool, str, Path) or hasattr(kind, "described"))
-
-
-def _items(value: Any) -> list[Any]:
-    if not isinstance(value, str):
-        if not isinstance(value, (list, tuple)):
-            raise TypeError("not a list")
-        return list(value)
-    text = value.strip()
-    if text.startswith("[") and text.endswith("]"):
-        text = text[1:-1].strip()
-        if not text:
-            return []
-    items = [item.strip() for item in text.split(",")]
-    if "" in items:
-        raise ValueError("an empty item")
-    return items
-
-
-def _parse_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str):
-        raise TypeError("not a truth value")
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    return words[value.strip().lower()]
-
-
-def _parse_number(kind: type, value: Any) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise TypeError("not a number")
-    if kind is int:
-        if isinstance(value, float):
-            if value != int(value):
-                raise ValueError("not whole")
-            return int(value)
-        return int(value)
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError("not finite")
-    return number
-
-
-def _unquoted(value: Any) -> str:
-    text = str(value)
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        return text[1:-1]
-    return text
-
-
-def _type_name(kind: Any) -> str:
-    origin = get_origin(kind)
-    if origin is Literal:
-        return " | ".join(map(str, get_args(kind)))
-    if origin is tuple:
-        return f"{_type_name(get_args(kind)[0])},..."
-    if origin in (Union, types.UnionType):
-        return " | ".join("none" if arg is type(None) else _type_name(arg) for arg in get_args(kind))
-    return {Path: "path", str: "text"}.get(kind, "source" if kind not in (int, float, bool) else kind.__name__)
-
-
-def _expected(kind: Any) -> str:
-    """The type as a phrase, for "must be ..."."""
-    origin = get_origin(kind)
-    if origin is Literal:
-        *first, last = map(str, get_args(kind))
-        return f"{', '.join(first)} or {last}" if first else last
-    if origin is tuple:
-        kinds = get_args(kind)
-        count = "" if kinds[-1] is ... else f"{len(kinds)} "
-        each = f" (each {_expected(kinds[0])})" if get_origin(kinds[0]) is Literal else ""
-        return f"a list of {count}{_PLURAL.get(kinds[0], 'values')}{each}"
-    if origin in (Union, types.UnionType):
-        return f"{_expected(next(arg for arg in get_args(kind) if arg is not type(None)))}, or none"
-    return _SINGULAR.get(kind, "the name of a source")
-
-
-_SINGULAR: dict[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    Path: "a path",
-}
-_PLURAL: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "words"}

@@ -1,4 +1,4 @@
-"""Progress of long work: functions of the library report it, whoever calls them decides how to show it."""
+"""Progress of long work. Functions of the library report it; their callers decide how to show it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def coco_numbers(
 
     logging.getLogger("faster_coco_eval").setLevel(logging.ERROR)
     ids = {key: i for i, key in enumerate(sorted(ground_truth), 1)}
-    wanted = COCO(_instances(ground_truth, ids, classes))
+    wanted = COCO(instances(ground_truth, ids, classes))
     results = coco_results(detections, ids)
     if not wanted.anns:
         return dict.fromkeys(NAMES, float("nan"))
@@ -41,7 +41,7 @@ def coco_numbers(
     return dict(zip(NAMES, np.where(numbers < 0, np.nan, numbers).tolist(), strict=True))
 
 
-def _instances(
+def instances(
     ground_truth: Mapping[str, GroundTruth], ids: Mapping[str, int], classes: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """The objects in the layout of COCO's instances; class i is category i + 1."""

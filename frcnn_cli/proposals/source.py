@@ -20,7 +20,8 @@ from frcnn_cli.core.boxes import Boxes
 from frcnn_cli.core.equality import hash_of_values, same_values
 from frcnn_cli.core.errors import UsageError
 from frcnn_cli.core.image import Image
-from frcnn_cli.core.options import Build, Option, did_you_mean, json_value, options_of
+from frcnn_cli.core.option_types import Build
+from frcnn_cli.core.options import Option, did_you_mean, json_value, options_of
 
 
 class Proposals(NamedTuple):

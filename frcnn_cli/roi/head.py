@@ -5,6 +5,7 @@ Glossary: R RoIs, K classes, C channels, S bins per side; logits are before soft
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -20,7 +21,7 @@ HIDDEN = ("fc6", "fc7")
 _MAX_POOLED_NUMBERS = 1000 * 512 * 7 * 7  # the pooled features of 1,000 RoIs of VGG16 take 100 MB
 
 
-class RoIHead(nn.Module):
+class RoIHead(nn.Module, ABC):
     """RoI pooling, hidden layers, then K+1 class logits beside 4(K+1) box deltas.
 
     The hidden layers are those of a subclass; their precision may differ from that of the outputs, which is float32.
@@ -54,17 +55,17 @@ class RoIHead(nn.Module):
         """What the two outputs read: [R, D]."""
         return self._hidden_of_windows(features, self.pooler.windows(rois).to(features.device))
 
+    @abstractmethod
     def hidden_layers(self) -> dict[str, nn.Module]:
         """The hidden layers by name."""
-        raise NotImplementedError
 
     def widths(self) -> tuple[int, ...]:
         """The number of units of each hidden layer."""
         return (self.cls_score.in_features,)
 
+    @abstractmethod
     def through_hidden(self, x: Tensor) -> Tensor:
         """Pooled RoIs [R, C, S, S], channels last in memory -> [R, D]."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def fold_normalisation(self, mean: Tensor, std: Tensor) -> None:

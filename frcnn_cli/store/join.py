@@ -37,7 +37,7 @@ def join(wanted: Sequence[ImageRecord], have: Sequence[ImageRecord], wanted_name
     """For each wanted image, the index of the same image in `have`.
 
     Raises:
-        MismatchError: an image has other content in `have`, or `have` lacks it.
+        MismatchError: `have` lacks an image, or holds one with different content.
     """
     lookup = Lookup(have, have_name)
     found = [(image.key, lookup.find(image, wanted_name)) for image in wanted]

@@ -121,7 +121,7 @@ class Batches:
             yield batch
 
     def plan(self, iteration: int) -> Plan:
-        """Which images a batch holds, how they are seen, and which RoIs are sampled."""
+        """The images of a batch, the view of each, and its sampled RoIs."""
         rng = np.random.default_rng([self.recipe.solver.seed, 1, iteration])
         size = self.recipe.sampling.images
         planned = []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from frcnn_cli.core.annotations import Detections, GroundTruth
 from frcnn_cli.core.boxes import from_xywh
-from frcnn_cli.evaluation.coco import NAMES, _instances, coco_numbers
+from frcnn_cli.evaluation.coco import NAMES, coco_numbers, instances
 from frcnn_cli.evaluation.results import coco_results
 
 # Four images of COCO val2014 (42, 73, 74, 133) with some of its objects, and of the fake results that its owners
@@ -93,7 +93,7 @@ def test_pycocotools_gives_the_same_to_the_sixth_digit(seed, images, objects, cl
     results = coco_results(found, ids)
     if not any(len(truth) for truth in wanted.values()) or not results:
         return
-    expected = oracle(_instances(wanted, ids, names), results)
+    expected = oracle(instances(wanted, ids, names), results)
     numbers = np.nan_to_num(list(coco_numbers(found, wanted, names).values()), nan=-1)
     np.testing.assert_allclose(numbers, expected, atol=5e-7)
 

@@ -42,8 +42,6 @@ def test_an_image_that_cannot_be_read_is_one_line(voc, props, tmp_path):
     folder = tmp_path / "data"
     shutil.copytree(voc, folder)
     from frcnn_cli.core.errors import ImageError
-    from frcnn_cli.core.image import ImageRef
-    from frcnn_cli.data.load import load_dataset
     from frcnn_cli.recipes.recipe import Recipe
     from frcnn_cli.training.batches import Batches
     from frcnn_cli.training.roi_targets import TargetStatistics
@@ -59,7 +57,6 @@ def test_an_image_that_cannot_be_read_is_one_line(voc, props, tmp_path):
         with pytest.raises(ImageError, match="is truncated") as caught:
             list(batches.iterate(0, 2, workers))
         assert caught.value.fix == "Get the file again, or remove it"
-    assert load_dataset(f"voc:{folder}", "trainval").refs[0] == ImageRef("0000", folder / "JPEGImages/0000.jpg")
 
 
 @pytest.mark.slow
