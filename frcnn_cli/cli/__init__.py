@@ -6,6 +6,7 @@ import click
 
 from frcnn_cli import __version__
 from frcnn_cli.cli.common.command import LazyGroup
+from frcnn_cli.system.startup import start_and_end_quickly
 
 # In the order of the work: the stages first, then what supports them.
 COMMANDS = (
@@ -35,3 +36,4 @@ def main() -> None:
     frcnn train --data voc:DIR --props props.h5 -o runs/my   a detector from labelled images
     frcnn detect img.jpg --show                              the objects in an image
     """
+    start_and_end_quickly()

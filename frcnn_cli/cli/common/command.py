@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import traceback
 import warnings
 from collections import Counter
@@ -44,8 +43,6 @@ class Command(click.Command):
         return left
 
     def invoke(self, ctx: click.Context) -> Any:
-        # Imports create half a million objects that stay; looking through them for garbage again and again takes 0.3 s.
-        gc.set_threshold(100_000)
         debug = ctx.params.pop("debug")
         console = ctx.obj = Console(ctx.params.pop("quiet"), debug)
         try:

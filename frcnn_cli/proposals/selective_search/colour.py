@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frcnn_cli.proposals.selective_search.lab import rgb_to_lab
+
 Planes = NDArray[np.uint8]  # [H, W, C]
 
 
@@ -36,12 +38,6 @@ def _hsv(pixels: NDArray[np.uint8]) -> Any:
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV_FULL)
 
 
-def _lab(pixels: NDArray[np.uint8]) -> Any:
-    import cv2
-
-    return cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
-
-
 def _intensity(pixels: NDArray[np.uint8]) -> Any:
     import cv2
 
@@ -68,7 +64,7 @@ def _rgb(pixels: NDArray[np.uint8]) -> Any:
 
 SPACES: dict[str, Callable[[NDArray[np.uint8]], Any]] = {
     "hsv": _hsv,
-    "lab": _lab,
+    "lab": rgb_to_lab,
     "rgi": _rgi,
     "hue": _hue,
     "intensity": _intensity,

@@ -82,11 +82,11 @@ class SelectiveSearch(ProposalSource):
 
     def is_prepared(self) -> bool:
         from frcnn_cli.proposals.distinct import distinct
-        from frcnn_cli.proposals.selective_search import grouping, regions, segmentation
+        from frcnn_cli.proposals.selective_search import grouping, lab, regions, segmentation
         from frcnn_cli.system.jit import needs_compiling
 
         return not needs_compiling(
-            *(distinct, grouping.group, regions.atoms, regions.describe, regions.gather),
+            *(distinct, grouping.group, lab.convert, regions.atoms, regions.describe, regions.gather),
             *(segmentation.sorted_edges, segmentation.segment),
         )
 
