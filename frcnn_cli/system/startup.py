@@ -12,9 +12,10 @@ def start_and_end_quickly() -> None:
 
     - Imports create half a million objects that stay. Searching them for garbage again and again takes 0.3 s, and once
       more when the process ends, 0.1 to 0.2 s.
-    - OpenBLAS, NumPy's library for matrix products, starts a thread per core when it is loaded, and each waits in a busy
-      loop: 0.2 s of processor time on two cores. The networks multiply in torch, whose threads this does not affect;
-      with one thread, NumPy's sums also have the same order on every machine. OPENBLAS_NUM_THREADS sets another number.
+    - OpenBLAS, NumPy's library for matrix products, starts a thread per core when it is loaded, and each of them waits
+      in a busy loop: 0.2 s of processor time on two cores. The networks multiply in torch, whose threads this does not
+      affect. With one thread, NumPy's sums also have the same order on every machine. Set OPENBLAS_NUM_THREADS to use
+      more.
 
     Our commands call it, the library does not, because it applies to the whole process.
     """

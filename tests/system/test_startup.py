@@ -32,6 +32,6 @@ def test_objects_are_not_searched_for_garbage_at_the_end():
 
 
 def test_the_library_changes_nothing():
-    program = "import gc; before = gc.get_threshold(); from frcnn_cli import propose; print(before == gc.get_threshold())"
+    program = "import gc; b = gc.get_threshold(); from frcnn_cli import propose; print(b == gc.get_threshold())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "True\n"
