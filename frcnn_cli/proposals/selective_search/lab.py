@@ -42,7 +42,8 @@ def _linear() -> NDArray[np.int32]:
     """The linear intensity of each value of sRGB."""
     value = np.arange(256) / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    return np.rint(linear * 255 * _LINEAR_STEPS).astype(np.int32)
+    table: NDArray[np.int32] = np.rint(linear * 255 * _LINEAR_STEPS).astype(np.int32)
+    return table
 
 
 def _roots() -> NDArray[np.int32]:
@@ -50,7 +51,8 @@ def _roots() -> NDArray[np.int32]:
     value = np.arange(256 * _LINEAR_STEPS * 3 // 2) / (255 * _LINEAR_STEPS)
     root = np.where(value < 216 / 24389, value * 841 / 108 + 16 / 116, np.cbrt(value))
     # Rounded to float32 first, as in OpenCV: two entries differ otherwise.
-    return np.rint(root.astype(np.float32) * np.float32(1 << _ROOT_BITS)).astype(np.int32)
+    table: NDArray[np.int32] = np.rint(root.astype(np.float32) * np.float32(1 << _ROOT_BITS)).astype(np.int32)
+    return table
 
 
 _LINEAR, _ROOTS = _linear(), _roots()
