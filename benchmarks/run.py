@@ -421,7 +421,7 @@ def cached(data: Path, machine: Machine) -> Iterator[Row]:
             subprocess.run([sys.executable, "-m", "frcnn_cli", *line, "-q", "-o", str(maps)], check=True)
             whole, head = trainer(data, name, 2, 128), trainer(data, name, 2, 128, maps)
             ours, theirs = seconds(*(lambda s=run.run(): next(s) for run in (head, whole)))  # type: ignore[misc]
-        what = f"training the head from cached maps, {name}; peer: end to end, ours too"
+        what = f"training the head from cached maps, {name}; peer: our own end-to-end training"
         yield Row(what, 2 / ours, 2 / theirs, unit="images/s")
 
 
@@ -502,7 +502,7 @@ def start(data: Path, machine: Machine) -> Iterator[Row]:
 
 
 def one_image(data: Path) -> Iterator[Row]:
-    """Processor time of whole commands, against importing what they cannot do without. Bytecode is cached."""
+    """Processor time of whole commands, compared with only importing what they need. Bytecode is cached."""
     import cv2
 
     with tempfile.TemporaryDirectory() as folder:

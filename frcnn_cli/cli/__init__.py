@@ -31,7 +31,7 @@ def main() -> None:
               props.h5     feats.h5    scores.h5  dets.h5
 
     \b
-    frcnn demo                                               run everything on synthetic data, in three minutes
+    frcnn demo                                               run everything on synthetic data, in up to three minutes
     frcnn proposals images/ -o props.h5                      boxes for a folder of images
     frcnn train --data voc:DIR --props props.h5 -o runs/my   a detector from labelled images
     frcnn detect img.jpg --show                              the objects in an image

@@ -64,7 +64,8 @@ def command(
     """Make MODEL faster by truncated SVD of its hidden layers.
 
     Each layer of size IN x OUT is replaced by two, IN x R and R x OUT. The result is a model like any other. With
-    --data and --props, mAP is measured before and after. Milliseconds are per image, from conv map to scores.
+    --data and --props, mAP is measured before and after. The times printed are per image, from conv map to
+    scores.
 
     \b
     frcnn compress runs/my -o fast.safetensors --rank fc6=1024 --rank fc7=256

@@ -26,7 +26,7 @@ _TRAINING = (
 @click.option("--force", is_flag=True, help="Start again from scratch if the folder exists.")
 @click.pass_obj
 def command(console: Console, output: Path, force: bool) -> None:
-    """Run everything on synthetic data, in three minutes.
+    """Run everything on synthetic data, in up to three minutes.
 
     Generates a small data set and runs the actual commands on it, one after the other. The last outputs are the AP
     table and images with detections (DIR/detections.jpg).

@@ -64,8 +64,8 @@ def command(
     """Detect objects in images: all stages in memory.
 
     Proposals come from the source that the model was trained with, unless --source names another. The detections equal
-    those of the commands proposals, features, score and nms, except with the paper recipe, which limits detections over
-    the whole data set. detect cannot do this and uses the thresholds of the authors' later code.
+    those of the commands proposals, features, score and nms, except with the paper recipe, which limits the boxes of
+    each class over the whole set of images. detect cannot do this and uses the thresholds of the authors' later code.
 
     \b
     frcnn detect img.jpg --show

@@ -23,15 +23,18 @@ if TYPE_CHECKING:
     "form",
     required=True,
     type=click.Choice(["detectron2", "mmdet", "mat", "coco", "csv", "voc"]),
-    help="Of proposals: detectron2 or mmdet (pickles), mat (cell arrays, as selective search was published), coco"
-    " (results), or csv. Of detections: coco, or voc (a folder of the devkit's comp4_det_SPLIT_CLASS.txt).",
+    help="For proposals: detectron2 or mmdet (pickles), mat (cell arrays, as selective search was published), coco"
+    " (results), or csv. For detections: coco, or voc (a folder of the devkit's comp4_det_SPLIT_CLASS.txt).",
 )
 @click.option("-o", "--output", type=options.PATH, required=True, metavar="FILE", help="File or folder to write.")
-@click.option("--data", metavar="DATA", help="For COCO results: the data set whose image and class IDs are written.")
+@click.option(
+    "--data", metavar="DATA", help="For COCO results of detections: the data set whose image and class IDs are written."
+)
 @click.option(
     "--split",
     metavar="NAME",
-    help="Split of --data, and of the names of VOC's files.  [default: test for names, the covered split for --data]",
+    help="With --format voc, the split in the names of the files (default: test); with --data, its split (default: the"
+    " one whose images are all in FILE).",
 )
 @options.force
 @click.pass_obj

@@ -45,15 +45,15 @@ _FLAGS = {"order": "--order", "base": "--base", "inclusive": "--end", "relative"
     type=click.Choice(["error", "drop", "clip"]),
     default="error",
     show_default=True,
-    help="Boxes outside their image, without area, inverted or not finite. error: stop and count them; drop: drop them;"
-    " clip: clip them to the image, and drop those without area.",
+    help="Boxes outside their image, without area, inverted or not finite. error: count them all and stop; drop: drop"
+    " them; clip: clip them to the image, and drop those without area.",
 )
 @click.option(
     "--without",
     type=click.Choice(["error", "empty"]),
     default="error",
     show_default=True,
-    help="Images without an entry in the file. error: stop and count them; empty: they have no boxes.",
+    help="Images without an entry in the file. error: count them all and stop; empty: they have no boxes.",
 )
 @options.force
 @options.as_json
@@ -76,7 +76,7 @@ def command(
     """Read the boxes that another tool wrote into a proposals file.
 
     FILE is a .mat (of selective search and others, v5 or v7.3), a .pkl of Detectron, detectron2 or MMDetection, COCO
-    results or boxes by image in .json, .csv, .npz, a .h5 of frcnn, or a folder with one .mat or .npy per image.
+    results or boxes by image in .json, .csv, .tsv, .npz, a .h5 of frcnn, or a folder with one .mat or .npy per image.
 
     The convention of its numbers is detected from the image sizes, and from the objects of a data set. It is
     printed, with what was assumed; options can state it instead. Boxes keep their order, or are sorted by score;
@@ -119,13 +119,16 @@ def _report(console: Console, found: Interpretation, stated: Mapping[str, Any]) 
     reasons = ", ".join(f"{_FLAGS[name].lstrip('-')} {why}" for name, why in because.items())
     console.note(f"{found.file.path}: {found.file.kind}, {found.file.count} entries, matched {found.matched}")
     console.note(f"read as {found.convention} ({reasons})")
-    assumed = [_FLAGS[name] for name, why in because.items() if why == "assumed"]
-    if assumed:
-        console.warn(f"{', '.join(assumed)} could not be detected: state the value, or check that the assumed one fits")
+    for name, why in because.items():
+        if why == "assumed":
+            value = getattr(found.convention, name)
+            console.warn(f"{_FLAGS[name]} could not be detected; {value} is assumed: check it, or state the value")
     for name, value in stated.items():
         if name in found.file.stated and found.file.stated[name] != value:
-            console.warn(f"the file states another value than {_FLAGS[name]}; the option is used")
+            console.warn(f"the file states another value for {_FLAGS[name]}; the value on the command line is used")
     if found.matched not in ("by name", "by order"):
-        console.warn(f"no entry has the whole name of an image; matched {found.matched}: check that this is right")
+        console.warn(
+            f"no entry has the full name of an image; entries were matched {found.matched}: check that this is right"
+        )
     if found.unused:
         console.warn(f"{len(found.unused)} entries belong to none of the images, e.g. {found.unused[0]!r}")

@@ -22,8 +22,8 @@ from frcnn_cli.cli.common.console import Console
     "--per-set",
     default=None,
     type=click.IntRange(0),
-    help="Boxes to keep per class before NMS, over the whole set: this times the number of images; 0: all. Default:"
-    " that of the model's recipe.",
+    help="Per class, keep at most this many boxes times the number of images, over the whole set, before NMS; 0: all."
+    " Default: that of the model's recipe.",
 )
 @options.force
 @options.as_json
@@ -41,7 +41,8 @@ def command(
     """Turn SCORES into detections.
 
     Applies a score threshold and non-maximum suppression per class, then keeps the best detections of each image. The
-    paper recipe limits the detections of each class over the whole set of images instead.
+    paper recipe does not limit detections per image: it limits the boxes of each class over the whole set of images,
+    before suppression.
 
     \b
     frcnn nms scores.h5 -o dets.h5

@@ -45,7 +45,7 @@ def command(
     output: Path | None,
     force: bool,
 ) -> None:
-    """Draw the boxes in PROPS on IMAGE: the best, or with --data those that cover the objects.
+    """Draw the best boxes of PROPS on IMAGE, or with --data the boxes that cover its objects.
 
     Objects are yellow. The box that covers an object best is green, or red if its IoU is less than 0.5.
 

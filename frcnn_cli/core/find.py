@@ -105,6 +105,6 @@ def _from_list(path: Path) -> Iterable[ImageRef]:
         ) from None
     entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not entries:
-        raise DataError(f"the list {path} names no images", "Write one path per line")
+        raise DataError(f"the list {path} is empty", "Write one path per line")
     for entry in entries:
         yield ImageRef(entry, path.parent / entry)

@@ -119,7 +119,7 @@ def options_of(cls: type) -> list[Option]:
     """The options of a dataclass, in the order of its fields.
 
     Raises:
-        TypeError: a field that was not declared with `option()`, or whose type options cannot have.
+        TypeError: a field that was not declared with `option()`, or is of a type that options do not support.
         ValueError: a default out of its bounds.
     """
     hints = get_type_hints(cls)

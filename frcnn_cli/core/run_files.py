@@ -22,7 +22,9 @@ def model_path(path: Path) -> Path:
     if not path.is_dir():
         return path
     if not (path / MODEL_FILE).is_file():
-        raise FrcnnError(f"{path} holds no {MODEL_FILE}", "Name a run that has been saved, or a model file")
+        raise FrcnnError(
+            f"{path} holds no {MODEL_FILE}", "Name a run that has reached its first checkpoint, or a model file"
+        )
     return path / MODEL_FILE
 
 

@@ -60,7 +60,9 @@ def convert_labels(
         raise DataError(f"{output} exists already", "Name a new folder")
     datasets, unnamed = _read(source, images, split, bad_boxes)
     if not datasets:
-        raise DataError(f"{source} has no split{f' {split!r}' if split else ''}", "Convert all without --split")
+        if split is None:
+            raise DataError(f"{source} has no split", "Write a list of its images, e.g. ImageSets/Main/trainval.txt")
+        raise DataError(f"{source} has no split {split!r}", "Convert all splits: leave --split out")
     refs = [sample.ref for dataset in datasets for sample in dataset.samples]
     sizes: dict[str, ImageRecord] = {record.key: record for record in prefetch(read_record, refs)}
     datasets = [d.within([sizes[sample.ref.key] for sample in d.samples], bad_boxes) for d in datasets]

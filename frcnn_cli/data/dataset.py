@@ -87,7 +87,7 @@ class Dataset(ArrayRecord):
             if key not in known:
                 raise DataError(
                     f"{where} has detections in {key!r}, which is not an image of {self.title}",
-                    "Name the split that it was made from with --split",
+                    "Use --split to name the split that it was made from",
                 )
         return dict(found)
 
@@ -173,7 +173,10 @@ def union(datasets: Sequence[Dataset]) -> Dataset:
         for sample in dataset.relabelled(classes).samples:
             if sample.ref.key in samples:
                 both = f"{samples[sample.ref.key].ref.path} and {sample.ref.path}"
-                raise DataError(f"two data sets have an image {sample.ref.key!r} ({both})", "Name each image once")
+                raise DataError(
+                    f"two data sets have an image {sample.ref.key!r} ({both})",
+                    "Rename one of them, or use one data set only",
+                )
             samples[sample.ref.key] = sample
     name, split = ("+".join(dict.fromkeys(getattr(d, part) for d in datasets)) for part in ("name", "split"))
     return Dataset(

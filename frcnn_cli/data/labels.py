@@ -124,7 +124,9 @@ class _GroundTruthReader:
         where = f"{image.source}: {obj.written}"
         if not has_area(obj, image.min_side) or x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
             if self.bad_boxes == "error":
-                raise DataError(f"{where} has no area", "Correct it, or drop such boxes with --bad-boxes fix")
+                raise DataError(
+                    f"{where} has no area inside its image", "Correct it, or drop such boxes with --bad-boxes fix"
+                )
             self.dropped.append(where)
             return None
         if min(x1, y1) < -_TOLERANCE or x2 > width + _TOLERANCE or y2 > height + _TOLERANCE:

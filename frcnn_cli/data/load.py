@@ -100,7 +100,7 @@ def _keys(folders: Iterable[Path], split: str) -> set[str]:
 
 
 def splits_of(spec: str) -> list[str]:
-    """The splits of a data set; for COCO, the one that the file is."""
+    """The splits of a data set; for COCO, the single split that the file represents."""
     found: dict[str, None] = {}
     for part in parts(spec):
         if part.split:

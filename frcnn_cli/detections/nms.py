@@ -146,11 +146,11 @@ def trace_selection(
 def min_scores_of_set(
     probabilities: Iterable[NDArray[Any]], num_classes: int, thresholds: Thresholds, per_set: int
 ) -> list[float]:
-    """For each class the score that fewer than `per_set` times the number of images exceed, over a whole set.
+    """Per class, the threshold that leaves fewer boxes than `per_set` times the number of images, over a whole set.
 
-    The authors raise the threshold image by image to the lowest score of the best boxes so far, and at the end drop
-    what does not exceed it. This is the threshold that they end with, whatever the order of the images. It counts the
-    best `per_class` boxes per image, before NMS.
+    The authors' code keeps a list of the best boxes of a class, raises the threshold to their lowest score after each
+    image, and finally drops the boxes that do not exceed it. This is the threshold with which it ends, whatever the
+    order of the images. Per image, the best `per_class` boxes before NMS count.
 
     Args:
         probabilities: [N, K+1] of each image.

@@ -20,15 +20,17 @@ def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], path: P
     """Raises FileFormatError that names the first tensor that is missing, of another shape or dtype, or unknown."""
     for name, value in expected.items():
         if name not in found:
-            raise FileFormatError(f"{path} lacks the tensor {name!r}", "Is it of another backbone or other classes?")
+            raise FileFormatError(
+                f"{path} lacks the tensor {name!r}", "Was it made with another backbone or other classes?"
+            )
         if found[name].shape != value.shape or found[name].dtype != torch.float32:
             is_, should = (f"{t.dtype} {list(t.shape)}" for t in (found[name], value))
             raise FileFormatError(
-                f"{path}: {name} is {is_}, not {should}", "Is it of another backbone or other classes?"
+                f"{path}: {name} is {is_}, not {should}", "Was it made with another backbone or other classes?"
             )
     extra = sorted(set(found) - set(expected))
     if extra:
-        raise FileFormatError(f"{path} has an unknown tensor {extra[0]!r}", "Is it of another backbone?")
+        raise FileFormatError(f"{path} has an unknown tensor {extra[0]!r}", "Was it made with another backbone?")
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

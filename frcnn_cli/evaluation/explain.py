@@ -5,11 +5,11 @@ counts sum to all missed objects and to all false detections. The cost of a kind
 objects did not have to be found, or those detections were not made.
 
 The reason for a missed object is the first of these questions that is answered with "no":
-  1. Does a proposal cover it (IoU >= threshold), or does a refined box (and no other object of its class more)?
+  1. Does a proposal cover it (IoU >= threshold), or a refined box that covers no other object of its class better?
      Otherwise: "no proposal".
   2. Of the refined boxes that cover it, or else of the proposals that do, does the one with the highest probability of
-     its class exceed the score threshold? Otherwise: what the network takes it for, "background" or "wrong class"; or
-     "cut", if it is its class and the score is nevertheless too low.
+     its class exceed the score threshold? Otherwise: "background" or "wrong class", by the highest probability of
+     that box; or "cut", if the highest is that of its class and still below the threshold.
   3. Does a refined box cover it? Otherwise: "loose box".
   4. Is such a box with a sufficient score among the best of its class, which NMS considers? Otherwise: "cut".
   5. Was such a box kept by NMS? Otherwise: "suppressed".

@@ -31,7 +31,8 @@ class Matches(ArrayRecord):
     labels, images, places: int64 [D], class, image (index in `keys`) and index among the detections of that image.
     scores: float32 [D].
     outcomes: int8 [D], WRONG, CORRECT or IGNORED.
-    objects: int64 [D], the index in its image of the object of its class that a detection overlaps most; -1: none.
+    objects: int64 [D], for each detection the object of its class that it overlaps most, as an index within its image;
+        -1: none.
     overlaps: float64 [D], the IoU with that object.
     to_find: int64 [K, N], the number of objects per class and image, without difficult ones.
     """

@@ -85,7 +85,7 @@ class FeaturePipeline:
 
     @property
     def busy(self) -> float:
-        """The fraction of the time so far that the network computed: conv layers, and blocks in `also_computing`."""
+        """The fraction of the elapsed time in which the network computed: conv layers, `also_computing` blocks."""
         if self.began is None:
             return 0.0
         return self.computing / max((self.ended or time.perf_counter()) - self.began, 1e-9)

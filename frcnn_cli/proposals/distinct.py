@@ -14,7 +14,8 @@ def distinct(boxes: Any, max_iou: float) -> Any:
     """The boxes that overlap no better kept box by more than `max_iou`.
 
     Two boxes with IoU above t have areas within a factor t of each other, so boxes are binned by area, and each box is
-    compared only with the kept boxes of its own bin and of the two neighbouring bins: 1/30 of all boxes at t = 0.9.
+    compared only with the kept boxes of its own bin and of the two neighbouring bins. At t = 0.9 these are about 1/30
+    of all boxes.
 
     Args:
         boxes: [N, 4], x1 y1 x2 y2, best first.

@@ -126,7 +126,7 @@ class Recipe:
         for section, content in sections.items():
             if not isinstance(content, Mapping):
                 known = did_you_mean(section, recipe_options())
-                raise UsageError(f"{section!r} is outside of the sections of a recipe{known}", "Write [section] first")
+                raise UsageError(f"{section!r} does not belong to any section{known}", "Write [section] first")
             values |= {f"{section}.{name}": value for name, value in content.items()}
         return (base or cls()).changed(values)
 

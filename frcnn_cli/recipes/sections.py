@@ -62,7 +62,9 @@ class Images:
         help="torchvision: RGB, mean and standard deviation of ImageNet; caffe: BGR, mean only; backbone: what the"
         " weights of the backbone expect.",
     )
-    flip: bool = option(True, help="Train on every image twice: as it is, and mirrored.")
+    flip: bool = option(
+        True, help="Also train on mirrored images: in two epochs, each image is used once as it is and once mirrored."
+    )
     colour_jitter: float = option(
         0.0,
         help="Brightness, contrast and saturation are multiplied by factors from 1 - x to 1 + x in training.",
@@ -126,17 +128,19 @@ class Loss:
 
 @dataclass(frozen=True)
 class Solver:
-    """Stochastic gradient descent. In one epoch every image is used once; every second use is mirrored."""
+    """Stochastic gradient descent. In one epoch every image is used once; in two epochs, once
+    as it is and once mirrored."""
 
     epochs: float = option(
         16.0,
-        help="Epochs of training. 16: the paper's 40,000 iterations of 2 images on the 5,011 of VOC 2007 trainval.",
+        help="Epochs of training. 16: the paper's 40,000 iterations of 2 images each, on the 5,011 images of VOC 2007"
+        " trainval.",
         maximum=1e6,
         positive=True,
     )
     learning_rate: float = option(0.001, help="Learning rate of the weights.", maximum=1e9, positive=True)
     schedule: Literal["step", "cosine"] = option(
-        "step", help="step: multiply the rate by step_factor at step_at; cosine: half a cosine down to 0."
+        "step", help="step: multiply the rate by step_factor at step_at; cosine: lower the rate to 0 along a cosine."
     )
     step_at: float = option(
         0.75, help="Fraction of the iterations after which the rate steps (30,000 of 40,000).", minimum=0, maximum=1
@@ -155,15 +159,15 @@ class Solver:
     bias_decay: bool = option(False, help="Apply weight decay to biases too (the paper says so; its code does not).")
     stages: Literal["joint", "sequential"] = option(
         "joint",
-        help="joint: both losses at once; sequential: all layers by the classification loss, then only the box layer,"
-        " each for all epochs.",
+        help="joint: both losses at once; sequential: first all layers with the classification loss, then only the box"
+        " layer; each stage runs for all epochs.",
     )
     clip_norm: float = option(
         0.0, help="Maximum norm of the gradient of all weights together; 0: no clipping.", minimum=0, maximum=1e9
     )
     ema_decay: float = option(
         0.0,
-        help="Decay of the exponential moving average of the weights that becomes the model; 0: the last weights.",
+        help="The model is the exponential moving average of the weights, with this decay; 0: the last weights.",
         minimum=0,
         maximum=0.999999,
     )
@@ -181,7 +185,7 @@ class Detection:
         0, help="Maximum number of proposals per image, best first; 0: all.", minimum=0, maximum=1_000_000_000
     )
     refine: bool = option(True, help="Report boxes refined by the network instead of the proposals.")
-    min_score: float = option(0.0, help="Minimum probability of a detection.", minimum=0, maximum=1)
+    min_score: float = option(0.0, help="Detections have a higher probability than this.", minimum=0, maximum=1)
     iou: float = option(
         0.3,
         help="NMS threshold: a box is suppressed if its IoU with a better box of its class is at least this.",
@@ -196,7 +200,8 @@ class Detection:
     )
     per_set: int = option(
         40,
-        help="Boxes to keep per class before NMS, over the whole set: this times the number of images; 0: all.",
+        help="Per class, keep at most this many boxes times the number of images, over the whole set, before NMS; 0:"
+        " all.",
         minimum=0,
         maximum=1_000_000_000,
     )

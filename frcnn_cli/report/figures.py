@@ -29,5 +29,6 @@ def plain(text: str) -> str:
 
 
 def label(text: str) -> str:
-    """A label for a legend, which ignores labels that begin with an underscore."""
+    """The text as the label of a legend. It begins with a space, because Matplotlib hides labels that begin with an
+    underscore."""
     return " " + plain(text)

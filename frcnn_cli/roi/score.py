@@ -57,7 +57,7 @@ def score_boxes(
         height, width: of the original image.
         refine: whether the boxes are those that the network predicts; otherwise the proposals themselves.
         margins: whether the class outputs are margins of independent SVMs. A margin m counts as the probability
-            1 / (1 + exp(-m)), and the background gets what no class claims.
+            1 / (1 + exp(-m)), and the probability of the background is 1 minus the highest of a class.
     """
     views = levels(maps, scales)
     level = nearest_level(boxes, [scale for _, scale in views])

@@ -45,7 +45,7 @@ def join(wanted: Sequence[ImageRecord], have: Sequence[ImageRecord], wanted_name
     if len(absent) == len(wanted) and wanted:
         raise MismatchError(
             f"{have_name} holds none of the {len(wanted)} images of {wanted_name}, e.g. {absent[0]!r}",
-            f"Name the split that {have_name} was made from with --split, or compute it from these images",
+            f"Use --split to name the split that {have_name} was made from, or compute it from these images",
         )
     if absent:
         raise MismatchError(

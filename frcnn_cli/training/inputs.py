@@ -75,7 +75,7 @@ class CachedMaps:
             if made_with != value:
                 raise MismatchError(
                     f"the maps of {self.file.path} were made with {name.replace('_', ' ')} {made_with}, not {value}",
-                    f"Write --{name.replace('_', '-')} {made_with}, or compute the maps again",
+                    f"Write {_written(name, made_with)}, or compute the maps again",
                 )
         if flip and "mirrored" not in self.file.column_shapes:
             raise MismatchError(
@@ -88,7 +88,7 @@ class CachedMaps:
         if self.file.provenance["features_id"] != features_id:
             raise MismatchError(
                 f"the maps in {self.file.path} were made with other weights or another image transform",
-                "Give both commands the same --weights, and change only the sides in images.*",
+                "Use the same --weights in both commands; in the section images, change only the sides",
             )
 
     def __call__(self, ref: ImageRef, view: View) -> Input:
@@ -108,3 +108,10 @@ class CachedMaps:
         if not bool(torch.isfinite(features).all()):
             raise FileFormatError(f"{self.file.path}: the map of {ref.key!r} is not finite", "Compute it again")
         return Input(features[0], scale, self.file.images[row].width)
+
+
+def _written(name: str, value: Any) -> str:
+    """How a setting of `frcnn features` is written for `frcnn train`."""
+    if name == "fine":
+        return f"--set network.fine={str(value).lower()}"
+    return f"--{name.replace('_', '-')} {value}"

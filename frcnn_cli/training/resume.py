@@ -1,4 +1,4 @@
-"""Which recipe and settings a run is continued with: its own; what is stated again must agree with them."""
+"""Which recipe and settings a run is continued with: its own. Options that are given again must agree with them."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ def continued(
     """The settings and the recipe to continue the run in `folder` with.
 
     Args:
-        given: the settings that are stated again. restate: from the run's recipe to the recipe that is stated again.
+        given: the settings that are given again.
+        restate: applies the recipe options that are given again to the run's recipe.
 
     Raises:
-        UsageError: something that is stated again differs from the run. Settings in `MAY_CHANGE` may.
+        UsageError: something that is given again differs from the run. Settings in `MAY_CHANGE` may.
     """
     settings, recipe = recorded_run(folder)
     for name, value in given.items():

@@ -11,7 +11,7 @@ def rate_at(iteration: int, total: int, solver: Solver) -> float:
     """The learning rate of iteration 0 .. total - 1.
 
     step: the base rate, and `step_factor` times the base rate after the fraction `step_at` of all iterations.
-    cosine: from the base rate to 0 along half a cosine. Both rise linearly over the first `warmup` iterations.
+    cosine: from the base rate to 0 along a cosine. Both rise linearly over the first `warmup` iterations.
     """
     if solver.schedule == "step":
         factor = 1.0 if iteration < solver.step_at * total else solver.step_factor

@@ -56,15 +56,15 @@ class RunSettings:
 
 
 def adapted(settings: RunSettings, recipe: Recipe) -> Recipe:
-    """The recipe as it can be applied. With cached conv maps, images have one size and unchanged colours, and no conv
-    layer is trained."""
+    """The recipe with the values that cached conv maps require: images of one size and unchanged colours, and no conv
+    layer that is trained. Without cached maps, the recipe itself."""
     if settings.features is None:
         return recipe
     return recipe.changed({"images.train_short_sides": [], "images.colour_jitter": 0.0, "network.train_from": "fc6"})
 
 
 def check_given(settings: RunSettings, recipe: Recipe, given: Mapping[str, Any]) -> None:
-    """Refuses values of the recipe that are stated explicitly, by `section.name`, and that `adapted` would change.
+    """Refuses recipe values that were given explicitly and that cached conv maps rule out. given: by `section.name`.
 
     Raises:
         UsageError: see above.
@@ -89,7 +89,8 @@ def check_settings(settings: RunSettings, recipe: Recipe) -> None:
                 raise UsageError(f"{option} is for validation", "Name a split with --validate-on")
     if settings.patience is not None and (recipe.stages > 1 or recipe.network.classifier == "svm"):
         raise UsageError(
-            "--patience could stop training before its last stage (solver.stages, SVMs)", "Train without --patience"
+            "--patience cannot be used with several training stages or SVMs: training could stop before the last one",
+            "Train without --patience",
         )
 
 

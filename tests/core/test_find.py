@@ -75,5 +75,5 @@ def test_empty_folders_and_bad_lists_are_refused(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         find_images([f"@{tmp_path}/none.txt"])
     (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(DataError, match="names no images"):
+    with pytest.raises(DataError, match="is empty"):
         find_images([f"@{tmp_path}/empty.txt"])

@@ -72,7 +72,7 @@ def test_marks_and_areas_stay_through_everything(tmp_path):
         (lambda c: c.pop("images"), "no list of images"),
         (lambda c: c.update(annotations={}), "no list of annotations"),
         (lambda c: c.update(categories=[]), "has no categories"),
-        (lambda c: c.update(images=[], annotations=[]), "names no images"),
+        (lambda c: c.update(images=[], annotations=[]), "lists no images"),
         (lambda c: c["images"].append(3), "entry 2 of images is not an object"),
         (lambda c: c["images"][0].pop("id"), "entry 0 of images has no id"),
         (lambda c: c["images"][0].update(id=True), "entry 0 of images has no id"),

@@ -122,7 +122,7 @@ def test_there_and_back_again(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "has the columns of an empty line"),
+        ("", "is empty"),
         ("a,b\n1,2\n", "has the columns a, b"),
         ("image,class,x,y,w,h\nz.jpg,cat,1,2,3,4\n", "line 2 names 'z.jpg', which is not in"),
         ("image,class,x,y,w,h\na.jpg,cat,1,2,3\n", "line 2 is not an object: cat 1 2 3 (nothing)"),

@@ -18,7 +18,8 @@ DATA_HELP = (
     " both together; A@SPLIT: this split of it."
 )
 SPLIT_HELP = (
-    "Split of the data set. Default: the split that the given file covers; otherwise trainval, or the only split."
+    "Split of the data set. Default: the split whose images are all in the file that the command reads; if it reads"
+    " none, trainval, or the only split."
 )
 
 
@@ -129,7 +130,10 @@ nms_iou = click.option(
     + _FROM_RECIPE,
 )
 min_score = click.option(
-    "--min-score", default=None, type=Number(0, 1), help="Minimum probability of a detection." + _FROM_RECIPE
+    "--min-score",
+    default=None,
+    type=Number(0, 1),
+    help="Detections have a higher probability than this." + _FROM_RECIPE,
 )
 per_class = click.option(
     "--per-class",
@@ -168,8 +172,8 @@ bad_boxes = click.option(
     type=click.Choice(["error", "fix"]),
     default="error",
     show_default=True,
-    help="Annotated boxes without area or outside their image. error: stop at the first; fix: drop the former and clip"
-    " the latter.",
+    help="Annotated boxes without area, or that reach outside their image. error: stop at the first; fix: drop boxes"
+    " without area inside the image, and clip the others.",
 )
 classes = click.option(
     "--classes", default=None, metavar="A,B", help="Use only objects of these classes. Default: all classes."

@@ -85,8 +85,8 @@ _OPTIONS = (
         "--workers",
         type=click.IntRange(0),
         metavar="N",
-        help="Processes that prepare mini-batches; 0: threads. Default: 0 on up to two cores; otherwise one per two"
-        " cores, at most four.",
+        help="Processes that prepare mini-batches; 0: use threads instead. Default: 0 on up to two cores; otherwise one"
+        " per two cores, at most four.",
     ),
     click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard into DIR/tensorboard."),
     click.option("--deterministic", is_flag=True, help="Use deterministic algorithms on a GPU, which are slower."),

@@ -26,8 +26,8 @@ from frcnn_cli.cli.common.console import Console
 def command(console: Console, names: tuple[str, ...], output: Path) -> None:
     """Download PASCAL VOC 2007 (0.9 GB) or 2012 (2 GB) with torchvision, which verifies the checksums.
 
-    Complete archives in the folder are not downloaded again. In ./data, other commands find the data sets under the
-    names voc, voc2007 and voc2012.
+    Complete archives in the folder are not downloaded again. If the folder is ./data or $FRCNN_DATA, other
+    commands find the data sets under the names voc, voc2007 and voc2012.
 
     \b
     frcnn data download voc2007

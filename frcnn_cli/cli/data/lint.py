@@ -23,12 +23,12 @@ from frcnn_cli.cli.common.console import Console, SomeFailed
 @options.as_json
 @click.pass_obj
 def command(console: Console, data: str, props: tuple[Path, ...], as_json: bool) -> None:
-    """Find problems in all splits of DATA that would harm training, and state where and how to fix them.
+    """Check all splits of DATA for problems that harm training, and state where they are and how to fix them.
 
-    It reports boxes that are inverted, overflowed or outside their image; misspelt classes; images without
-    annotation and annotations without image; wrong image sizes; images rotated by EXIF whose boxes are not rotated; the
-    same image in two splits; and classes that a split lacks. The exit code is 1 if there are errors, and 0 if there are
-    only warnings.
+    It reports boxes that are inverted, outside their image, or have a coordinate that was too large for 16 bits and
+    became negative; misspelt classes; images without annotation and annotations without image; wrong image sizes;
+    images rotated by EXIF whose boxes are not rotated; the same image in two splits; and classes that a split lacks.
+    The exit code is 1 if there are errors, and 0 if there are only warnings.
 
     \b
     frcnn data lint voc:my-data

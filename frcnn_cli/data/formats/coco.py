@@ -38,16 +38,18 @@ def read_coco_labels(annotations: Path, folder: Path) -> Labels:
     for at, value in enumerate(content["categories"]):
         number, name = _members(value, annotations, "categories", at, id=int, name=str)
         if number in names or name in names.values():
-            raise DataError(f"{annotations}: category {number} {name!r} occurs twice", "Give each its own number")
+            raise DataError(
+                f"{annotations}: category {number} {name!r} occurs twice", "Give each category its own id and name"
+            )
         names[number] = name
     if not names:
-        raise DataError(f"{annotations} has no categories", "Name the file of instances")
+        raise DataError(f"{annotations} has no categories", "Pass COCO's file of instances (instances_*.json)")
     keys: dict[int, str] = {}
     sizes: dict[int, tuple[float, float] | None] = {}
     for at, value in enumerate(content["images"]):
         number, key = _members(value, annotations, "images", at, id=int, file_name=str)
         if number in keys:
-            raise DataError(f"{annotations}: image {number} occurs twice", "Give each its own number")
+            raise DataError(f"{annotations}: image {number} occurs twice", "Give each image its own id")
         if PurePosixPath(key).is_absolute() or ".." in PurePosixPath(key).parts:
             raise DataError(f"{annotations}: {key!r} is outside of the folder of images", "Name files below it")
         keys[number] = key
@@ -74,7 +76,7 @@ def read_coco_labels(annotations: Path, folder: Path) -> Labels:
             )
         images.append(LabelledImage(ImageRef(key, path), annotations, sizes[number], tuple(objects[number])))
     if not images:
-        raise DataError(f"{annotations} names no images", "Name the file of instances")
+        raise DataError(f"{annotations} lists no images", "Pass COCO's file of instances (instances_*.json)")
     split = annotations.stem.removeprefix("instances_")
     classes = tuple(names[number] for number in sorted(names))
     return Labels(annotations.name, split, classes, tuple(images), keys, names)
@@ -98,10 +100,10 @@ def write_coco(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], fo
 
 
 def _read(path: Path) -> dict[str, list[Any]]:
-    content = read_json(path, MAX_JSON_BYTES, DataError, "Name COCO's file of instances")
+    content = read_json(path, MAX_JSON_BYTES, DataError, "Pass COCO's file of instances (instances_*.json)")
     for name in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
-            raise DataError(f"{path} has no list of {name}", "Name COCO's file of instances")
+            raise DataError(f"{path} has no list of {name}", "Pass COCO's file of instances (instances_*.json)")
     return content  # type: ignore[no-any-return]
 
 

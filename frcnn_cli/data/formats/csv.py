@@ -53,7 +53,7 @@ def read_csv_labels(table: Path, folder: Path, records: Mapping[str, ImageRecord
     image, class_, split_ = (named[what] for what in ("image", "class", "split"))
     if image is None or class_ is None or (corners or sizes) is None:
         raise DataError(
-            f"{table} has the columns {', '.join(columns) or 'of an empty line'}",
+            f"{table} has the columns {', '.join(columns)}" if columns else f"the first line of {table} is empty",
             "Its first line must name image, class, and xmin, ymin, xmax, ymax or x, y, w, h",
         )
     by_name: dict[str, list[str]] = {}

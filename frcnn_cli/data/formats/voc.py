@@ -140,7 +140,7 @@ def _lines(folder: Path, split: str) -> list[str]:
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text", "Write one image key per line") from None
     if not keys:
-        raise DataError(f"{path} names no images", "Write one image key per line")
+        raise DataError(f"{path} lists no images", "Write one image key per line")
     return keys
 
 
@@ -253,7 +253,8 @@ def _check_representable(dataset: Dataset) -> None:
         for at in _slivers(sample).nonzero()[0]:
             box = " ".join(f"{v:g}" for v in sample.truth.boxes[at])
             raise DataError(
-                f"{sample.ref.key}: the box {box} is at most one pixel wide, which has no area in VOC's whole pixels",
+                f"{sample.ref.key}: the box {box} is at most one pixel wide or high, which VOC's whole-pixel corners"
+                " cannot express",
                 "Drop such boxes with --bad-boxes fix, or write --to coco",
             )
 

@@ -60,9 +60,9 @@ def match(names: Sequence[str], refs: Sequence[ImageRef]) -> tuple[list[int | No
             how = called
     if all(i is None for i in found):
         raise MismatchError(
-            f"none of its {len(names)} entries belongs to one of the {len(refs)} images: an entry is for example"
-            f" {names[0] if names else 'nothing'!r}, an image {refs[0].key if refs else 'nothing'!r}",
-            "Name the split that the file was made from with --split, or the folder of its images",
+            f"none of its {len(names)} entries matches any of the {len(refs)} images (for example, entry"
+            f" {names[0] if names else 'nothing'!r}, image {refs[0].key if refs else 'nothing'!r})",
+            "Use --split to name the split that the file was made from, or name the folder of its images",
         )
     taken = defaultdict(list)
     for ref, i in zip(refs, found, strict=True):

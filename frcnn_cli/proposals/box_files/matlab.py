@@ -186,7 +186,7 @@ def _plain_variables(content: bytes) -> list[str]:
             inner = packed.decompress(body, left)
             left -= len(inner)
             if packed.unconsumed_tail or left <= 0:
-                raise FileFormatError("unpacks to much more than boxes can", "Save it without compression")
+                raise FileFormatError("unpacks to far more data than boxes need", "Save it without compression")
             if len(inner) < 8:
                 raise FileFormatError("is damaged (an empty variable)", "Save it again")
             kind, body = struct.unpack(order + "I", inner[:4])[0], memoryview(inner)[8:]

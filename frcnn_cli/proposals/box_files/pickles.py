@@ -86,7 +86,9 @@ def _detectron(path: Path, content: dict[str, Any]) -> BoxFile:
     scores = next((content[name] for name in ("objectness_logits", "scores") if name in content), None)
     per_image = None if scores is None else _items(scores, path)
     if len(ids) != len(boxes) or (per_image is not None and len(per_image) != len(boxes)):
-        counts = f"{len(boxes)} images' boxes, {len(ids)} ids"
+        counts = f"{len(ids)} ids and boxes of {len(boxes)} images"
+        if per_image is not None:
+            counts += f", with scores of {len(per_image)}"
         raise FileFormatError(f"{path} has {counts}", "Its lists must have equal length")
     stated: dict[str, Any] = {"order": "xyxy", "relative": False}
     kind = "Detectron pickle"

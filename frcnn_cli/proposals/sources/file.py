@@ -15,7 +15,7 @@ from frcnn_cli.proposals.hook import Image, Proposals, ProposalSource, option
 
 @dataclass(frozen=True)
 class FileSource(ProposalSource):
-    """Boxes read from a file: a .h5 of frcnn, .npz, .csv, .json, COCO results, MATLAB files, or pickles of other tools.
+    """Boxes read from a file: a .h5 of frcnn, .npz, .csv, .tsv, .json, COCO results, MATLAB, or pickles of other tools.
 
     An entry belongs to an image if its name equals the key or path of the image, or its end: `b/1.jpg`, `1.jpg` and `1`
     are entries of `.../b/1.jpg`; `a/1.jpg` is not. Numbers are in our convention unless the file or an option states
@@ -26,7 +26,7 @@ class FileSource(ProposalSource):
     version = "2"
 
     path: Path = option(
-        help="A .h5 of frcnn, .npz, .csv, .json, .mat or .pkl, or a folder with one .mat or .npy per image."
+        help="A .h5 of frcnn, .npz, .csv, .tsv, .json, .mat or .pkl, or a folder with one .mat or .npy per image."
     )
     order: Literal["xyxy", "yxyx", "xywh", "yxhw", "cxcywh"] | None = option(
         None, help="The meaning of the four numbers; none: as the file states, else xyxy."

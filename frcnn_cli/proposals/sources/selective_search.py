@@ -62,7 +62,7 @@ class SelectiveSearch(ProposalSource):
         0.8, help="Standard deviation of the blur before segmentation, in pixels.", minimum=0.0, maximum=10.0
     )
     min_region: int | None = option(
-        None, help="Minimum size of a region of the segmentation, in pixels; none: k.", minimum=1
+        None, help="Minimum size of a region of the segmentation, in pixels; none: the same number as k.", minimum=1
     )
     max_pixels: int = option(
         1_000_000,

@@ -28,8 +28,8 @@ def roi_max_pool(features: Tensor, rois: Tensor, output_size: int, spatial_scale
 
     Args:
         features: float [B, C, h, w]: float16, bfloat16, float32, or float64 (CPU).
-        rois: float [R, 5]: image index, and corners in pixels; a RoI that lies outside, is inverted or NaN pools
-            nothing, or one cell.
+        rois: float [R, 5]: image index, and corners in pixels; RoIs that lie outside their map pool nothing (0); an
+            inverted RoI counts as one cell wide or high; NaN counts as a corner far to the left or above.
         output_size: bins per side.
         spatial_scale: 1 / stride.
 
