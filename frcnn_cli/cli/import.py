@@ -79,8 +79,8 @@ def command(
     results or boxes by image in .json, .csv, .tsv, .npz, a .h5 of frcnn, or a folder with one .mat or .npy per image.
 
     The convention of its numbers is detected from the image sizes, and from the objects of a data set. It is
-    printed, with what was assumed; options can state it instead. Boxes keep their order, or are sorted by score;
-    duplicates within an image are dropped.
+    printed, with what was assumed; options can state it instead. Boxes are sorted by score if the file has
+    scores, and otherwise keep their order; duplicates within an image are dropped.
 
     \b
     frcnn import voc_2007_trainval.mat --data voc:VOCdevkit/VOC2007 --split trainval -o props.h5

@@ -38,10 +38,10 @@ def command(
 ) -> None:
     """Train a detector, end to end, with the multi-task loss.
 
-    Every number comes from a recipe: that of the paper for VGG16, unless --recipe names another. DIR/model.safetensors
-    is the model; with --validate-on, DIR/best.safetensors is the best so far. Losses are written to DIR/log.jsonl,
-    which frcnn curves draws. Ctrl-C saves and stops; --resume continues, and ends with the same weights as a run that
-    was never stopped.
+    Every number comes from a recipe; the default is paper, whose backbone is VGG16. DIR/model.safetensors is the model;
+    with --validate-on, DIR/best.safetensors is the best so far. Losses are written to DIR/log.jsonl, which frcnn curves
+    draws. Ctrl-C saves and stops; --resume continues. On a CPU, the weights are then those of a run that was never
+    stopped.
 
     \b
     frcnn train --data voc --props props.h5

@@ -42,7 +42,8 @@ class LabelledImage:
     """An image as annotated.
 
     source: the file with the annotation. size: width and height as annotated, if they are.
-    min_side: sides of boxes must be greater than this (1 where corners are whole pixels that both lie inside).
+    min_side: sides of boxes must be greater than this: 1 for VOC, where a box with xmin = xmax is one pixel wide; else
+        0.
     """
 
     ref: ImageRef

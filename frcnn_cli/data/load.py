@@ -25,13 +25,13 @@ def load_dataset(
     Args:
         spec: the text that names it; see `data.spec`.
         split: by default trainval, or the only split.
-        bad_boxes: "error" stops at a box without area or outside its image; "fix" drops the former and clips the
-            latter, and `notes` of the data set state how many.
+        bad_boxes: "error" stops at a box without area, or that reaches outside its image; "fix" drops boxes that have
+            no area or lie wholly outside, and clips the others; `notes` of the data set state how many.
         classes: use only objects of these classes; labels then index them in this order.
 
     Raises:
         DataError: the text names no data set, there is none, or its files are inconsistent.
-        ValueError: another value of `bad_boxes`, or classes that are one text.
+        ValueError: another value of `bad_boxes`, or `classes` is a single string instead of a list.
     """
     if bad_boxes not in ("error", "fix"):
         raise ValueError(f"bad_boxes must be 'error' or 'fix', not {bad_boxes!r}")

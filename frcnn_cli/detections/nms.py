@@ -35,8 +35,8 @@ class Thresholds(NamedTuple):
     def of_one_image(cls, recipe: Detection) -> Self:
         """The thresholds of a recipe for a single image.
 
-        If the recipe limits detections over a whole set of images, a single image cannot apply that rule. Values that
-        the recipe leaves at the paper's are then those of the authors' later code, which limits each image.
+        If the recipe limits detections over a whole set of images, a single image cannot apply that rule. Every value
+        that equals the one of `paper` is then replaced by that of the authors' later code, which limits each image.
         """
         own = {name: getattr(recipe, name) for name in cls._fields}
         if not recipe.per_set:

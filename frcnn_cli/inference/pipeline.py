@@ -92,7 +92,7 @@ class FeaturePipeline:
 
     @contextmanager
     def also_computing(self) -> Iterator[None]:
-        """A block in which another part of the network (the head) runs between two images."""
+        """Counts the time of the block (the head, between two images) as time that the network computed."""
         if self.on_gpu:
             with torch.cuda.device(self.detector.device):
                 clock = _Clock()

@@ -88,7 +88,7 @@ def _print_explanation(console: Console, explanation: Explanation, classes: Sequ
             for kind, column, gain in zip(kinds, table.T.tolist(), cost, strict=True)
         ]
         rows.append(("all", *map(str, table.sum(axis=1).tolist()), str(int(table.sum())), ""))
-        console.table(("", *classes, "all", "mAP without"), rows, title=title)
+        console.table(("", *classes, "all", "mAP gained"), rows, title=title)
 
 
 def _explanation_as_json(explanation: Explanation, classes: Sequence[str]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ DATA_HELP = (
     " both together; A@SPLIT: this split of it."
 )
 SPLIT_HELP = (
-    "Split of the data set. Default: the split whose images are all in the file that the command reads; if it reads"
-    " none, trainval, or the only split."
+    "Split of the data set. Default: the split whose images are all in the file that the command reads. Without such a"
+    " file: trainval, or else the only split."
 )
 
 
@@ -173,7 +173,7 @@ bad_boxes = click.option(
     default="error",
     show_default=True,
     help="Annotated boxes without area, or that reach outside their image. error: stop at the first; fix: drop boxes"
-    " without area inside the image, and clip the others.",
+    " that have no area or lie wholly outside the image, and clip the others.",
 )
 classes = click.option(
     "--classes", default=None, metavar="A,B", help="Use only objects of these classes. Default: all classes."

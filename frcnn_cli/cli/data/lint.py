@@ -25,10 +25,10 @@ from frcnn_cli.cli.common.console import Console, SomeFailed
 def command(console: Console, data: str, props: tuple[Path, ...], as_json: bool) -> None:
     """Check all splits of DATA for problems that harm training, and state where they are and how to fix them.
 
-    It reports boxes that are inverted, outside their image, or have a coordinate that was too large for 16 bits and
-    became negative; misspelt classes; images without annotation and annotations without image; wrong image sizes;
-    images rotated by EXIF whose boxes are not rotated; the same image in two splits; and classes that a split lacks.
-    The exit code is 1 if there are errors, and 0 if there are only warnings.
+    It reports boxes that are inverted, outside their image, or have a corner below 0 that was stored in 16 bits and
+    became a number above 60,000; misspelt classes; images without annotation and annotations without image; wrong
+    image sizes; images rotated by EXIF whose boxes are not rotated; the same image in two splits; and classes that a
+    split lacks. The exit code is 1 if there are errors, and 0 if there are only warnings.
 
     \b
     frcnn data lint voc:my-data

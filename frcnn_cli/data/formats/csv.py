@@ -113,7 +113,8 @@ def _find_image(
         found = [key for key in candidates if Path(key).parts[-length:] == parts[-length:]]
         if len(found) > 1:
             raise DataError(
-                f"{where}: {image!r} could be {found[0]} or {found[1]}", "Write the path below the folder of images"
+                f"{where}: {image!r} could be {found[0]} or {found[1]}",
+                "Write its path relative to the folder of images",
             )
         if found:
             return found[0]

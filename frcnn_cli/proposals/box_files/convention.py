@@ -29,8 +29,8 @@ class Convention:
 
     order: xyxy (corners), yxyx, xywh (corner and size), yxhw, or cxcywh (centre and size).
     base: the coordinate of the first pixel, 0 or 1.
-    inclusive: whether the far corner is the last pixel inside the box; with a size, whether the size is the difference
-        of two such corners.
+    inclusive: whether the far corner is the last pixel inside the box; with a size, whether the size is the last pixel
+        minus the first, one less than the width.
     relative: whether numbers are relative to the width and height of the image.
     """
 

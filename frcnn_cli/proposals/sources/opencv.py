@@ -21,7 +21,7 @@ class OpenCVSelectiveSearch(ProposalSource):
 
     mode: Literal["fast", "quality", "single"] = option(
         "fast",
-        help="fast: 2 colour spaces and 3 scales; quality: 5 and 4, with more similarities; single: 1 of each.",
+        help="fast: 2 colour spaces and 3 scales; quality: 5 and 5, with more similarities; single: 1 of each.",
     )
     base_k: int = option(150, help="Scale of the first segmentation; larger values give larger regions.", minimum=1)
     sigma: float = option(

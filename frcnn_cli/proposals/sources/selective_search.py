@@ -40,10 +40,13 @@ class SelectiveSearch(ProposalSource):
     preset: Literal["fast", "quality"] = option(
         "fast", help="Sets colours, k, mixes and distinct, unless they are given."
     )
-    colours: tuple[Colour, ...] | None = option(None, help="Colour spaces (fast: hsv,lab; quality: hsv,lab,rgb).")
+    colours: tuple[Colour, ...] | None = option(
+        None, help="Colour spaces; none: those of the preset (fast: hsv,lab; quality: hsv,lab,rgb)."
+    )
     k: tuple[int, ...] | None = option(
         None,
-        help="Scales of segmentation; larger values give larger regions (fast: 100,300; quality: 100,200,300).",
+        help="Scales of segmentation; larger values give larger regions; none: those of the preset (fast: 100,300;"
+        " quality: 100,200,300).",
         minimum=1,
     )
     mixes: tuple[str, ...] | None = option(
