@@ -2,7 +2,7 @@
 # Blood cells, end to end: proposals, training on trainval, AP on test, and the reasons for missed objects.
 #
 #   examples/bccd.sh DATA [WORK [OPTIONS OF FRCNN TRAIN]]
-#   examples/bccd.sh DATA runs/paper --recipe paper
+#   examples/bccd.sh DATA runs/paper --recipe paper --epochs 16
 #
 # DATA holds bccd/ (the BCCD data set in VOC layout) and weights/squeezenet1_0_tv.pth (ImageNet weights of torchvision's
 # squeezenet1_0). All files are written to WORK (default: runs/bccd-files). Without further options, the modern recipe is

@@ -54,7 +54,7 @@ def command(
     \b
     With fixed conv layers, whose maps are computed once, only the head is trained:
     frcnn features voc:my-images --backbone vgg16 --mirrored -o feats.h5
-    frcnn train --data voc:my-images --props props.h5 --features feats.h5 --backbone vgg16 -o runs/head
+    frcnn train --data voc:my-images --props props.h5 --features feats.h5 --backbone vgg16 --epochs 12 -o runs/head
     """
     from frcnn_cli.core.run_files import STATE_FILE, resumable_run
     from frcnn_cli.training.resume import continued

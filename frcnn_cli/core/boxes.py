@@ -55,13 +55,33 @@ def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
         ValueError: boxes are not of shape [N, 4].
     """
     a, b = _check_shape(a).astype(np.float64), _check_shape(b).astype(np.float64)
+    intersection = _intersection(a, b)
+    return _ratio(intersection, area(a)[:, None] + area(b)[None, :] - intersection)
+
+
+def covered(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """The part of each box of `a` that lies inside each box of `b`, for all pairs: [N, 4] and [M, 4] -> float64 [N, M];
+    0 for a box without area.
+
+    Raises:
+        ValueError: boxes are not of shape [N, 4].
+    """
+    a, b = _check_shape(a).astype(np.float64), _check_shape(b).astype(np.float64)
+    intersection = _intersection(a, b)
+    return _ratio(intersection, np.broadcast_to(area(a)[:, None], intersection.shape))
+
+
+def _intersection(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     size = np.maximum(bottom_right - top_left, 0)
-    intersection = size[..., 0] * size[..., 1]
-    union = area(a)[:, None] + area(b)[None, :] - intersection
-    overlap: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
-    return overlap
+    product: NDArray[np.float64] = size[..., 0] * size[..., 1]
+    return product
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return ratio
 
 
 def clip(boxes: Boxes, height: int, width: int) -> Boxes:

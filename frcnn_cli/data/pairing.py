@@ -102,9 +102,9 @@ def coco_ids(dataset: Dataset, file: StageFile) -> tuple[dict[str, int], list[in
     images = {keys[key]: number for number, key in dataset.image_ids.items()}
     for image in file.images:
         if image.key not in images:
-            raise MismatchError(f"{dataset.title} has no image {image.key!r} of {file.path}", fix)
+            raise MismatchError(f"{file.path} has an image {image.key!r} that {dataset.title} lacks", fix)
     numbers = {name: number for number, name in dataset.categories.items()}
     for name in file.classes:
         if name not in numbers:
-            raise MismatchError(f"{dataset.title} has no class {name!r} of {file.path}", fix)
+            raise MismatchError(f"{file.path} has a class {name!r} that {dataset.title} lacks", fix)
     return images, [numbers[name] for name in file.classes]

@@ -8,8 +8,8 @@
 So `voc2007@trainval+voc2007@test+voc2012@trainval` is the union known as 07++12.
 
 If no split is named, it is the split whose images are all in the given file of a stage. If there are several, it is the
-one that contains all others, or else trainval. Without such a file, or if it covers none, it is trainval, or else the
-only split.
+one that contains all others, or else trainval, if that is one of them. Without such a file, or if it covers none, it is
+trainval, or else the only split.
 """
 
 from __future__ import annotations

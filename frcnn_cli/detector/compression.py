@@ -83,7 +83,7 @@ class Compressor:
         return {name: rank for name, rank in ranks.items() if rank <= largest_useful_rank(self.layer(name))}
 
     def compressed(self, ranks: Mapping[str, int]) -> Detector:
-        """A model with these ranks. It shares the memory of all layers that are not replaced with the original.
+        """A model with these ranks. Layers that are not replaced share their memory with the original model.
 
         Raises:
             UsageError: an unknown layer, or an impossible rank.

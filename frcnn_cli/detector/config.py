@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
+from frcnn_cli.core.errors import FileFormatError
 from frcnn_cli.features.backbones import BACKBONES
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.recipes.recipe import Recipe
@@ -69,7 +70,7 @@ class ModelConfig:
         return dataclasses.replace(self, network=recipe.network, recipe=recipe.to_dict())
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"geometry": BACKBONES[self.network.backbone].geometry}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -77,6 +78,7 @@ class ModelConfig:
 
         Raises:
             KeyError, TypeError, ValueError, UsageError: a value is missing or invalid.
+            FileFormatError: the backbone has another geometry today.
         """
         transform = dict(values["transform"])
         for name in ("mean", "std"):
@@ -89,6 +91,11 @@ class ModelConfig:
         ranks = {str(name): int(rank) for name, rank in dict(values.get("ranks", {})).items()}
         network = values.get("network") or {"backbone": values["backbone"]}
         recipe = Recipe.recorded({"network": network, **(values.get("recipe") or {})})
+        backbone = recipe.network.backbone
+        if values.get("geometry", 1) != BACKBONES[backbone].geometry:
+            raise FileFormatError(
+                f"the model was trained with a {backbone} of other padding (see docs/fidelity.md)", "Train it again"
+            )
         described = recipe.to_dict() if values.get("recipe") else {}
         return cls(recipe.network, classes, ImageTransform(**transform), proposals, ranks, described)
 

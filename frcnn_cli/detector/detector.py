@@ -153,7 +153,8 @@ class Detector(nn.Module):
         rule, margins = self.recipe.detection, self.config.network.classifier == "svm"
         boxes = as_boxes(boxes)[: rule.proposals or None]
         here = maps.to(self.device) if isinstance(maps, Tensor) else [m.to(self.device) for m in maps]
-        return score_boxes(self._from_maps, here, boxes, scales, height, width, rule.refine, margins)
+        less = self.recipe.targets.less
+        return score_boxes(self._from_maps, here, boxes, scales, height, width, rule.refine, margins, less)
 
     def _from_maps(self, maps: Tensor, rois: RoIs) -> tuple[Tensor, Tensor]:
         return self(maps, rois, from_maps=True)  # type: ignore[no-any-return]

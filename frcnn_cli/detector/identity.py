@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from frcnn_cli.features.backbones import BACKBONES
+
 if TYPE_CHECKING:
     from frcnn_cli.detector.detector import Detector
 
 
 def model_id(detector: Detector) -> str:
-    """A hash of all weights, the network, the image transform and the classes."""
+    """A hash of all weights, the network, the image transform, the classes, and unusual widths of the box coder."""
     config = detector.config
-    return _hash(detector, repr((config.network, config.transform, config.classes)))
+    coder = (config.as_recipe.targets.widths,) if config.as_recipe.targets.less else ()
+    return _hash(detector, repr((config.network, config.transform, config.classes, *coder)))
 
 
 def features_id(detector: Detector) -> str:
@@ -23,7 +26,9 @@ def features_id(detector: Detector) -> str:
     Models with equal `features_id` can share cached maps.
     """
     network = detector.config.network
-    return _hash(detector.conv, repr((network.backbone, network.fine, *detector.transforms)))
+    geometry = BACKBONES[network.backbone].geometry
+    name = network.backbone if geometry == 1 else f"{network.backbone} {geometry}"
+    return _hash(detector.conv, repr((name, network.fine, *detector.transforms)))
 
 
 def _hash(module: nn.Module, description: str) -> str:

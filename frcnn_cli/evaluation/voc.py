@@ -162,13 +162,16 @@ def average_precision_area(recall: NDArray[np.float64], precision: NDArray[np.fl
     return float(np.sum(np.diff(recall) * precision))
 
 
+VOC07_RECALLS = np.concatenate([0.1 * np.arange(6), 1 - 0.1 * np.arange(5)[::-1]])
+
+
 def average_precision_voc07(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
     """The mean over recall t = 0, 0.1, ..., 1 of the best precision at recall >= t.
 
-    t is computed in floating point as in the Python code that produced published figures: it is 0.6000000000000001
-    instead of 0.6, so that a recall of exactly 9/15 does not reach it.
+    The thresholds are those of the devkit, whose MATLAB counts from both ends: 0.6 is 1 - 4 * 0.1, so that a recall of
+    exactly 9/15 reaches it. (The Python code of Fast R-CNN has 0.6000000000000001, which changes 6% of random curves.)
     """
-    best = [precision[recall >= t].max(initial=0.0) for t in 0.1 * np.arange(11)]
+    best = [precision[recall >= t].max(initial=0.0) for t in VOC07_RECALLS]
     return float(np.mean(best))
 
 

@@ -61,20 +61,27 @@ class ImageTransform:
     def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Tensor, float]:
         """uint8 [H, W, 3] RGB -> float32 [3, h, w] and the scale.
 
-        The image is normalised before it is resized (bilinear, no smoothing), in the order of the authors' code. An
-        image that is still very narrow or low is padded with zeros on the right and bottom.
+        The image is normalised before it is resized (bilinear, no smoothing), in the order of the authors' code. Pixels
+        are sampled at the scale itself, also where a side is rounded to whole pixels. An image that is still very
+        narrow or low is padded with zeros on the right and bottom.
         """
-        import cv2
-
         scale = self.scale_for(*pixels.shape[:2])
         factor = np.float32(1) / (255 * np.array(self.std, np.float32))
         values = (pixels - 255 * np.array(self.mean, np.float32)) * factor
         if scale != 1.0:
-            size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-            values = cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
+            values = _resized(values, scale)
         padding = [(0, max(0, _MIN_SIDE - side)) for side in values.shape[:2]]
         if any(after for _, after in padding):
             values = np.pad(values, [*padding, (0, 0)])
         if self.bgr:
             values = values[:, :, ::-1]
         return torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1), scale
+
+
+def _resized(values: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    import cv2
+
+    if min(round(side * scale) for side in values.shape[:2]) < 1:  # OpenCV makes no image without pixels
+        size = (max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale)))
+        return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR))
+    return np.asarray(cv2.resize(values, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))

@@ -35,8 +35,10 @@ class Recall:
     objects: int
     recall_50: float  # fraction of objects that a box covers with IoU >= 0.5
     recall_70: float
-    average_recall: float  # AR: mean of that fraction at IoU 0.5, 0.55, ..., 0.95
+    average_recall: float  # COCO's AR: mean of that fraction at IoU 0.5, 0.55, ..., 0.95
+    average_recall_hosang: float  # AR of Hosang et al. (2015): twice the area under recall from IoU 0.5 to 1; lower
     average_best_overlap: float  # ABO: mean over objects of the best IoU
+    mean_average_best_overlap: float  # MABO (Uijlings et al., 2013): mean over classes of their ABO
     ceiling: float  # the mAP at IoU 0.5 of a perfect classifier of the boxes, without refining them
 
 
@@ -82,7 +84,11 @@ class Coverage(ArrayRecord):
                     recall_50=float((row >= 0.5).mean()),
                     recall_70=float((row >= 0.7).mean()),
                     average_recall=float((row[:, None] >= THRESHOLDS).mean()),
+                    average_recall_hosang=float(2 * np.maximum(row - 0.5, 0).mean()),  # the integral, per object
                     average_best_overlap=float(row.mean()),
+                    mean_average_best_overlap=float(
+                        np.mean([row[labels == label].mean() for label in np.unique(labels)])
+                    ),
                     # Without wrong detections, precision is 1 up to the recall, which is then the area under the curve.
                     ceiling=float(np.mean([found[labels == label].mean() for label in np.unique(labels)])),
                 )

@@ -75,7 +75,9 @@ class Recipe:
         return self.images.train_short_sides or (self.images.short_side,)
 
     def iterations(self, images: int) -> int:
-        """Mini-batches per stage until each of `images` was used `solver.epochs` times."""
+        """Mini-batches per stage: `solver.iterations`, or as many as use each of `images` `solver.epochs` times."""
+        if self.solver.epochs == 0:
+            return self.solver.iterations
         return max(1, round(self.solver.epochs * images / self.sampling.images))
 
     @property
@@ -89,7 +91,8 @@ class Recipe:
         return getattr(getattr(self, section), name)
 
     def changed(self, values: Mapping[str, Any]) -> Self:
-        """This recipe with other values, by `section.name`: text as typed, or Python, TOML or JSON values.
+        """This recipe with other values, by `section.name`: text as typed, or Python, TOML or JSON values. A number of
+        iterations replaces the number of epochs, unless both are given.
 
         Raises:
             UsageError: an unknown name, a value of the wrong type or out of bounds, or a contradiction.
@@ -106,6 +109,8 @@ class Recipe:
                 sections.setdefault(section, {})[name] = opt.parse(value)
             except UsageError as error:
                 raise UsageError(f"{section}.{error.what}", error.fix) from None
+        if "iterations" in sections.get("solver", {}):
+            sections["solver"].setdefault("epochs", 0.0)
         made = {name: dataclasses.replace(getattr(self, name), **changes) for name, changes in sections.items()}
         return dataclasses.replace(self, **made)
 

@@ -14,8 +14,8 @@ from frcnn_cli.core.options import option
 Box = tuple[float, float, float, float]
 # fmt: off
 BackboneName = Literal[
-    "vgg16", "vgg11", "vgg13", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg_cnn_m_1024", "caffenet", "alexnet",
-    "resnet18", "resnet50", "mobilenet_v3_large", "squeezenet1_0", "squeezenet1_1", "small",
+    "vgg16", "vgg11", "vgg13", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg16_caffe", "vgg_cnn_m_1024", "caffenet",
+    "alexnet", "resnet18", "resnet50", "mobilenet_v3_large", "squeezenet1_0", "squeezenet1_1", "small",
 ]
 # fmt: on
 
@@ -98,7 +98,13 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Targets:
-    """The normalisation of the box regression targets."""
+    """The box regression targets and their normalisation."""
+
+    widths: Literal["whole", "2015"] = option(
+        "whole",
+        help="Width of a box in its deltas. whole: x2 - x1, as in the authors' later code; 2015: one pixel less, as in"
+        " their code of 2015.",
+    )
 
     statistics: Literal["measured", "fixed"] = option(
         "measured", help="measured: per class, on the training set; fixed: the two values below."
@@ -112,6 +118,11 @@ class Targets:
         maximum=100,
         positive=True,
     )
+
+    @property
+    def less(self) -> int:
+        """Pixels by which `roi.box_coder` takes widths and heights smaller."""
+        return 1 if self.widths == "2015" else 0
 
 
 @dataclass(frozen=True)
@@ -131,12 +142,15 @@ class Solver:
     """Stochastic gradient descent. In one epoch every image is used once; in two epochs, once
     as it is and once mirrored."""
 
+    iterations: int = option(
+        40_000, help="Iterations of training, whatever the number of images, if epochs is 0.", minimum=1, maximum=10**9
+    )
     epochs: float = option(
-        16.0,
-        help="Epochs of training. 16: the paper's 40,000 iterations of 2 images each, on the 5,011 images of VOC 2007"
-        " trainval.",
+        0.0,
+        help="Epochs of training, instead of iterations; 0: train for iterations. (The paper's 40,000 iterations are 16"
+        " epochs of VOC 2007 trainval.)",
+        minimum=0,
         maximum=1e6,
-        positive=True,
     )
     learning_rate: float = option(0.001, help="Learning rate of the weights.", maximum=1e9, positive=True)
     schedule: Literal["step", "cosine"] = option(

@@ -45,6 +45,7 @@ def score_boxes(
     width: int,
     refine: bool = True,
     margins: bool = False,
+    less: int = 0,
 ) -> Scores:
     """Scores of all proposals of one image.
 
@@ -58,6 +59,7 @@ def score_boxes(
         refine: whether the boxes are those that the network predicts; otherwise the proposals themselves.
         margins: whether the class outputs are margins of independent SVMs. A margin m counts as the probability
             1 / (1 + exp(-m)), and the probability of the background is 1 minus the highest of a class.
+        less: as in `box_coder.decode`.
     """
     views = levels(maps, scales)
     level = nearest_level(boxes, [scale for _, scale in views])
@@ -68,7 +70,7 @@ def score_boxes(
     logits, deltas = (torch.cat(parts).cpu()[original_order] for parts in zip(*outputs, strict=True))
     probabilities = (_from_margins(logits) if margins else logits.softmax(dim=1)).numpy()
     offsets = deltas[:, 1:].numpy()
-    refined = decode(boxes, offsets) if refine else np.repeat(boxes[:, None], offsets.shape[1], axis=1)
+    refined = decode(boxes, offsets, less) if refine else np.repeat(boxes[:, None], offsets.shape[1], axis=1)
     return Scores(probabilities, clip(refined, height, width))
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.boxes import covered, iou
 from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.core.image import ImageRef
 from frcnn_cli.data.pairing import ProposedSample
@@ -35,20 +36,27 @@ from frcnn_cli.training.view import View
 
 # Not "fork": a forked process can wait forever for a lock that a thread of its parent held.
 _START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_ON_IGNORED = 0.5  # a proposal lies on an object if at least this part of it is inside
 
 
 def trainable(samples: Sequence[ProposedSample], recipe: Recipe) -> list[ProposedSample]:
     """The samples with the objects that training uses (no crowds, and objects marked difficult only if the recipe
-    includes them), and at most as many proposals as the recipe allows."""
+    includes them), and at most as many proposals as the recipe allows. Proposals on the other objects are left out,
+    unless they are foreground: an object that is not to be learned is not background either."""
 
     def used(truth: GroundTruth) -> NDArray[np.bool_]:
         return ~truth.crowd if recipe.sampling.difficult else ~(truth.crowd | truth.difficult)
 
-    count = recipe.sampling.proposals or None
-    return [
-        replace(sample, truth=sample.truth.where(used(sample.truth)), proposals=sample.proposals[:count])
-        for sample in samples
-    ]
+    def of_training(sample: ProposedSample) -> ProposedSample:
+        kept, proposals = used(sample.truth), sample.proposals[: recipe.sampling.proposals or None]
+        truth, ignored = sample.truth.where(kept), sample.truth.boxes[~kept]
+        if len(ignored):
+            on_ignored = covered(proposals, ignored).max(axis=1, initial=0) >= _ON_IGNORED
+            foreground = iou(proposals, truth.boxes).max(axis=1, initial=0) >= recipe.sampling.foreground_iou
+            proposals = proposals[foreground | ~on_ignored]
+        return replace(sample, truth=truth, proposals=proposals)
+
+    return [of_training(sample) for sample in samples]
 
 
 @dataclass
@@ -89,7 +97,7 @@ class Batches:
     ) -> None:
         self.samples = samples
         self.recipe = recipe
-        self.roi_targets = RoITargets(recipe.sampling, statistics)
+        self.roi_targets = RoITargets(recipe.sampling, statistics, recipe.targets.less)
         self.assembler = Assembler(self.roi_targets, inputs)
 
     def __getitem__(self, iteration: int) -> Batch:

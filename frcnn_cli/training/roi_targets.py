@@ -45,10 +45,11 @@ class TargetStatistics(NamedTuple):
 
 
 class RoITargets(NamedTuple):
-    """Samples RoIs and computes their regression targets."""
+    """Samples RoIs and computes their regression targets. less: as in `roi.box_coder.encode`."""
 
     config: Sampling
     statistics: TargetStatistics
+    less: int = 0
 
     def sample(self, proposals: Boxes, truth: GroundTruth, rng: np.random.Generator) -> SampledRoIs:
         """The RoIs of one image of a mini-batch.
@@ -63,7 +64,7 @@ class RoITargets(NamedTuple):
         """The normalised deltas from RoIs to the objects that they match: float32 [R, 4]. Those of background RoIs are
         not used."""
         mean, std = self.statistics
-        targets: NDArray[np.float32] = (encode(boxes, matched) - mean[labels]) / std[labels]
+        targets: NDArray[np.float32] = (encode(boxes, matched, self.less) - mean[labels]) / std[labels]
         return targets
 
 

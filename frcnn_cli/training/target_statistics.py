@@ -31,16 +31,16 @@ def target_statistics(
         return TargetStatistics(mean, std.astype(np.float32))
     if recipe.network.class_agnostic:  # as if all objects were of one class
         one_class = ((boxes, GroundTruth(truth.boxes, np.zeros(len(truth), np.int64))) for boxes, truth in images)
-        found = measure(one_class, 1, recipe.sampling.foreground_iou, recipe.images.flip)
+        found = measure(one_class, 1, recipe.sampling.foreground_iou, recipe.images.flip, recipe.targets.less)
         return TargetStatistics(*(rows[[0] + [1] * num_classes] for rows in found))
-    return measure(images, num_classes, recipe.sampling.foreground_iou, recipe.images.flip)
+    return measure(images, num_classes, recipe.sampling.foreground_iou, recipe.images.flip, recipe.targets.less)
 
 
 def measure(
-    images: Iterable[tuple[Boxes, GroundTruth]], num_classes: int, foreground_iou: float, flip: bool
+    images: Iterable[tuple[Boxes, GroundTruth]], num_classes: int, foreground_iou: float, flip: bool, less: int = 0
 ) -> TargetStatistics:
     """Mean and population standard deviation per class over all foreground RoIs, including the boxes of the objects
-    and, with `flip`, mirrored images."""
+    and, with `flip`, mirrored images. less: as in `roi.box_coder.encode`."""
     count = np.zeros((num_classes + 1, 1))
     total = np.zeros((num_classes + 1, 4))
     squares = np.zeros((num_classes + 1, 4))
@@ -51,7 +51,7 @@ def measure(
             continue
         match = pool.match[chosen]
         labels = truth.labels[match] + 1
-        deltas = encode(pool.boxes[chosen], truth.boxes[match]).astype(np.float64)
+        deltas = encode(pool.boxes[chosen], truth.boxes[match], less).astype(np.float64)
         np.add.at(count, labels, 1)
         np.add.at(total, labels, deltas)
         np.add.at(squares, labels, deltas**2)

@@ -235,8 +235,8 @@ class Trainer:
         self._saved = True
 
     def finished(self) -> Detector:
-        """The model for detection: averaged if the recipe states so, with boxes that are no longer normalised, and with
-        the softmax that it was trained with (see `save_with_svms`)."""
+        """The model for detection: averaged if the recipe states so, with boxes that are no longer normalised. Its
+        classifier is the softmax, even if the recipe asks for SVMs: `save_with_svms` adds those."""
         made: Detector = copy.deepcopy(self.detector).eval()
         if self.average is not None:
             made.load_state_dict(averaged_weights(self.average, self.trained), strict=False)

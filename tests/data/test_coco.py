@@ -184,3 +184,19 @@ def test_crowds_are_not_learnt_from(tmp_path):
     sample = load_dataset(write(tmp_path, content()), "val").samples[0]
     image = ProposedSample(sample.ref, sample.truth, np.zeros((0, 4), np.float32))
     assert trainable([image], Recipe())[0].truth.labels.tolist() == [1]
+
+
+def test_proposals_on_crowds_and_ignored_objects_are_not_background():
+    from frcnn_cli.core.annotations import GroundTruth
+    from frcnn_cli.recipes.recipe import Recipe
+    from frcnn_cli.training.batches import ProposedSample, trainable
+
+    crowd, difficult, wanted = [0, 0, 100, 100], [200, 0, 300, 100], [80, 0, 120, 40]
+    marks = np.array([[True, True, False], [True, False, False]])  # difficult, crowd
+    truth = GroundTruth(np.array([crowd, difficult, wanted], np.float32), np.zeros(3, int), *marks)
+    inside, half, beside = [10, 10, 30, 30], [70, 60, 130, 90], [95, 60, 155, 90]
+    proposals = np.array([inside, half, beside, wanted, [210, 10, 230, 30]], np.float32)
+    image = ProposedSample(None, truth, proposals)
+    assert trainable([image], Recipe())[0].proposals.tolist() == [beside, wanted, [210, 10, 230, 30]]
+    without = Recipe().changed({"sampling.difficult": False})
+    assert trainable([image], without)[0].proposals.tolist() == [beside, wanted]

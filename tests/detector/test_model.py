@@ -193,3 +193,17 @@ def test_lower_precision_is_near_and_has_the_same_identity(tmp_path):
         Compressor(low)
     with pytest.raises(FrcnnError, match="float16 is supported on GPUs only"):
         Detector.load(tmp_path, precision="float16")
+
+
+@pytest.mark.parametrize("geometry", [None, 1])
+def test_models_of_another_padding_are_refused(geometry):
+    """caffenet was padded otherwise in frcnn 0.2; its models would give other maps today."""
+    config = ModelConfig(Network("caffenet"), ("a",), ImageTransform(64, 96), PROPOSALS)
+    values = config.to_json()
+    assert ModelConfig.from_json(values).network == config.network
+    values.pop("geometry")
+    if geometry is not None:
+        values["geometry"] = geometry
+    with pytest.raises(FileFormatError, match="caffenet of other padding.*Train it again"):
+        ModelConfig.from_json(values)
+    ModelConfig.from_json(detector().config.to_json() | {"geometry": 1})

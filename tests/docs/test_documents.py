@@ -157,3 +157,12 @@ def test_every_recipe_value_is_documented():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+def test_fidelity_names_tests_that_exist():
+    import re
+
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/fidelity.md").read_text()))
+    text = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 15
+    assert not [name for name in named if f"def {name}(" not in text]

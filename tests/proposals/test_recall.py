@@ -54,6 +54,20 @@ def test_average_recall_by_hand():
     np.testing.assert_array_equal(coverage.at_iou(), [[1] * 5 + [0.5] * 5])
 
 
+def test_each_average_under_its_name():
+    """Of the objects' best IoUs 0.72, 1 (class 0) and 0.36 (class 1)."""
+    objects = labelled([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]], [0, 0, 1])
+    boxes = np.array([[0, 0, 10, 7.2], [20, 0, 30, 10], [40, 0, 50, 3.6]], np.float32)
+    found = cover([(boxes, objects)], (5,)).figures()[0]
+    assert found.average_recall == 15 / 30
+    assert found.average_best_overlap == pytest.approx((0.72 + 1 + 0.36) / 3)
+    assert found.mean_average_best_overlap == pytest.approx(((0.72 + 1) / 2 + 0.36) / 2)
+    # Hosang et al.: twice the area under recall between IoU 0.5 and 1, here by a fine sum.
+    at = np.linspace(0.5, 1, 20_001)[:-1]
+    area = np.mean([(best > at).mean() * 0.5 for best in (0.72, 1.0, 0.36)])
+    assert found.average_recall_hosang == pytest.approx(2 * area, abs=1e-3)
+
+
 def test_classes_and_sizes_apart():
     objects = labelled([[0, 0, 10, 10], [50, 0, 90, 40], [100, 0, 300, 200]], [0, 0, 1])
     boxes = np.array([[0, 0, 10, 10], [100, 0, 300, 200]], np.float32)

@@ -13,6 +13,7 @@ from torch import nn
 
 from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.boxes import clip, flip_horizontally
+from frcnn_cli.core.image import Image
 from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.detections.nms import Thresholds, detections_from_scores, min_scores_of_set, nms
 from frcnn_cli.features.backbones import BACKBONES
@@ -56,6 +57,21 @@ class TestInput:
         transform = ImageTransform(PAPER.images.short_side, PAPER.images.long_side)
         assert transform.scale_for(*size) == pytest.approx(scale)
         assert transform.scale_for(*size[::-1]) == pytest.approx(scale)
+
+    @given(st.integers(20, 90), st.integers(20, 90), st.integers(30, 80))
+    def test_resizing_samples_at_the_scale_itself(self, height, width, side):
+        """fx = fy = scale, not rounded size / size: pixel i shows the point (i + 0.5) / scale - 0.5"""
+        transform = ImageTransform(side, 1000, (0.0,) * 3, (1 / 255,) * 3)
+        pixels = rng(height * 91 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        found, scale = transform(pixels)
+        high, wide = round(height * scale), round(width * scale)
+
+        def weights(count, size):
+            at = np.clip((np.arange(count) + 0.5) / scale - 0.5, 0, size - 1)
+            return np.maximum(1 - np.abs(at[:, None] - np.arange(size)), 0)
+
+        expected = np.einsum("iy,yxc,jx->cij", weights(high, height), pixels.astype(float), weights(wide, width))
+        np.testing.assert_allclose(found[:, :high, :wide], expected, atol=0.02)
 
     def test_caffes_pixels(self):
         """BGR, mean 102.9801, 115.9465, 122.7717 subtracted first, then bilinear resize"""
@@ -202,6 +218,48 @@ class TestTargets:
         np.testing.assert_allclose(encode(proposal, truth)[0], expected, rtol=1e-6)
         np.testing.assert_allclose(decode(proposal, encode(proposal, truth)[:, None])[0, 0], truth[0], rtol=1e-5)
 
+    def test_the_widths_of_2015(self):
+        """the 2015 code has no +1 (x2 - x1 of corners that name pixels), its successor has"""
+        assert PAPER.targets.less == 0
+        assert PAPER.changed({"targets.widths": "2015"}).targets.less == 1
+        proposal, truth = np.array([[10.0, 20, 31, 61]]), np.array([[20.0, 10, 61, 31]])
+        # Corners that name pixels: the last one is 30, 60 and 60, 30.
+        centres = [(10 + 30) / 2, (20 + 60) / 2, (20 + 60) / 2, (10 + 30) / 2]
+        expected = [
+            (centres[2] - centres[0]) / 20,
+            (centres[3] - centres[1]) / 40,
+            math.log(40 / 20),
+            math.log(20 / 40),
+        ]
+        found = encode(proposal, truth, less=1)
+        np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+        np.testing.assert_allclose(decode(proposal, found[:, None], less=1)[0, 0], truth[0], rtol=1e-5)
+
+    def test_widths_of_2015_are_trained_and_detected(self):
+        """The same recipe value reaches targets, statistics and decoding; the model has another identity."""
+        from tests.detector.test_model import detector
+
+        recipe = PAPER.changed({"targets.widths": "2015"})
+        truth = GroundTruth(np.array([[0, 0, 41, 41]]), np.array([0]))
+        boxes = np.array([[2, 0, 44, 41], [0, 6, 41, 48]], np.float32)
+        statistics = target_statistics([(boxes, truth)], 1, recipe)
+        deltas = encode(np.concatenate([boxes, truth.boxes]), np.repeat(truth.boxes, 3, axis=0), less=1)
+        assert statistics.mean[1, 3] == pytest.approx(deltas[:, 3].mean(), rel=1e-5)
+        batches = Batches([ProposedSample(None, truth, boxes)], recipe, statistics, None)
+        labels = np.array([1, 1])
+        found = batches.roi_targets.targets(boxes, np.repeat(truth.boxes, 2, axis=0), labels)
+        expected = (deltas[:2] - statistics.mean[1]) / statistics.std[1]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        usual, other = detector(), detector()
+        other.config = other.config.with_recipe_values({"targets.widths": "2015"})
+        assert usual.model_id != other.model_id
+        maps, scale = usual.feature_map(Image.from_array(np.zeros((64, 64, 3), np.uint8)))
+        refined = [one.score(maps, boxes, scale, 500, 500).boxes for one in (usual, other)]
+        _, deltas = usual(maps.float(), RoIs.of_images([boxes], [scale]), from_maps=True)
+        for less, found in enumerate(refined):
+            expected = clip(decode(boxes, deltas[:, 1:].detach().numpy(), less), 500, 500)
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+
     def test_normalised_by_class_and_folded_into_the_layer(self):
         """zero mean, unit (population) variance per class and coordinate over all foreground RoIs, ground truth and
         flips included; variance 0 is guarded; mean and variance are folded into the layer's weights"""
@@ -248,9 +306,15 @@ class TestTargets:
 class TestSolver:
     def test_rates(self):
         """SGD, lr 0.001 for 30k iterations, 0.0001 for 10k"""
-        assert abs(PAPER.iterations(5011) - 40_000) <= 100
+        assert PAPER.iterations(5011) == PAPER.iterations(300) == 40_000
         rates = [rate_at(i, 40_000, PAPER.solver) for i in (0, 29_999, 30_000, 39_999)]
         assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+
+    def test_epochs_instead_of_iterations(self):
+        assert PAPER.changed({"solver.epochs": 16}).iterations(5011) == 40_088
+        own = PAPER.changed({"solver.epochs": 4, "solver.iterations": 500})
+        assert (own.iterations(100), own.changed({"solver.iterations": 70}).iterations(100)) == (200, 70)
+        assert Recipe.load("modern").iterations(100) == 800
 
     def test_momentum_and_decay(self):
         """momentum 0.9, weight decay 0.0005; biases: lr doubled, no decay"""

@@ -54,7 +54,7 @@ def test_a_file_says_what_it_starts_from(tmp_path):
         ("[solver]\nepoch = 3", "no value 'solver.epoch'; did you mean solver.epochs"),
         ("[solver]\nepochs = 'many'", "solver.epochs must be a number, not 'many'"),
         ("[solver]\nepochs = nan", "must be a number"),
-        ("[solver]\nepochs = 0", "solver.epochs=0 must be greater than 0"),
+        ("[solver]\nepochs = -1", "solver.epochs=-1 is too small"),
         ("[solver]\nlearning_rate = -1", "solver.learning_rate=-1 must be greater than 0"),
         ("[solver]\nstep_at = 1.5", "solver.step_at=1.5 is too large (maximum 1)"),
         ("[targets]\nmean = [0, 0, 0, 1e9]", "targets.mean=1e+09 is too large (maximum 100)"),

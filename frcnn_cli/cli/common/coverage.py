@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from frcnn_cli.data.dataset import Dataset
     from frcnn_cli.proposals.recall import Coverage, Recall
 
-_COLUMNS = ("recall 0.5", "recall 0.7", "AR", "best overlap", "ceiling")
+_COLUMNS = ("recall 0.5", "recall 0.7", "AR COCO", "AR Hosang", "ABO", "MABO", "ceiling")
 
 
 @dataclass(frozen=True)
@@ -137,5 +137,8 @@ def _of_group(coverage: Coverage, kind: str, group: str, objects: Objects) -> Re
 
 
 def _figures(line: Recall) -> tuple[str, ...]:
-    values = (line.recall_50, line.recall_70, line.average_recall, line.average_best_overlap, line.ceiling)
+    values = (
+        *(line.recall_50, line.recall_70, line.average_recall, line.average_recall_hosang),
+        *(line.average_best_overlap, line.mean_average_best_overlap, line.ceiling),
+    )
     return tuple(f"{value:.3f}" for value in values)

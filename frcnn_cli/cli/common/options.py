@@ -18,8 +18,8 @@ DATA_HELP = (
     " both together; A@SPLIT: this split of it."
 )
 SPLIT_HELP = (
-    "Split of the data set. Default: the split whose images are all in the file that the command reads. Without such a"
-    " file: trainval, or else the only split."
+    "Split of the data set. Default: the split whose images are all in the stage file (.h5) that the command reads."
+    " Without such a file: trainval, or else the only split."
 )
 
 

@@ -17,22 +17,28 @@ from frcnn_cli.features.backbones.mobilenet import mobilenet_v3_large
 from frcnn_cli.features.backbones.resnet import RESNETS
 from frcnn_cli.features.backbones.small import small
 from frcnn_cli.features.backbones.squeezenet import SQUEEZENETS
-from frcnn_cli.features.backbones.vgg import VGGS
+from frcnn_cli.features.backbones.vgg import VGGS, vgg16_caffe
 
 Normalisation = Literal["torchvision", "caffe"]
 
 
 class BackboneSpec(NamedTuple):
-    """How a backbone is built, and how the pixels were normalised that its weights were trained on."""
+    """How a backbone is built.
+
+    normalisation: of the pixels that its weights were trained on.
+    geometry: counts the changes of padding and rounding; maps and models of an earlier geometry do not fit this one.
+    """
 
     build: Callable[[Weights], Backbone]
     normalisation: Normalisation = "torchvision"
+    geometry: int = 1
 
 
 BACKBONES: dict[str, BackboneSpec] = {
     **{name: BackboneSpec(build) for name, build in VGGS.items()},
-    "vgg_cnn_m_1024": BackboneSpec(vgg_cnn_m_1024, "caffe"),
-    "caffenet": BackboneSpec(caffenet, "caffe"),
+    "vgg16_caffe": BackboneSpec(vgg16_caffe, "caffe"),
+    "vgg_cnn_m_1024": BackboneSpec(vgg_cnn_m_1024, "caffe", geometry=2),
+    "caffenet": BackboneSpec(caffenet, "caffe", geometry=2),
     "alexnet": BackboneSpec(alexnet),
     **{name: BackboneSpec(build) for name, build in RESNETS.items()},
     "mobilenet_v3_large": BackboneSpec(mobilenet_v3_large),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,11 +55,10 @@ class Backbone:
         """Resized pixels by which the centres of cells are shifted to the right and down, compared with the centres of
         squares of `stride` pixels that start at the corner: layers without full padding shift them."""
         centre, jump = 0.5, 1
-        for layer in self.conv.modules():
-            if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
-                size, padding, step = (v[0] if isinstance(v, tuple) else v for v in _window(layer))
-                centre += jump * ((size - 1) / 2 - padding)
-                jump *= step
+        for layer in _chain(self.conv):
+            size, padding, step = (v[0] if isinstance(v, tuple) else v for v in _window(layer))
+            centre += jump * ((size - 1) / 2 - padding)
+            jump *= step
         return centre - self.stride / 2
 
     def halve_cells(self) -> None:
@@ -75,6 +75,20 @@ class Backbone:
                     conv.stride = (1, 1)
                 break
         self.stride //= 2
+
+
+# Layers beside the main path of a block: the shortcut of a residual block, the narrow half of a fire module, and what
+# weights the channels in MobileNet. Both branches of a block see the same centre.
+_BESIDE = {"downsample", "expand1x1", "fc1", "fc2", "avgpool"}
+
+
+def _chain(module: nn.Module) -> Iterator[nn.Conv2d | nn.MaxPool2d]:
+    """The layers with a window on the way from image to map, in order; of parallel branches, one."""
+    for name, child in module.named_children():
+        if isinstance(child, (nn.Conv2d, nn.MaxPool2d)) and name not in _BESIDE:
+            yield child
+        elif name not in _BESIDE:
+            yield from _chain(child)
 
 
 def _window(layer: nn.Conv2d | nn.MaxPool2d) -> tuple[Any, Any, Any]:

@@ -1,5 +1,7 @@
-"""The paper's small and medium networks. Every conv and pooling layer is padded, so that a cell of the map covers
-16 x 16 pixels of the image, whatever its size.
+"""The paper's small and medium networks ("S" and "M"), with the padding of the authors' Caffe files.
+
+Caffe rounds the size of a pooled map up (`ceil_mode`). An image of 600 x 800 pixels becomes a map of 39 x 51 cells (S)
+or 36 x 49 (M).
 
 torchvision has no weights for them. `--weights FILE` reads a state dict converted from Caffe: its tensors are
 `conv1.weight` ... `conv5.bias`, `fc6.weight` ... `fc7.bias`, and fc6 reads [channels, 6, 6].
@@ -27,8 +29,8 @@ class CaffeNet(nn.Module):
 
     def sequential(self) -> nn.Sequential:
         return nn.Sequential(
-            *(self.conv1, nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1), _normalisation()),
-            *(self.conv2, nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1), _normalisation()),
+            *(self.conv1, nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1, ceil_mode=True), _normalisation()),
+            *(self.conv2, nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1, ceil_mode=True), _normalisation()),
             *(self.conv3, nn.ReLU(inplace=True), self.conv4, nn.ReLU(inplace=True)),
             *(self.conv5, nn.ReLU(inplace=True)),
         )
@@ -39,8 +41,8 @@ class VGGCNNM1024(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 96, 7, 2, 3)
-        self.conv2 = nn.Conv2d(96, 256, 5, 2, 2)
+        self.conv1 = nn.Conv2d(3, 96, 7, 2)
+        self.conv2 = nn.Conv2d(96, 256, 5, 2, 1)
         self.conv3 = nn.Conv2d(256, 512, 3, 1, 1)
         self.conv4 = nn.Conv2d(512, 512, 3, 1, 1)
         self.conv5 = nn.Conv2d(512, 512, 3, 1, 1)
@@ -48,8 +50,8 @@ class VGGCNNM1024(nn.Module):
 
     def sequential(self) -> nn.Sequential:
         return nn.Sequential(
-            *(self.conv1, nn.ReLU(inplace=True), _normalisation(0.0005, 2.0), nn.MaxPool2d(3, 2, 1)),
-            *(self.conv2, nn.ReLU(inplace=True), _normalisation(0.0005, 2.0), nn.MaxPool2d(3, 2, 1)),
+            *(self.conv1, nn.ReLU(inplace=True), _normalisation(0.0005, 2.0), nn.MaxPool2d(3, 2, ceil_mode=True)),
+            *(self.conv2, nn.ReLU(inplace=True), _normalisation(0.0005, 2.0), nn.MaxPool2d(3, 2, ceil_mode=True)),
             *(self.conv3, nn.ReLU(inplace=True), self.conv4, nn.ReLU(inplace=True)),
             *(self.conv5, nn.ReLU(inplace=True)),
         )

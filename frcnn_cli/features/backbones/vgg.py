@@ -22,9 +22,9 @@ _BLOCKS = {
 
 
 class VGG(nn.Module):
-    """Layers, names and initialisation of torchvision's VGG."""
+    """Layers, names and initialisation of torchvision's VGG. ceil_mode: round sizes of pooled maps up, like Caffe."""
 
-    def __init__(self, blocks: tuple[tuple[int, ...], ...], batch_norm: bool) -> None:
+    def __init__(self, blocks: tuple[tuple[int, ...], ...], batch_norm: bool, ceil_mode: bool = False) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
@@ -34,7 +34,7 @@ class VGG(nn.Module):
                 layers += [nn.BatchNorm2d(width)] if batch_norm else []
                 layers.append(nn.ReLU(inplace=True))
                 channels = width
-            layers.append(nn.MaxPool2d(2, 2))
+            layers.append(nn.MaxPool2d(2, 2, ceil_mode=ceil_mode))
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(
             *(nn.Linear(512 * 7 * 7, 4096), nn.ReLU(inplace=True), nn.Dropout()),
@@ -53,7 +53,16 @@ class VGG(nn.Module):
 def vgg(name: str, weights: Weights) -> Backbone:
     """Stride 16, 512 channels, 7x7 grid, two fully connected layers of 4096; conv1 and conv2 frozen. In the variants
     with batch normalisation ("_bn"), that is frozen in all layers."""
-    net = weights.into(VGG(_BLOCKS[name.removesuffix("_bn")], name.endswith("_bn")))
+    return _backbone(weights.into(VGG(_BLOCKS[name.removesuffix("_bn")], name.endswith("_bn"))))
+
+
+def vgg16_caffe(weights: Weights) -> Backbone:
+    """The paper's "L" for weights converted from Caffe, under torchvision's names of tensors: stride 16, 512 channels,
+    7x7 grid; conv1 and conv2 frozen. Pooled maps are rounded up: 600 x 800 pixels become 38 x 50 cells, not 37 x 50."""
+    return _backbone(weights.into(VGG(_BLOCKS["vgg16"], batch_norm=False, ceil_mode=True)))
+
+
+def _backbone(net: VGG) -> Backbone:
     freeze_batch_norm(net)
     conv = net.features[:-1]
     assert isinstance(conv, nn.Sequential)
