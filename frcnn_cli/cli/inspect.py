@@ -28,8 +28,10 @@ def command(console: Console, file: Path, as_json: bool) -> None:
     frcnn inspect props.h5
     frcnn inspect runs/my --json
     """
+    from frcnn_cli.core.files import check_regular
+
     path = model_path(file)
-    with open(path, "rb") as opened:
+    with open(check_regular(path), "rb") as opened:
         start = opened.read(16)
     if path.name == STATE_FILE:
         content = _state(path)

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from frcnn_cli.cli.common import arguments, options
 from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
-from frcnn_cli.cli.common.interrupt import StoppedAtOnce, resume_command, stop_on_signal
+from frcnn_cli.cli.common.interrupt import StopOnSignal, StoppedAtOnce, resume_command
 from frcnn_cli.cli.common.training import print_summary, summary_as_json, training_options
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def command(
 
     from frcnn_cli.training.train import RunOptions, run_training
 
-    about, stopping = RunOptions(device=device, **how), stop_on_signal(folder)
+    about, stopping = RunOptions(device=device, **how), StopOnSignal(folder)
     checkpoint = folder / STATE_FILE
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() and not resume else None
     try:
@@ -98,6 +98,8 @@ def command(
             fix = f"Continue with: {resume_command(folder)}"
             raise StoppedAtOnce("interrupted; the last checkpoint is kept", fix) from None
         raise
+    finally:
+        stopping.close()
     if summary.stopped:
         console.warn(f"stopped at iteration {summary.iterations} of {summary.total}, and saved")
         console.warn(f"continue with: {resume_command(folder)}")

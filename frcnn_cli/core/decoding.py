@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,16 +20,38 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
-from frcnn_cli.core.errors import ImageError
+from frcnn_cli.core.errors import ImageError, UsageError
+from frcnn_cli.core.files import check_regular
 from frcnn_cli.core.image import Image, ImageRecord, ImageRef
 
-MAX_PIXELS = 200_000_000  # more may be a decompression bomb; 200 megapixels take 600 MB decoded
+# A file of a few kilobytes may claim any number of pixels. 64 million take 190 MB decoded and 770 MB normalised.
+MAX_PIXELS = 64_000_000
+MAX_PIXELS_VARIABLE = "FRCNN_MAX_PIXELS"
+
+# Pillow can read more, some of it by starting other programs: an EPS runs Ghostscript, whatever its file is called.
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "TGA", "AVIF")
+
 ORIENTATION_TAG = 0x0112
 
 # File endings that are searched for in folders. A file that is named explicitly is tried whatever its ending.
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2"})
 
 AnyImage = Image | str | Path | Pillow.Image | NDArray[np.uint8]
+
+
+def max_pixels() -> int:
+    """The most pixels that an image may have: `MAX_PIXELS`, or what the environment variable FRCNN_MAX_PIXELS states.
+
+    Raises:
+        UsageError: the variable is not a whole number above 0.
+    """
+    stated = os.environ.get(MAX_PIXELS_VARIABLE)
+    if stated is None:
+        return MAX_PIXELS
+    if not stated.isdecimal() or not 1 <= len(stated) <= 12 or int(stated) < 1:
+        raise UsageError(f"{MAX_PIXELS_VARIABLE} is {stated!r}", "Set it to a number of pixels, or remove it")
+    Pillow.MAX_IMAGE_PIXELS = None  # Pillow has a limit of its own, about 180 million
+    return int(stated)
 
 
 def as_image(image: AnyImage) -> Image:
@@ -73,7 +96,7 @@ def read_image(path: str | Path, key: str | None = None) -> Image:
         key: the key of the image; the file's name by default.
 
     Raises:
-        ImageError: missing, not an image, truncated, or more than `MAX_PIXELS`.
+        ImageError: missing, not an image, truncated, or more than `max_pixels()`.
     """
     path = Path(path)
     content = _read_bytes(path)
@@ -94,7 +117,7 @@ def read_record(ref: ImageRef) -> ImageRecord:
     """The record of an image from its file's header; damage further on is not noticed.
 
     Raises:
-        ImageError: missing, not an image, or more than `MAX_PIXELS`.
+        ImageError: missing, not an image, or more than `max_pixels()`.
     """
     content = _read_bytes(ref.path)
     with _opened(content, ref.path) as opened:
@@ -115,13 +138,15 @@ def identify(ref: ImageRef) -> ImageRecord:
 @contextmanager
 def _opened(content: bytes, path: Path) -> Iterator[Pillow.Image]:
     """Opens an image of acceptable size; whatever Pillow reports becomes an ImageError."""
+    limit = max_pixels()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about bombs below our own limit, and about unusual EXIF
-            with Pillow.open(io.BytesIO(content)) as opened:
-                if opened.width * opened.height > MAX_PIXELS:
+            with Pillow.open(io.BytesIO(content), formats=FORMATS) as opened:
+                if opened.width * opened.height > limit:
                     raise ImageError(
-                        f"{path} has {opened.width} x {opened.height} pixels", f"Scale it below {MAX_PIXELS:,} pixels"
+                        f"{path} has {opened.width} x {opened.height} pixels, more than {limit:,}",
+                        f"Scale it down, or set {MAX_PIXELS_VARIABLE} to a larger number",
                     )
                 yield opened
     except ImageError:
@@ -130,8 +155,8 @@ def _opened(content: bytes, path: Path) -> Iterator[Pillow.Image]:
         raise ImageError(
             f"{path} is not an image that can be read", "Convert it to JPEG or PNG, or remove it"
         ) from None
-    except Pillow.DecompressionBombError:
-        raise ImageError(f"{path} is too large", f"Scale it below {MAX_PIXELS:,} pixels") from None
+    except Pillow.DecompressionBombError as error:
+        raise ImageError(f"{path} is too large ({error})", "Scale it down") from None
     except OSError as error:  # a file type that Pillow recognises but cannot read (HDF5, for example)
         if "cannot find loader" in str(error):
             raise ImageError(f"{path} is not an image that can be read", "Convert it to JPEG or PNG") from None
@@ -152,7 +177,7 @@ def _orientation(opened: Pillow.Image) -> int:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return check_regular(path, ImageError).read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist", "Check the path") from None
     except OSError as error:

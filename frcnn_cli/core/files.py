@@ -1,9 +1,11 @@
-"""Small files written atomically: the path holds the old file or a complete new one, never a part."""
+"""Files: which paths may be read, and small files written atomically (the path holds the old file or a complete new
+one, never a part)."""
 
 from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.errors import FrcnnError, explain_os_error
+
+
+def check_regular(path: Path, error_type: type[FrcnnError] = FrcnnError) -> Path:
+    """Refuses devices, pipes and sockets, whose content may never come or never end; returns the path.
+
+    Raises:
+        FrcnnError (or `error_type`): the path is none of a file, a folder, or missing.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # what opens it explains
+        return path
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise error_type(f"{path} is a device or a pipe, not a file", "Write its content to a file, and name that")
+    return path
 
 
 @contextmanager

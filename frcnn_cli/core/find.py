@@ -15,6 +15,7 @@ from typing import Protocol
 
 from frcnn_cli.core.decoding import IMAGE_ENDINGS
 from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.files import check_regular
 from frcnn_cli.core.image import ImageRef
 
 
@@ -98,7 +99,7 @@ def _expand(argument: str) -> Iterable[ImageRef]:
 
 def _from_list(path: Path) -> Iterable[ImageRef]:
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = check_regular(path, DataError).read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"the list {path} cannot be read ({error})", "Write a text file with one path per line"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.core.files import check_regular
 
 MODEL_KEY = "frcnn_model"  # of models
 STATE_KEY = "frcnn_run"  # of checkpoints
@@ -22,7 +23,7 @@ def read_description(path: Path, key: str) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with open(path, "rb") as raw:
+        with open(check_regular(path, FileFormatError), "rb") as raw:
             raw.read(1)
         with safe_open(path, "np") as file:
             text = (file.metadata() or {}).get(key)

@@ -67,7 +67,8 @@ class ImageTransform:
         """
         scale = self.scale_for(*pixels.shape[:2])
         factor = np.float32(1) / (255 * np.array(self.std, np.float32))
-        values = (pixels - 255 * np.array(self.mean, np.float32)) * factor
+        values = pixels - 255 * np.array(self.mean, np.float32)
+        values *= factor  # in place: a large photograph takes 12 bytes per pixel
         if scale != 1.0:
             values = _resized(values, scale)
         padding = [(0, max(0, _MIN_SIDE - side)) for side in values.shape[:2]]

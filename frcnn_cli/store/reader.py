@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.core.files import check_regular
 from frcnn_cli.core.image import ImageRecord
 from frcnn_cli.store.schema import FORMAT_VERSION, FORMATS, SCORES, Format
 
@@ -211,7 +212,7 @@ class StageFile:
 
 def _open(path: Path) -> h5py.File:
     try:
-        with open(path, "rb") as raw:
+        with open(check_regular(path, FileFormatError), "rb") as raw:
             raw.read(1)
     except OSError as error:
         raise explain_os_error(error, path) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, explain_os_error
+from frcnn_cli.core.files import check_regular
 from frcnn_cli.system.memory import system_memory
 
 
@@ -26,6 +27,7 @@ def read_text(path: Path, max_bytes: int, error_type: type[FrcnnError] = FileFor
         error_type: the error raised if the file is larger or is not text.
     """
     try:
+        check_regular(path, error_type)
         if path.stat().st_size > max_bytes:
             raise error_type(f"{path} is larger than {max_bytes >> 20} MB", "Check the file")
         return path.read_text("utf-8-sig")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Pillow
 
 from frcnn_cli.core.decoding import ORIENTATION_TAG, digest_file, read_image
-from frcnn_cli.core.errors import ImageError
+from frcnn_cli.core.errors import ImageError, UsageError
 
 # A picture whose four quarters tell every turn and mirror apart: red, green / blue, white.
 QUARTERS = np.zeros((40, 60, 3), np.uint8)
@@ -149,3 +149,41 @@ def test_the_digest_is_of_the_bytes(tmp_path, photo):
 def test_pixels_cannot_be_written_to(photo):
     with pytest.raises(ValueError, match="read-only"):
         read_image(photo).pixels[0, 0] = 0
+
+
+def test_an_eps_named_jpg_starts_no_other_program(tmp_path):
+    """Pillow would run Ghostscript, whose PostScript could do anything."""
+    mark = tmp_path / "ran"
+    (tmp_path / "a.jpg").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
+        f"({mark}) (w) file closefile showpage\n%%EOF\n"
+    )
+    with pytest.raises(ImageError, match="is not an image that can be read"):
+        read_image(tmp_path / "a.jpg")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a.png", "a.bmp", "a.dib", "a.tiff", "a.webp", "a.gif", "a.ppm", "a.tga", "a.jp2"]
+)
+def test_formats_that_are_decoded(tmp_path, name):
+    Pillow.fromarray(QUARTERS).save(tmp_path / name)
+    assert_quarters(read_image(tmp_path / name).pixels, tolerance=40)
+
+
+def test_a_small_file_that_claims_many_pixels(tmp_path, monkeypatch):
+    Pillow.new("L", (13_300, 13_300)).save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size < 200_000
+    with pytest.raises(ImageError, match="13300 x 13300 pixels, more than 64,000,000.*set FRCNN_MAX_PIXELS"):
+        read_image(tmp_path / "a.png")
+    Pillow.new("L", (30, 40)).save(tmp_path / "b.png")
+    monkeypatch.setenv("FRCNN_MAX_PIXELS", "1199")
+    with pytest.raises(ImageError, match="30 x 40 pixels, more than 1,199"):
+        read_image(tmp_path / "b.png")
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 100)  # Pillow's own limit, which the variable raises too
+    monkeypatch.setenv("FRCNN_MAX_PIXELS", "1200")
+    assert read_image(tmp_path / "b.png").pixels.shape == (40, 30, 3)
+    for wrong in ("", "0", "many", "1e9", "-3"):
+        monkeypatch.setenv("FRCNN_MAX_PIXELS", wrong)
+        with pytest.raises(UsageError, match="FRCNN_MAX_PIXELS is"):
+            read_image(tmp_path / "b.png")

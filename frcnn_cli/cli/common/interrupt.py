@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,48 @@ class StoppedAtOnce(FrcnnError):
     exit_code = 130
 
 
-@contextmanager
-def stop_on_signal(folder: Path) -> Iterator[Callable[[], bool]]:
-    """Yields a function that is true once Ctrl-C or SIGTERM has been received; a second one stops at once."""
-    asked: list[int] = []
+class StopOnSignal(AbstractContextManager["Callable[[], bool]"]):
+    """What Ctrl-C does to a training run that is about to begin.
 
-    def remember(number: int, frame: Any) -> None:
-        if not asked:
-            asked.append(number)
-            click.echo("stopping after this iteration, then saving; Ctrl-C again stops at once", err=True)
+    Before the context is entered, it interrupts at once. In the context it is remembered, so that the iteration is
+    finished and saved, and a second one stops at once; so do SIGTERM, and SIGHUP, which a closed terminal sends. The
+    value of the context is a function that is true once one of them has been received, even if it was received before
+    and a library ignored the interruption.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._asked = self._iterating = False
+        self._before = {signal.SIGINT: signal.signal(signal.SIGINT, self._receive)}
+
+    def __enter__(self) -> Callable[[], bool]:
+        self._iterating = True
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):  # Windows has no SIGHUP
+                number = getattr(signal, name)
+                self._before[number] = signal.signal(number, self._receive)
+        return lambda: self._asked
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Restores what the signals did before."""
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def _receive(self, number: int, frame: Any) -> None:
+        if not self._iterating:
+            self._asked = True
+            raise KeyboardInterrupt
+        if not self._asked:
+            self._asked = True
+            with suppress(OSError):  # a closed terminal
+                click.echo("stopping after this iteration, then saving; Ctrl-C again stops at once", err=True)
             return
-        resume = f"Continue from the last checkpoint: {resume_command(folder)}"
-        raise StoppedAtOnce("stopped at once", resume if (folder / STATE_FILE).exists() else "Nothing was saved yet")
-
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        resume = f"Continue from the last checkpoint: {resume_command(self._folder)}"
+        exists = (self._folder / STATE_FILE).exists()
+        raise StoppedAtOnce("stopped at once", resume if exists else "Nothing was saved yet")
 
 
 def resume_command(folder: Path) -> str:

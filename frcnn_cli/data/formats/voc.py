@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from frcnn_cli.core.boxes import to_inclusive
 from frcnn_cli.core.decoding import IMAGE_ENDINGS
 from frcnn_cli.core.errors import DataError
-from frcnn_cli.core.files import write_atomic
+from frcnn_cli.core.files import check_regular, write_atomic
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset, Sample
 from frcnn_cli.data.formats.images import copy_image, unique_keys
@@ -103,7 +103,7 @@ def read_annotation(path: Path) -> _Annotation:
     from defusedxml.ElementTree import parse
 
     try:
-        if path.stat().st_size > MAX_XML_BYTES:
+        if check_regular(path, DataError).stat().st_size > MAX_XML_BYTES:
             raise DataError(f"{path} is larger than any annotation", "Check the file")
         root: Element = parse(path, forbid_dtd=True).getroot()
     except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, UsageError, explain_os_error
+from frcnn_cli.core.files import check_regular
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -82,6 +83,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_regular(path)
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.core.files import check_regular
 from frcnn_cli.proposals.box_files.box_file import BoxFile, Items, rows_of
 from frcnn_cli.proposals.box_files.convention import OURS
 
@@ -37,7 +38,7 @@ def read_csv(path: Path) -> BoxFile:
     rows: dict[str, list[list[float]]] = {}
     line = 1
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open(check_regular(path, FileFormatError), newline="", encoding="utf-8-sig") as file:
             first = file.readline()
             separator = max(",;\t", key=first.count)
             header = [name.strip().lower() for name in next(csv.reader([first], delimiter=separator), [])]

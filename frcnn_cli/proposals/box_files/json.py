@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.core.files import check_regular
 from frcnn_cli.proposals.box_files.box_file import BoxFile, Items, as_rows
 from frcnn_cli.proposals.box_files.convention import Convention
 
@@ -17,7 +18,7 @@ from frcnn_cli.proposals.box_files.convention import Convention
 def read_json_boxes(path: Path) -> BoxFile:
     """Boxes by image, or COCO results. Raises FileFormatError."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(check_regular(path, FileFormatError).read_bytes())
     except OSError as error:
         raise explain_os_error(error, path) from None
     except (ValueError, RecursionError) as error:

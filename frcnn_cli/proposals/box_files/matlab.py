@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.core.files import check_regular
 from frcnn_cli.proposals.box_files.box_file import BoxFile, Items, as_rows, with_scores
 from frcnn_cli.proposals.box_files.convention import Convention
 from frcnn_cli.system.untrusted import max_unpacked_bytes
@@ -132,7 +133,7 @@ def _is_boxes(value: Any) -> bool:
 def _load(path: Path) -> Mapping[str, Any]:
     """Variables by name: arrays, strings, and lists for cell arrays."""
     try:
-        with open(path, "rb") as file:
+        with open(check_regular(path, FileFormatError), "rb") as file:
             head = file.read(512)
     except OSError as error:
         raise explain_os_error(error, path) from None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.core.files import check_regular
 from frcnn_cli.proposals.box_files.box_file import BoxFile, as_rows
 from frcnn_cli.system.untrusted import max_unpacked_bytes
 
@@ -20,7 +21,7 @@ _MAX_HEADER = 1000  # bytes; Python's parser, which reads the header of an array
 def read_npz(path: Path) -> BoxFile:
     """Named arrays. Raises FileFormatError; for an array, when it is read."""
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(check_regular(path, FileFormatError))
     except OSError as error:
         raise explain_os_error(error, path) from None
     except (ValueError, zipfile.BadZipFile) as error:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.core.files import check_regular
 
 
 def unpickle(path: Path) -> Any:
@@ -26,7 +27,7 @@ def unpickle(path: Path) -> Any:
         FileFormatError: it holds anything else, is damaged, or claims more data than it has.
     """
     try:
-        content = path.read_bytes()
+        content = check_regular(path, FileFormatError).read_bytes()
     except OSError as error:
         raise explain_os_error(error, path) from None
     try:

@@ -46,6 +46,8 @@ class FileSource(ProposalSource):
     def __post_init__(self) -> None:
         if not self.path.exists():
             raise ValueError(f"{self.path} does not exist")
+        if not self.path.is_file() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a device or a pipe, not a file")
         if self.path.is_file() and self.path.suffix.lower() not in ENDINGS:
             raise ValueError(f"{self.path} does not end in {' '.join(ENDINGS)}")
 
