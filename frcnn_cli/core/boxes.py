@@ -9,12 +9,14 @@ Glossary: N, M number of boxes; W, H width and height of the image in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Boxes = NDArray[np.float32]  # [N, 4], x1 y1 x2 y2
+_BLOCK_PAIRS = 1 << 21
 
 
 def as_boxes(values: Any) -> Boxes:
@@ -59,6 +61,39 @@ def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     return _ratio(intersection, area(a)[:, None] + area(b)[None, :] - intersection)
 
 
+def best_overlap(
+    a: NDArray[Any], b: NDArray[Any], measure: Callable[..., NDArray[np.float64]] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The largest IoU of each box of `a` with a box of `b`, and which box that is: float64 [N] and int64 [N].
+
+    A part of `a` at a time is compared, so that the memory does not grow with N times M. Of equals, the first counts;
+    if `b` is empty, both are 0.
+
+    Args:
+        a, b: [N, 4] and [M, 4].
+        measure: another function of all pairs instead of `iou`, for example `covered`.
+
+    Raises:
+        ValueError: boxes are not of shape [N, 4].
+    """
+    a, b = _check_shape(a), _check_shape(b)
+    largest, which = np.zeros(len(a)), np.zeros(len(a), np.int64)
+    if len(b):
+        for rows in in_blocks(len(a), len(b)):
+            table = (measure or iou)(a[rows], b)
+            which[rows] = table.argmax(axis=1)
+            largest[rows] = np.take_along_axis(table, which[rows][:, None], axis=1)[:, 0]
+    return largest, which
+
+
+def in_blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of `rows` rows, so that a block of a table with that many columns has at most two million pairs (16 MB in
+    float64)."""
+    step = max(1, _BLOCK_PAIRS // max(1, columns))
+    for start in range(0, rows, step):
+        yield slice(start, start + step)
+
+
 def covered(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     """The part of each box of `a` that lies inside each box of `b`, for all pairs: [N, 4] and [M, 4] -> float64 [N, M];
     0 for a box without area.
@@ -72,10 +107,11 @@ def covered(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _intersection(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    size = np.maximum(bottom_right - top_left, 0)
-    product: NDArray[np.float64] = size[..., 0] * size[..., 1]
+    width, height = (
+        np.minimum(a[:, None, axis + 2], b[None, :, axis + 2]) - np.maximum(a[:, None, axis], b[None, :, axis])
+        for axis in (0, 1)
+    )
+    product: NDArray[np.float64] = np.maximum(width, 0) * np.maximum(height, 0)
     return product
 
 

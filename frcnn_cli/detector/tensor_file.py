@@ -17,7 +17,8 @@ from frcnn_cli.detector.header import read_description
 
 
 def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:
-    """Raises FileFormatError that names the first tensor that is missing, of another shape or dtype, or unknown."""
+    """Raises FileFormatError that names the first tensor that is missing, of another shape or dtype, unknown, or holds
+    NaN or infinity."""
     for name, value in expected.items():
         if name not in found:
             raise FileFormatError(
@@ -27,6 +28,10 @@ def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], path: P
             is_, should = (f"{t.dtype} {list(t.shape)}" for t in (found[name], value))
             raise FileFormatError(
                 f"{path}: {name} is {is_}, not {should}", "Was it made with another backbone or other classes?"
+            )
+        if not bool(torch.isfinite(found[name]).all()):
+            raise FileFormatError(
+                f"{path}: {name} holds numbers that are not finite", "Train again with a lower learning rate"
             )
     extra = sorted(set(found) - set(expected))
     if extra:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.annotations import Detections, GroundTruth
-from frcnn_cli.core.boxes import iou
+from frcnn_cli.core.boxes import best_overlap
 from frcnn_cli.core.equality import ArrayRecord
 
 WRONG, CORRECT, IGNORED = 0, 1, 2
@@ -104,10 +104,8 @@ def match(
         same = np.flatnonzero(truth.labels == labels[rows[0]])
         if not len(same):
             continue
-        table = iou(boxes[rows], truth.boxes[same])
-        best = table.argmax(axis=1)
+        overlaps[rows], best = best_overlap(boxes[rows], truth.boxes[same])
         objects[rows] = same[best]
-        overlaps[rows] = table[np.arange(len(rows)), best]
         taken: set[int] = set()
         for at, obj in zip(rows[overlaps[rows] >= iou_threshold], best[overlaps[rows] >= iou_threshold], strict=True):
             if truth.difficult[same[obj]]:

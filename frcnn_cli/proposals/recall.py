@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.annotations import GroundTruth
-from frcnn_cli.core.boxes import Boxes, area, iou
+from frcnn_cli.core.boxes import Boxes, area, in_blocks, iou
 from frcnn_cli.core.equality import ArrayRecord
 
 DEFAULT_COUNTS = (10, 50, 100, 200, 500, 1000, 2000)
@@ -125,9 +125,9 @@ def cover(images: Iterable[tuple[Boxes, GroundTruth]], counts: Sequence[int] = D
     best, claimed, labels, areas, boxes = [], [], [], [], []
     for proposals, truth in images:
         kept = ~truth.difficult
-        overlaps = iou(proposals, truth.boxes)
-        best.append(_best(overlaps[:, kept], counts))
-        claimed.append(_claimed(overlaps, truth)[kept])
+        covering, ranks = _covered(proposals, truth, counts)
+        best.append(covering[:, kept])
+        claimed.append(ranks[kept])
         labels.append(truth.labels[kept])
         areas.append(area(truth.boxes[kept]).astype(np.float64))
         boxes.append(len(proposals))
@@ -143,21 +143,22 @@ def cover(images: Iterable[tuple[Boxes, GroundTruth]], counts: Sequence[int] = D
     )
 
 
-def _best(overlaps: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
-    """The best IoU of every object among the first n boxes: [N, G]."""
-    return np.stack([overlaps[:n].max(axis=0, initial=0.0) for n in counts])
-
-
-def _claimed(overlaps: NDArray[np.float64], truth: GroundTruth) -> NDArray[np.int64]:
+def _covered(
+    proposals: Boxes, truth: GroundTruth, counts: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """`best` [N, G] and `claimed` [G] of one image, as in `Coverage`; a block of proposals at a time is compared."""
+    best = np.zeros((len(counts), len(truth)))
     rank = np.full(len(truth), np.iinfo(np.int64).max)
-    for label in np.unique(truth.labels):
-        same = np.flatnonzero(truth.labels == label)
-        if not len(overlaps):
-            continue
-        favourite = overlaps[:, same].argmax(axis=1)
-        enough = np.flatnonzero(overlaps[np.arange(len(overlaps)), same[favourite]] >= 0.5)
-        np.minimum.at(rank, same[favourite[enough]], enough)
-    return rank
+    classes = [np.flatnonzero(truth.labels == label) for label in np.unique(truth.labels)]
+    for rows in in_blocks(len(proposals), len(truth)):
+        overlaps = iou(proposals[rows], truth.boxes)
+        for kept, count in zip(best, counts, strict=True):
+            np.maximum(kept, overlaps[: max(count - rows.start, 0)].max(axis=0, initial=0.0), out=kept)
+        for same in classes:
+            favourite = overlaps[:, same].argmax(axis=1)
+            enough = np.flatnonzero(overlaps[np.arange(len(overlaps)), same[favourite]] >= 0.5)
+            np.minimum.at(rank, same[favourite[enough]], rows.start + enough)
+    return best, rank
 
 
 def recall(images: Iterable[tuple[Boxes, GroundTruth]], counts: Sequence[int] = DEFAULT_COUNTS) -> list[Recall]:

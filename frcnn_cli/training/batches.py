@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from frcnn_cli.core.annotations import GroundTruth
-from frcnn_cli.core.boxes import covered, iou
+from frcnn_cli.core.boxes import best_overlap, covered
 from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.core.image import ImageRef
 from frcnn_cli.data.pairing import ProposedSample
@@ -51,8 +51,8 @@ def trainable(samples: Sequence[ProposedSample], recipe: Recipe) -> list[Propose
         kept, proposals = used(sample.truth), sample.proposals[: recipe.sampling.proposals or None]
         truth, ignored = sample.truth.where(kept), sample.truth.boxes[~kept]
         if len(ignored):
-            on_ignored = covered(proposals, ignored).max(axis=1, initial=0) >= _ON_IGNORED
-            foreground = iou(proposals, truth.boxes).max(axis=1, initial=0) >= recipe.sampling.foreground_iou
+            on_ignored = best_overlap(proposals, ignored, covered)[0] >= _ON_IGNORED
+            foreground = best_overlap(proposals, truth.boxes)[0] >= recipe.sampling.foreground_iou
             proposals = proposals[foreground | ~on_ignored]
         return replace(sample, truth=truth, proposals=proposals)
 

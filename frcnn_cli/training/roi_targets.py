@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.annotations import GroundTruth
-from frcnn_cli.core.boxes import Boxes, iou
+from frcnn_cli.core.boxes import Boxes, best_overlap
 from frcnn_cli.recipes.sections import Sampling
 from frcnn_cli.roi.box_coder import encode
 
@@ -71,10 +71,7 @@ class RoITargets(NamedTuple):
 def candidates(proposals: Boxes, truth: GroundTruth) -> Candidates:
     """Proposals and boxes of objects, each with the object that it overlaps most."""
     boxes = np.concatenate([proposals, truth.boxes]).astype(np.float32)
-    if len(truth) == 0:
-        return Candidates(boxes, np.zeros(len(boxes)), np.zeros(len(boxes), np.int64))
-    overlaps = iou(boxes, truth.boxes)
-    return Candidates(boxes, overlaps.max(axis=1), overlaps.argmax(axis=1))
+    return Candidates(boxes, *best_overlap(boxes, truth.boxes))
 
 
 def sample_rois(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from frcnn_cli.core.boxes import iou
+from frcnn_cli.core.boxes import best_overlap
 from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.core.image import Image, ImageRef
 from frcnn_cli.core.progress import SILENT, Progress
@@ -125,7 +125,7 @@ def fit_svms(
         for sample, features in _features(detector, samples, read, objects=False):
             for label, machine in enumerate(machines):
                 objects = sample.truth.boxes[sample.truth.labels == label]
-                overlap = iou(sample.proposals, objects).max(axis=1, initial=0.0)
+                overlap = best_overlap(sample.proposals, objects)[0]
                 machine.mine((scale * features[overlap < _NEGATIVE_IOU]).astype(np.float32))
             bar.advance()
     layer = detector.head.cls_score

@@ -28,6 +28,24 @@ def test_iou_equals_the_slow_reference(a, b):
     np.testing.assert_allclose(B.iou(a, b), np.reshape(expected, (len(a), len(b))), atol=1e-12)
 
 
+@given(corners, corners, st.integers(1, 9))
+def test_part_of_a_box_and_best_overlap_equal_the_slow_reference(a, b, pairs):
+    a, b = sorted_corners(a), sorted_corners(b)
+    for measure, table in ((B.iou, B.iou(a, b)), (B.covered, B.covered(a, b))):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(B, "_BLOCK_PAIRS", pairs)  # in blocks of one row or few
+            largest, which = B.best_overlap(a, b, measure)
+        for i in range(len(a)):
+            expected = max(range(len(b)), key=lambda j, row=table[i]: row[j]) if len(b) else 0
+            assert which[i] == expected
+            assert largest[i] == (table[i, expected] if len(b) else 0)
+    for x, row in zip(a.astype(float).tolist(), B.covered(a, b), strict=True):
+        for y, found in zip(b.astype(float).tolist(), row, strict=True):
+            inside = max(min(x[2], y[2]) - max(x[0], y[0]), 0) * max(min(x[3], y[3]) - max(x[1], y[1]), 0)
+            area = (x[2] - x[0]) * (x[3] - x[1])
+            assert found == pytest.approx(inside / area if area else 0, abs=1e-12)
+
+
 def test_iou_of_known_boxes():
     a = np.array([[0, 0, 10, 10]], np.float32)
     b = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10], [3, 3, 3, 3], [0, 0, 10, 5]], np.float32)

@@ -207,3 +207,15 @@ def test_models_of_another_padding_are_refused(geometry):
     with pytest.raises(FileFormatError, match="caffenet of other padding.*Train it again"):
         ModelConfig.from_json(values)
     ModelConfig.from_json(detector().config.to_json() | {"geometry": 1})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, number):
+    made = detector()
+    made.save(tmp_path / "model.safetensors")
+    Detector.load(tmp_path)
+    with torch.no_grad():
+        made.head.bbox_pred.bias[3] = number
+    made.save(tmp_path / "model.safetensors")
+    with pytest.raises(FileFormatError, match=r"head\.bbox_pred\.bias holds numbers that are not finite"):
+        Detector.load(tmp_path)

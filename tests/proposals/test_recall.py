@@ -68,6 +68,18 @@ def test_each_average_under_its_name():
     assert found.average_recall_hosang == pytest.approx(2 * area, abs=1e-3)
 
 
+def test_many_objects_are_compared_in_blocks(monkeypatch):
+    """The figures do not depend on the size of the blocks in which proposals are compared with objects."""
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 90, (60, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(5, 30, (60, 2))], axis=1).astype(np.float32)
+    pairs = [(boxes[:40], labelled(boxes[30:] + 1, rng.integers(0, 2, 30)))]
+    whole = cover(pairs, (1, 7, 35, 100))
+    monkeypatch.setattr("frcnn_cli.core.boxes._BLOCK_PAIRS", 90)  # three proposals at a time
+    assert cover(pairs, (1, 7, 35, 100)) == whole
+    assert 0 < whole.figures()[2].recall_50 < whole.figures()[3].recall_50
+
+
 def test_classes_and_sizes_apart():
     objects = labelled([[0, 0, 10, 10], [50, 0, 90, 40], [100, 0, 300, 200]], [0, 0, 1])
     boxes = np.array([[0, 0, 10, 10], [100, 0, 300, 200]], np.float32)

@@ -71,6 +71,8 @@ class Weights:
             if state[key].shape != value.shape:
                 have, want = list(state[key].shape), list(value.shape)
                 raise FileFormatError(f"{path}: {key} is {have}, not {want}", fix)
+            if not bool(torch.isfinite(state[key]).all()):
+                raise FileFormatError(f"{path}: {key} holds numbers that are not finite", fix)
         extra = sorted(set(state) - set(expected))
         if extra:
             raise FileFormatError(f"{path} has a tensor {extra[0]!r} that {self.name} lacks", fix)
