@@ -9,11 +9,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from frcnn_cli.core.errors import FrcnnError, explain_os_error
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def check_regular(path: Path, error_type: type[FrcnnError] = FrcnnError) -> Path:

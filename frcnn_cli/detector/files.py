@@ -11,7 +11,7 @@ from torch import Tensor
 from frcnn_cli.core.errors import FileFormatError, UsageError
 from frcnn_cli.core.run_files import model_path
 from frcnn_cli.detector.config import ModelConfig
-from frcnn_cli.detector.header import MODEL_KEY
+from frcnn_cli.detector.header import MODEL_KEY, version_of
 from frcnn_cli.detector.tensor_file import load_tensors, save_tensors
 
 MODEL_VERSION = 3  # 1: fc6 read pooled RoIs as [C, S, S]; 2: recorded only the name of the backbone
@@ -42,12 +42,10 @@ def read_model(path: Path) -> StoredModel:
     """
     path = model_path(path)
     metadata, tensors = load_tensors(path, MODEL_KEY)
+    version = version_of(metadata, MODEL_VERSION, path)
     try:
-        version = int(metadata["version"])
-        if version > MODEL_VERSION:
-            raise FileFormatError(f"{path} was written by a newer frcnn", "Upgrade frcnn-cli")
         config = ModelConfig.from_json(metadata["config"])
-        if version < 1 or (version == 1 and config.ranks):
+        if version == 1 and config.ranks:
             raise ValueError(f"version {version}")
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise FileFormatError(

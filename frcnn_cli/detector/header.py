@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,17 @@ def read_description(path: Path, key: str) -> dict[str, Any]:
     if not isinstance(description, dict):
         raise FileFormatError(f"{path} is not a file of frcnn", "Name a file that frcnn train wrote")
     return description
+
+
+def version_of(description: Mapping[str, Any], newest: int, path: Path) -> int:
+    """The version of a file, from its description.
+
+    Raises:
+        FileFormatError: it is not a whole number above 0, or larger than the `newest` that can be read.
+    """
+    version = description.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise FileFormatError(f"{path} has a damaged description (version {str(version)[:20]!r})", "Train it again")
+    if version > newest:
+        raise FileFormatError(f"{path} was written by a newer frcnn", "Upgrade frcnn-cli")
+    return version

@@ -20,7 +20,7 @@ from frcnn_cli.core.errors import FileFormatError, FrcnnError, UsageError
 from frcnn_cli.core.run_files import STATE_FILE
 from frcnn_cli.detector.config import ModelConfig
 from frcnn_cli.detector.detector import Detector
-from frcnn_cli.detector.header import STATE_KEY
+from frcnn_cli.detector.header import STATE_KEY, version_of
 from frcnn_cli.detector.tensor_file import check_tensors, load_tensors, save_tensors
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.training.roi_targets import TargetStatistics
@@ -82,9 +82,7 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
     if not path.is_file():
         raise FrcnnError(f"{folder} holds no checkpoint to continue from", "Start the run without --resume")
     values, tensors = load_tensors(path, STATE_KEY)
-    if int(values.get("version", 0)) > _VERSION:
-        raise FileFormatError(f"{path} was written by a newer frcnn", "Upgrade frcnn-cli")
-    if int(values.get("version", 0)) < _VERSION:
+    if version_of(values, _VERSION, path) < _VERSION:
         raise FileFormatError(f"{path} was written by an older frcnn", _START_AGAIN)
     try:
         state = RunState(

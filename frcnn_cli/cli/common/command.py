@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 import warnings
 from collections import Counter
+from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
-from frcnn_cli.cli.common.console import Console, SomeFailed
+from frcnn_cli.cli.common.console import Console, SomeFailed, printable
 from frcnn_cli.core.errors import FrcnnError, FrcnnWarning, explain_os_error
 
 # What follows "interrupted". Training saves when it is interrupted, so this applies only before it has begun.
@@ -53,15 +56,19 @@ class Command(click.Command):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except (Exception, KeyboardInterrupt) as error:
-            message, code = _message(error)
-            if isinstance(error, KeyboardInterrupt):
-                message += _AFTER_INTERRUPT.get(ctx.info_name or "", "; run the same command again to continue")
+            explained, code = _explained(error)
             if debug and not isinstance(error, SomeFailed):
                 traceback.print_exception(error)
             if not isinstance(error, SomeFailed):
                 console.list_failures()
-            if message:
-                click.echo(message, err=True)
+            if isinstance(error, KeyboardInterrupt):
+                after = _AFTER_INTERRUPT.get(ctx.info_name or "", "; run the same command again to continue")
+                click.echo(f"interrupted{after}", err=True)
+            elif explained is not None:
+                if ctx.params.get("as_json"):
+                    console.json({"error": {"what": explained.what, "fix": explained.fix}})
+                kind = "internal error" if isinstance(explained, _InternalError) else "error"
+                click.echo(printable(f"{kind}: {explained}"), err=True)
             return ctx.exit(code)
 
 
@@ -91,6 +98,20 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(f"{self.package}.{cmd_name}").command
         return command
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the command line. If standard output cannot be written, also the help, one line on stderr says so."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            _give_up_output(error)
+        except SystemExit:
+            try:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # not at the end of the process, where an error could not be explained
+            except (OSError, ValueError) as error:
+                _give_up_output(error)
+            raise
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
             return super().resolve_command(ctx, args)
@@ -100,6 +121,14 @@ class LazyGroup(click.Group):
             raise click.UsageError(
                 error.message.rstrip(".") + (did_you_mean(args[0], self.names) or "."), ctx
             ) from None
+
+
+def _give_up_output(error: Exception) -> NoReturn:
+    with suppress(OSError):
+        click.echo(f"error: standard output cannot be written ({getattr(error, 'strerror', None) or error}).", err=True)
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
+    sys.exit(1)
 
 
 def _names_data(option: click.Option) -> bool:
@@ -126,23 +155,31 @@ def _showing(console: Console, default: Any) -> Any:
     return show
 
 
-def _message(error: BaseException) -> tuple[str, int]:
-    """The line for an error, and the exit code."""
+class _InternalError(FrcnnError):
+    """A defect of frcnn."""
+
+
+def _explained(error: BaseException) -> tuple[FrcnnError | None, int]:
+    """What is printed of an error, if anything, and the exit code."""
     match error:
         case KeyboardInterrupt():
-            return "interrupted", 130
+            return None, 130
         case SomeFailed():
-            return "", 1
+            return None, 1
         case FrcnnError():
-            return f"error: {error}", error.exit_code
+            return error, error.exit_code
         case OSError():
-            return f"error: {explain_os_error(error)}", 1
+            return explain_os_error(error), 1
+        case ValueError() if "embedded null" in str(error):
+            return FrcnnError("a path holds a null character", "Correct it"), 1
+        case UnicodeEncodeError():
+            return FrcnnError(f"a text holds a character that cannot be written ({error.reason})", "Correct it"), 1
         case ImportError() if ".so" in str(error):
-            return f"error: a system library is missing ({error}). On Debian: apt install libgl1 libglib2.0-0.", 1
+            return FrcnnError(f"a system library is missing ({error})", "On Debian: apt install libgl1 libglib2.0-0"), 1
         case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
-            return "error: the GPU is out of memory. Use smaller images or batches, or --device cpu.", 1
+            return FrcnnError("the GPU is out of memory", "Use smaller images or batches, or --device cpu"), 1
         case MemoryError():
-            return "error: out of memory. Use smaller images, fewer workers or fewer boxes.", 1
+            return FrcnnError("out of memory", "Use smaller images, fewer workers or fewer boxes"), 1
         case _:
             what = " ".join(f"{type(error).__name__}: {error}".split())
-            return f"internal error: {what}. Run again with --debug and report the output.", 1
+            return _InternalError(what, "Run again with --debug and report the output"), 1

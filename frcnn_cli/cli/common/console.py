@@ -22,6 +22,19 @@ from frcnn_cli.core.progress import Bar, Progress
 _LISTED_FAILURES = 20
 
 
+def printable(text: str) -> str:
+    """Text in which control characters, which could change the terminal, are written as escapes such as \\x1b.
+
+    Names of classes, files and images come from files of others. Everything that is displayed passes here.
+    """
+    return "".join(
+        f"\\x{ord(c):02x}" if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 else c for c in text
+    ).translate(_SURROGATES)
+
+
+_SURROGATES = {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}  # they cannot be encoded
+
+
 class SomeFailed(FrcnnError):
     """Some images failed and were reported; the others are done. Ends the command with exit code 1, silently."""
 
@@ -73,7 +86,7 @@ class Console(Progress):
 
     def result(self, text: str) -> None:
         """Prints a result."""
-        click.echo(text)
+        click.echo(printable(text))
 
     def json(self, value: Any) -> None:
         """Prints a result as one JSON value."""
@@ -85,18 +98,21 @@ class Console(Progress):
         from rich.console import Console as RichConsole
         from rich.measure import Measurement
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i < left else "right", no_wrap=True)
+            table.add_column(Text(printable(column)), justify="left" if i < left else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*(str(cell).replace("[", r"\[") for cell in row))
+            table.add_row(*(Text(printable(str(cell)).replace("\n", " ")) for cell in row))
+        if sys.stdout is None:  # closed
+            return
         console = RichConsole(file=sys.stdout, highlight=False)
         if not sys.stdout.isatty():  # never truncate a table to the width of a pipe
             unbounded = console.options.update(max_width=100_000)
             console.width = max(1, Measurement.get(console, unbounded, table).maximum)
         if title:
-            console.print(title, markup=False, soft_wrap=True)
+            console.print(printable(title), markup=False, soft_wrap=True)
         console.print(table)
 
     # Notes and progress on stderr.
@@ -104,16 +120,17 @@ class Console(Progress):
     def note(self, text: str) -> None:
         """Prints a line; not with -q."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(printable(text), err=True)
 
     def warn(self, text: str) -> None:
         """Prints a warning, even with -q."""
-        click.echo(f"warning: {text}", err=True)
+        click.echo(printable(f"warning: {text}"), err=True)
 
     @contextmanager
     def task(self, title: str, total: int, unit: str = "images") -> Iterator[Bar]:
         """A bar with count, rate and remaining time."""
-        if self.quiet or not sys.stderr.isatty():
+        title = printable(title)
+        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
             yield _PlainBar(title, total, unit, self.quiet)
             return
         with _rich_progress(title, total, unit) as progress:
@@ -166,13 +183,15 @@ def _rich_progress(title: str, total: int, unit: str) -> Iterator[Any]:
             return Text(f"{speed:.1f} {unit}/s" if speed else f"- {unit}/s")
 
     columns = (
-        TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=len(title))),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, min_width=len(title))),
         *([BarColumn(bar_width=20)] if console.width >= 120 else []),
         MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(total)) + 1)),
         Rate(table_column=Column(no_wrap=True, min_width=len(unit) + 6)),
         Remaining(table_column=Column(no_wrap=True, min_width=8)),
         # On a narrow terminal, this column is truncated.
-        TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, ratio=1, overflow="ellipsis")),
+        TextColumn(
+            "{task.fields[figures]}", markup=False, table_column=Column(no_wrap=True, ratio=1, overflow="ellipsis")
+        ),
     )
     with RichProgress(*columns, console=console, expand=True) as progress:
         yield progress
