@@ -76,9 +76,10 @@ class NetworkCommand(Command):
     """A command that runs a network."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from frcnn_cli.system.memory import keep_freed_memory
+        from frcnn_cli.system.memory import keep_freed_memory, limit_kernel_cache
 
         keep_freed_memory()
+        limit_kernel_cache()
         return super().invoke(ctx)
 
 
