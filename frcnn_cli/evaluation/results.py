@@ -40,26 +40,33 @@ def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[s
     """The detections of each image that has any.
 
     Args:
-        classes: the classes of the data set; a class without a file has no detections.
+        classes: the classes of the data set. A class without detections has an empty file.
 
     Raises:
-        FileFormatError: no file for any class, or a line that is not a detection.
+        FileFormatError: a class without a file, or a line that is not a detection.
     """
     rows: dict[str, list[_Row]] = {}
-    read = 0
+    missing = []
     for label, name in enumerate(classes):
         files = sorted(folder.glob(f"comp[0-9]*_det_{split}_{_literal(name)}.txt"))
         if len(files) > 1:
             raise FileFormatError(f"{folder} holds both {files[0].name} and {files[1].name}", "Keep one of them")
+        if not files:
+            missing.append(name)
         for path in files:
-            read += 1
             for number, line in enumerate(read_text(path, MAX_BYTES).splitlines(), 1):
                 if line.strip():
                     key, row = _voc_line(line, label, f"{path} line {number}")
                     rows.setdefault(key, []).append(row)
-    if not read:
+    if len(missing) == len(classes):
         wanted = f"comp4_det_{split}_{classes[0]}.txt"
         raise FileFormatError(f"{folder} holds no results of any class", f"The devkit names them like {wanted}")
+    if missing:
+        names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise FileFormatError(
+            f"{folder} holds no results of {names}",
+            "Write an empty file for a class without detections, or evaluate the others with --classes",
+        )
     return {key: _detections(found, classes, inclusive=True) for key, found in rows.items()}
 
 

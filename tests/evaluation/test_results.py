@@ -100,3 +100,12 @@ def test_coco_files_that_are_none(tmp_path, text, words):
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(FileFormatError, match=words):
         read_coco_results(tmp_path / "r.json", {7: "a"}, {5: 0})
+
+
+def test_a_class_without_a_file_is_not_a_class_without_detections(tmp_path):
+    (tmp_path / "comp4_det_test_cat.txt").write_text("a 0.9 1 1 10 10\n")
+    with pytest.raises(FileFormatError, match="holds no results of dog, horse, pig and 1 more.*empty file"):
+        read_voc_results(tmp_path, ["cat", "dog", "horse", "pig", "cow"], "test")
+    for name in ("dog", "horse"):
+        (tmp_path / f"comp4_det_test_{name}.txt").write_text("")
+    assert list(read_voc_results(tmp_path, ["cat", "dog", "horse"], "test")) == ["a"]
