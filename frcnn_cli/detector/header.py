@@ -48,7 +48,7 @@ def version_of(description: Mapping[str, Any], newest: int, path: Path) -> int:
     """
     version = description.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise FileFormatError(f"{path} has a damaged description (version {str(version)[:20]!r})", "Train it again")
+        raise FileFormatError(f"{path} has a damaged description (version {repr(version)[:20]})", "Train it again")
     if version > newest:
         raise FileFormatError(f"{path} was written by a newer frcnn", "Upgrade frcnn-cli")
     return version

@@ -1,6 +1,7 @@
 """What is printed, whatever names come from files, and whatever standard output is."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -80,10 +81,12 @@ def test_errors_as_json(tmp_path, photo, line, code, what):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full is Linux's")
 @pytest.mark.parametrize("line", ["--help", "proposals --help", "recipes show paper", "plugins"])
-def test_standard_output_that_is_full_or_closed(line):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_standard_output_that_is_full_or_closed(line, unbuffered):
     command = [sys.executable, "-m", "frcnn_cli", *line.split()]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

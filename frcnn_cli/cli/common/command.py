@@ -105,12 +105,12 @@ class LazyGroup(click.Group):
             return super().main(*args, **kwargs)
         except OSError as error:
             _give_up_output(error)
-        except SystemExit:
+        except SystemExit as end:
             try:
                 if sys.stdout is not None:
                     sys.stdout.flush()  # not at the end of the process, where an error could not be explained
             except (OSError, ValueError) as error:
-                _give_up_output(error)
+                _give_up_output(None if end.code else error)  # the command has explained it
             raise
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -124,9 +124,12 @@ class LazyGroup(click.Group):
             ) from None
 
 
-def _give_up_output(error: Exception) -> NoReturn:
-    with suppress(OSError):
-        click.echo(f"error: standard output cannot be written ({getattr(error, 'strerror', None) or error}).", err=True)
+def _give_up_output(error: Exception | None) -> NoReturn:
+    """Ends the process with exit code 1, after an error that is not explained yet."""
+    if error is not None:
+        reason = getattr(error, "strerror", None) or error
+        with suppress(OSError):
+            click.echo(f"error: standard output cannot be written ({reason}).", err=True)
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
     sys.exit(1)
