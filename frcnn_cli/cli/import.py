@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from frcnn_cli.proposals.box_files.interpreting import Interpretation
 
 _FLAGS = {"order": "--order", "base": "--base", "inclusive": "--end", "relative": "--relative"}
+_WORDS = {
+    ("inclusive", True): "--end inside",
+    ("inclusive", False): "--end beyond",
+    ("relative", True): "--relative",
+    ("relative", False): "--absolute",
+}
 
 
 @click.command(cls=Command)
@@ -122,7 +128,8 @@ def _report(console: Console, found: Interpretation, stated: Mapping[str, Any]) 
     for name, why in because.items():
         if why == "assumed":
             value = getattr(found.convention, name)
-            console.warn(f"{_FLAGS[name]} could not be detected; {value} is assumed: check it, or state the value")
+            as_written = _WORDS.get((name, value), f"{_FLAGS[name]} {value}")
+            console.warn(f"{_FLAGS[name]} could not be detected; {as_written} is assumed: check it, or state the value")
     for name, value in stated.items():
         if name in found.file.stated and found.file.stated[name] != value:
             console.warn(f"the file states another value for {_FLAGS[name]}; the value on the command line is used")

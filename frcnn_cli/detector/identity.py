@@ -11,6 +11,7 @@ from frcnn_cli.features.backbones import BACKBONES
 
 if TYPE_CHECKING:
     from frcnn_cli.detector.detector import Detector
+_RESIZING = "sampled at the scale"  # since 0.3; maps that were computed before differ where sides were rounded
 
 
 def model_id(detector: Detector) -> str:
@@ -28,7 +29,9 @@ def features_id(detector: Detector) -> str:
     network = detector.config.network
     geometry = BACKBONES[network.backbone].geometry
     name = network.backbone if geometry == 1 else f"{network.backbone} {geometry}"
-    return _hash(detector.conv, repr((name, network.fine, *detector.transforms)))
+    resized = any(transform.short_side for transform in detector.transforms)
+    about = (name, network.fine, *detector.transforms, *((_RESIZING,) if resized else ()))
+    return _hash(detector.conv, repr(about))
 
 
 def _hash(module: nn.Module, description: str) -> str:

@@ -212,8 +212,10 @@ def _blocked_interrupts() -> Iterator[None]:
 
 
 def _start_worker(number: int) -> None:
-    """Prepares a worker process: it leaves Ctrl-C to the main process, and uses one thread."""
+    """Prepares a worker process: it leaves Ctrl-C and a closed terminal to the main process, and uses one thread."""
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(1)

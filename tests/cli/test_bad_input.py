@@ -431,3 +431,31 @@ def test_ctrl_c_in_training_saves_and_says_how_to_go_on(tmp_path, voc, props):
     assert run_frcnn("train", *common, "-o", tmp_path / "whole").code == 0
     models = [(folder / "model.safetensors").read_bytes() for folder in (run, tmp_path / "whole")]
     assert models[0] == models[1]
+
+
+def test_a_run_that_ignores_a_closed_terminal_goes_on():
+    """nohup starts a process with SIGHUP ignored; otherwise it saves and stops, as SIGTERM does."""
+    from frcnn_cli.cli.common.interrupt import StopOnSignal
+
+    for ignored, stops in ((True, False), (False, True)):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        try:
+            with StopOnSignal(Path("run")) as should_stop:
+                os.kill(os.getpid(), signal.SIGHUP)
+                assert should_stop() is stops
+            assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+
+def test_an_interruption_that_a_library_ignored_still_stops_the_run():
+    from frcnn_cli.cli.common.interrupt import StopOnSignal
+
+    before = signal.getsignal(signal.SIGINT)
+    stopping = StopOnSignal(Path("run"))
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    with stopping as should_stop:
+        assert should_stop()
+    assert signal.getsignal(signal.SIGINT) == before

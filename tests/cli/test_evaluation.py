@@ -229,3 +229,17 @@ def test_some_classes_of_a_results_file(work, data, tmp_path):
     assert one["map"] == pytest.approx(all_["classes"]["disc"]["ap"])
     own = run_frcnn("eval", work / "dets.h5", *data, "--json").json
     assert all_["map"] == pytest.approx(own["map"], abs=1e-6)
+
+
+def test_results_of_some_classes_only(work, data, tmp_path):
+    """A class without a file is an error, and --classes, which the error advises, evaluates the others."""
+    assert (
+        run_frcnn("export", work / "dets.h5", "--format", "voc", "-o", tmp_path / "r", "--split", "trainval").code == 0
+    )
+    whole = run_frcnn("eval", tmp_path / "r", *data, "--json").json
+    (tmp_path / "r" / "comp4_det_trainval_star.txt").unlink()
+    ran = run_frcnn("eval", tmp_path / "r", *data)
+    assert_one_line_error(ran, "holds no results of star", "--classes")
+    some = run_frcnn("eval", tmp_path / "r", *data, "--classes", "disc,square,triangle", "--json").json
+    for name in ("disc", "square", "triangle"):
+        assert some["classes"][name]["ap"] == whole["classes"][name]["ap"]

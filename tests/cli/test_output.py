@@ -1,6 +1,5 @@
 """What is printed, whatever names come from files, and whatever standard output is."""
 
-import json
 import os
 import subprocess
 import sys
@@ -92,6 +91,7 @@ def test_standard_output_that_is_full_or_closed(line, unbuffered):
     assert done.stderr.count("\n") == 1
     closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True)
     assert "Traceback" not in closed.stderr
+    assert closed.returncode in (0, 1)
 
 
 def test_a_null_character_in_a_recipe(tmp_path):
@@ -99,4 +99,3 @@ def test_a_null_character_in_a_recipe(tmp_path):
     ran = run_frcnn("recipes", "show", tmp_path / "r.toml")
     assert ran.code in (1, 2)
     assert "null character" in ran.err
-    assert json.dumps(ran.err)

@@ -123,6 +123,8 @@ def detections(path: Path, spec: str, split: str | None, bad_boxes: Any, class_n
     split = split or _split_of_results(path, spec)
     whole = dataset(spec, split, bad_boxes)
     if path.is_dir():
+        if class_names is not None:  # only their files need be there
+            whole, class_names = whole.with_classes(name.strip() for name in class_names.split(",")), None
         found = read_voc_results(path, whole.classes, split or whole.split)
     else:
         found = read_coco_results(path, whole.numbered, whole.category_ids, whole.classes)

@@ -53,6 +53,10 @@ class Command(click.Command):
                 warnings.simplefilter("always", FrcnnWarning)
                 warnings.showwarning = _showing(console, warnings.showwarning)
                 return super().invoke(ctx)
+        except click.UsageError as error:  # click prints it, with the usage
+            if ctx.params.get("as_json"):
+                console.json({"error": {"what": error.message, "fix": f"See {ctx.command_path} --help"}})
+            raise
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except (Exception, KeyboardInterrupt) as error:
@@ -65,10 +69,10 @@ class Command(click.Command):
                 after = _AFTER_INTERRUPT.get(ctx.info_name or "", "; run the same command again to continue")
                 click.echo(f"interrupted{after}", err=True)
             elif explained is not None:
-                if ctx.params.get("as_json"):
-                    console.json({"error": {"what": explained.what, "fix": explained.fix}})
                 kind = "internal error" if isinstance(explained, _InternalError) else "error"
                 click.echo(printable(f"{kind}: {explained}"), err=True)
+                if ctx.params.get("as_json"):
+                    console.json({"error": {"what": explained.what, "fix": explained.fix}})
             return ctx.exit(code)
 
 
@@ -130,7 +134,7 @@ def _give_up_output(error: Exception | None) -> NoReturn:
         reason = getattr(error, "strerror", None) or error
         with suppress(OSError):
             click.echo(f"error: standard output cannot be written ({reason}).", err=True)
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, AttributeError):  # AttributeError: it is closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
     sys.exit(1)
 

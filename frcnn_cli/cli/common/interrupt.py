@@ -37,8 +37,8 @@ class StopOnSignal(AbstractContextManager["Callable[[], bool]"]):
     def __enter__(self) -> Callable[[], bool]:
         self._iterating = True
         for name in ("SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):  # Windows has no SIGHUP
-                number = getattr(signal, name)
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 self._before[number] = signal.signal(number, self._receive)
         return lambda: self._asked
 
