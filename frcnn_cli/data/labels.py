@@ -42,8 +42,8 @@ class LabelledImage:
     """An image as annotated.
 
     source: the file with the annotation. size: width and height as annotated, if they are.
-    min_side: sides of boxes must be greater than this: 1 for VOC, where a box with xmin = xmax is one pixel wide; else
-        0.
+    min_side: a box is accepted only if both sides are longer than this. VOC: 1, because a box with xmin = xmax becomes
+        one pixel wide, and is refused; otherwise 0.
     """
 
     ref: ImageRef

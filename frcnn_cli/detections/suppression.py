@@ -11,7 +11,7 @@ from frcnn_cli.system.jit import kernel
 
 @kernel()
 def kept_of(boxes: Any, areas: Any, threshold: float) -> Any:
-    """Which boxes no better kept box overlaps with IoU >= threshold.
+    """Which boxes remain: those whose IoU with every better box that remains is below `threshold`.
 
     Args:
         boxes: float64 [N, 4], x1 y1 x2 y2, best first. areas: float64 [N].

@@ -102,8 +102,8 @@ class Targets:
 
     widths: Literal["whole", "2015"] = option(
         "whole",
-        help="Width of a box in its deltas. whole: x2 - x1, as in the authors' later code; 2015: one pixel less, as in"
-        " their code of 2015.",
+        help="How width and height of a box are measured for its deltas. whole: x2 - x1, as in the authors' later code;"
+        " 2015: one pixel less, as in their code of 2015.",
     )
 
     statistics: Literal["measured", "fixed"] = option(

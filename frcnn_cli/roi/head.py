@@ -38,9 +38,10 @@ class RoIHead(nn.Module, ABC):
     def forward(self, features: Tensor, rois: RoIs) -> tuple[Tensor, Tensor]:
         """float [B, C, h, w] and R RoIs -> float32 logits [R, K+1], deltas [R, K+1, 4].
 
-        Without gradients, RoIs that pooling cannot tell apart go through the hidden layers once, as in the authors'
-        code, and 1,000 RoIs (of VGG16) at a time. Each keeps its own box, from which its deltas are decoded; the
-        authors give all of them the box of one, which moves a quarter of the boxes by up to 10 pixels.
+        Without gradients, only one of the RoIs that pooling cannot tell apart goes through the hidden layers, like in
+        the authors' code, and the RoIs are computed in chunks, 1,000 at a time for VGG16. Each keeps its own box, from
+        which its deltas are decoded; the authors give all of them the box of one, which moves a quarter of the boxes by
+        up to 10 pixels.
         """
         windows = self.pooler.windows(rois)
         if torch.is_grad_enabled():

@@ -77,8 +77,8 @@ class StageWriter:
         """The images that remain, sorted by key: those not finished by an earlier run, or whose file has changed.
 
         Raises:
-            OutputExistsError: with `extend`, the existing file lacks none of them, holds others, or has another
-                provenance.
+            OutputExistsError: with `extend`, the existing file already has all of these images, or an image that is not
+                among them, or was made differently.
         """
         refs = sorted(refs, key=lambda ref: ref.key)
         if self._extends:

@@ -83,7 +83,8 @@ def read_coco_labels(annotations: Path, folder: Path) -> Labels:
 
 
 def write_coco(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], folder: Path) -> None:
-    """Writes `images/` and `annotations/instances_SPLIT.json`. Classes count from 1; COCO's own numbers are kept.
+    """Writes `images/` and `annotations/instances_SPLIT.json`. A data set that was read from COCO keeps its image and
+    class IDs; otherwise they count from 1.
 
     Args:
         sizes: the record of each image, by key.
