@@ -164,6 +164,9 @@ def _plain(value: Any) -> Any:
 
 _COMPRESSED, _MATRIX = 15, 14  # types of elements
 _CELL, _CHAR, _NUMERIC = 1, 4, range(6, 16)  # classes of arrays that boxes may consist of
+_COMPLEX = 0x08  # a flag of arrays
+_NUMBER_SIZES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # bytes per number, by type
+_TEXT_SIZES = {1: 1, 2: 1, 3: 2, 4: 2, 16: 0, 17: 2, 18: 4}  # UTF-8 has letters of several lengths
 
 
 def _plain_variables(content: bytes) -> list[str]:
@@ -207,7 +210,8 @@ def _walk(body: memoryview, order: str, depth: int) -> str | None:
     damaged = FileFormatError("is damaged (the header of an array)", "Save it again")
     if len(body) < 24 or struct.unpack(order + "II", body[:8]) != (6, 8):
         raise damaged
-    kind = struct.unpack(order + "I", body[8:12])[0] & 0xFF
+    word = struct.unpack(order + "I", body[8:12])[0]
+    kind, flags = word & 0xFF, word >> 8 & 0xFF
     if kind not in (_CELL, _CHAR) and kind not in _NUMERIC:
         if depth:
             raise FileFormatError(
@@ -243,4 +247,28 @@ def _walk(body: memoryview, order: str, depth: int) -> str | None:
                 raise FileFormatError("is damaged (a cell)", "Save it again")
             _walk(body[at + 8 : at + 8 + length], order, depth + 1)
             at += 8 + length
+        return name.decode("latin1")
+    parts = 2 if kind != _CHAR and flags & _COMPLEX else 1
+    for _ in range(parts):
+        at = _check_data(body, at, order, elements, _TEXT_SIZES if kind == _CHAR else _NUMBER_SIZES)
     return name.decode("latin1")
+
+
+def _check_data(body: memoryview, at: int, order: str, elements: int, sizes: Mapping[int, int]) -> int:
+    """Checks the type and the length of the numbers of an array, which SciPy takes for granted: with a type that does
+    not exist it reads memory that is not its own. Returns where the next part begins."""
+    damaged = FileFormatError("is damaged (the numbers of an array)", "Save it again")
+    if len(body) < at + 8:
+        raise damaged
+    kind, length = struct.unpack(order + "II", body[at : at + 8])
+    small = kind >> 16
+    if small:  # up to four bytes are stored in the tag
+        kind, length, begin, end = kind & 0xFFFF, small, at + 4, at + 8
+    else:
+        begin, end = at + 8, at + 8 + -(-length // 8) * 8
+    if kind not in sizes or begin + length > len(body) or (small and length > 4):
+        raise damaged
+    size = sizes[kind]
+    if size and length != elements * size:
+        raise damaged
+    return end

@@ -6,6 +6,7 @@ import resource
 import struct
 import zipfile
 import zlib
+from contextlib import suppress
 
 import h5py
 import numpy as np
@@ -279,6 +280,22 @@ def test_damaged_files_are_read_or_refused(tmp_path, data):
         assert path.name in str(error)  # noqa: PT017
     else:
         assert all(row.ndim == 2 and row.shape[1] in (4, 5) for row in rows)
+
+
+@pytest.mark.parametrize("what", ["real", "complex", "cells and text"])
+def test_every_byte_of_a_mat_file(tmp_path, what):
+    """A type of numbers that does not exist makes SciPy read memory that is not its own, and the process dies."""
+    boxes = np.arange(8.0).reshape(2, 4)
+    cells = np.array([boxes, boxes[:1].astype(np.int16)], dtype=object)
+    content = {"real": {"b": boxes}, "complex": {"b": boxes * 1j}, "cells and text": {"b": cells, "s": "abc"}}[what]
+    path = tmp_path / "b.mat"
+    scipy.io.savemat(path, content)
+    good = path.read_bytes()
+    for at in range(124, len(good)):
+        for value in (0, 1, 8, 10, 14, 19, 63, 255):
+            path.write_bytes(good[:at] + bytes([value]) + good[at + 1 :])
+            with suppress(FrcnnError):
+                read_all(path)
 
 
 def test_on_the_command_line_it_is_one_line(tmp_path, photo):
