@@ -42,7 +42,7 @@ _ON_IGNORED = 0.5  # a proposal lies on an object if at least this part of it is
 def trainable(samples: Sequence[ProposedSample], recipe: Recipe) -> list[ProposedSample]:
     """The samples with the objects that training uses (no crowds, and objects marked difficult only if the recipe
     includes them), and at most as many proposals as the recipe allows. A proposal of which at least half lies inside an
-    unused object is left out, unless it is foreground for one that is used: an object that is not to be learned must
+    unused object is dropped, unless it is foreground for one that is used: an object that is not to be learned must
     not count as background."""
 
     def used(truth: GroundTruth) -> NDArray[np.bool_]:
