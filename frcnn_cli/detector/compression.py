@@ -53,8 +53,8 @@ class Compressor:
     def __post_init__(self) -> None:
         if self.detector.config.ranks:
             raise UsageError("the model is compressed already", "Compress the model that it was made from")
-        if self.detector.precision != "float32":
-            raise UsageError(f"the model is rounded to {self.detector.precision}", "Load it in float32")
+        if self.detector.exact_ids:
+            raise UsageError("the model was rounded to another precision", "Load it in float32")
         if not set(HIDDEN) <= set(self.detector.head.hidden_layers()):
             backbone = self.detector.config.network.backbone
             raise UsageError(

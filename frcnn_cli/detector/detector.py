@@ -272,9 +272,9 @@ class Detector(nn.Module):
         Raises:
             FrcnnError: the system refuses to write, or the model was rounded to another precision.
         """
-        if self.precision != "float32":
+        if self.exact_ids:
             fix = "Load it with --precision float32 and save that"
-            raise FrcnnError(f"a model rounded to {self.precision} cannot be saved", fix)
+            raise FrcnnError("a model rounded to another precision cannot be saved", fix)
         write_model(Path(path), self.config, self.state_dict())
 
     def to_precision(self, precision: str) -> Self:

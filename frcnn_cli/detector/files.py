@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,14 +10,12 @@ from torch import Tensor
 from frcnn_cli.core.errors import FileFormatError, UsageError
 from frcnn_cli.core.run_files import model_path
 from frcnn_cli.detector.config import ModelConfig
-from frcnn_cli.detector.header import MODEL_KEY, version_of
+from frcnn_cli.detector.header import MODEL_KEY
 from frcnn_cli.detector.tensor_file import load_tensors, save_tensors
-
-MODEL_VERSION = 3  # 1: fc6 read pooled RoIs as [C, S, S]; 2: recorded only the name of the backbone
 
 
 class StoredModel(NamedTuple):
-    """The content of a model file. version: of the format, see `MODEL_VERSION`."""
+    """The content of a model file. version: of the format, see `header.VERSION`."""
 
     path: Path
     version: int
@@ -29,8 +26,7 @@ class StoredModel(NamedTuple):
 def write_model(path: Path, config: ModelConfig, tensors: dict[str, Tensor]) -> None:
     """Writes a model atomically. Raises FrcnnError if the system refuses."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    description = json.dumps({"version": MODEL_VERSION, "config": config.to_json()}, sort_keys=True)
-    save_tensors(tensors, path, {MODEL_KEY: description})
+    save_tensors(tensors, path, MODEL_KEY, {"config": config.to_json()})
 
 
 def read_model(path: Path) -> StoredModel:
@@ -42,7 +38,7 @@ def read_model(path: Path) -> StoredModel:
     """
     path = model_path(path)
     metadata, tensors = load_tensors(path, MODEL_KEY)
-    version = version_of(metadata, MODEL_VERSION, path)
+    version = metadata["version"]
     try:
         config = ModelConfig.from_json(metadata["config"])
         if version == 1 and config.ranks:

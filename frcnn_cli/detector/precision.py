@@ -28,7 +28,8 @@ def set_precision(detector: Detector, precision: str) -> None:
         raise ValueError(f"precision must be {', '.join(map(repr, DTYPES))}, not {precision!r}")
     if precision == "float16" and detector.device.type == "cpu":
         raise FrcnnError("float16 is supported on GPUs only", "Write --precision bfloat16, or --device cuda")
-    detector.exact_ids = None if precision == "float32" else (detector.model_id, detector.features_id)
+    if precision != "float32":  # once rounded, the weights stay so
+        detector.exact_ids = (detector.model_id, detector.features_id)
     for layer in (detector.conv, *detector.head.hidden_layers().values()):
         layer.to(DTYPES[precision])
     detector.precision = precision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from frcnn_cli.core.checksum import checksum
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
 from frcnn_cli.core.files import replacing
-from frcnn_cli.detector.header import read_description
+from frcnn_cli.detector.header import CHECKED_SINCE, VERSION, checksum_of, read_description
 
 
 def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:
@@ -38,8 +40,13 @@ def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], path: P
         raise FileFormatError(f"{path} has an unknown tensor {extra[0]!r}", "Was it made with another backbone?")
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Writes a safetensors file atomically. Raises FrcnnError if the system refuses."""
+def save_tensors(tensors: dict[str, Tensor], path: Path, key: str, description: dict[str, Any]) -> None:
+    """Writes a safetensors file atomically: the tensors, and under `key` the description with their checksums and its
+    own. Raises FrcnnError if the system refuses."""
+    sums = {name: _checksum(value) for name, value in tensors.items()}
+    description = {**description, "version": VERSION, "checksums": sums}
+    description["checksum"] = checksum_of(description)
+    metadata = {key: json.dumps(description, sort_keys=True)}
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata)
@@ -54,16 +61,28 @@ def load_tensors(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor
     """The JSON description stored under `key`, and the tensors, of a safetensors file.
 
     Raises:
-        FileFormatError: not a safetensors file, damaged, or without such a description.
+        FileFormatError: not a safetensors file, damaged, of a newer version, or without such a description.
         FrcnnError: the file cannot be read.
     """
     description = read_description(path, key)
     try:
         with safe_open(path, "pt") as file:
-            return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except OSError as error:
         raise explain_os_error(error, path) from None
     except (SafetensorError, ValueError) as error:
         raise FileFormatError(
             f"{path} is not a model file, or damaged ({error})", "Name the folder of a run, or a model file"
         ) from None
+    if description["version"] >= CHECKED_SINCE:
+        sums = description.get("checksums")
+        for name, value in tensors.items():
+            if not isinstance(sums, dict) or sums.get(name) != _checksum(value):
+                raise FileFormatError(
+                    f"{path} is damaged ({name} does not match its checksum)", "Copy the file again, or train again"
+                )
+    return description, tensors
+
+
+def _checksum(tensor: Tensor) -> int:
+    return checksum(tensor.reshape(-1).view(torch.uint8).numpy())

@@ -17,21 +17,29 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frcnn_cli.core.checksum import checksum
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, explain_os_error
 from frcnn_cli.core.image import ImageRecord
 from frcnn_cli.store.rows import HEAD, Place, Rows
 
-MAGIC = b"frcnn-journal-2\n"
+MAGIC = b"frcnn-journal-3\n"
 _ANY_VERSION = b"frcnn-journal-"
 _HEADER = struct.Struct("<QI")
 
 Arrays = Mapping[str, NDArray[Any]]
-Shapes = Mapping[str, tuple[str, tuple[int, ...]]]  # dtype and shape of each array
+
+
+class Described(NamedTuple):
+    """What a journal records of an array besides its bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    checksum: int
 
 
 class Journal:
@@ -130,12 +138,14 @@ class Journal:
 
     def write(self, image: ImageRecord, arrays: Arrays) -> None:
         """Appends one finished image. Raises FrcnnError if the disk is full; earlier images are kept."""
-        head = {"image": asdict(image), "arrays": {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()}}
+        sums = {name: checksum(array) for name, array in arrays.items()}
+        described = {name: [str(a.dtype), list(a.shape), sums[name]] for name, a in arrays.items()}
+        head: dict[str, Any] = {"image": asdict(image), "arrays": described}
         raw = [np.ascontiguousarray(array).tobytes() for name, array in arrays.items() if name != self._wide]
         before = self._file.tell()
         try:
             if self._rows and self._wide:
-                head["rows"] = asdict(self._rows.append(arrays[self._wide]))
+                head["rows"] = asdict(self._rows.append(arrays[self._wide], sums[self._wide]))
             offset = self._append(json.dumps(head).encode() + b"\n", *raw)
         except OSError as error:
             self._cut_back(before)
@@ -149,7 +159,7 @@ class Journal:
         self._file.seek(offset)
         head = json.loads(self._file.readline())
         arrays = {}
-        for name, (dtype, shape) in head["arrays"].items():
+        for name, (dtype, shape, _) in head["arrays"].items():
             wanted, size = only is None or name in only, int(np.prod(shape)) * np.dtype(dtype).itemsize
             if name == self._wide:
                 raw = self._rows.read(Place(**head["rows"])) if self._rows and wanted else b""
@@ -160,10 +170,10 @@ class Journal:
         self._file.seek(end)
         return arrays
 
-    def shapes(self, key: str) -> Shapes:
-        """dtype and shape of each array of a finished image, without reading the arrays."""
-        described = self._payload_json(self._where[key][1])["arrays"]
-        return {name: (dtype, tuple(shape)) for name, (dtype, shape) in described.items()}
+    def described(self, key: str) -> dict[str, Described]:
+        """dtype, shape and checksum of each array of a finished image, without reading the arrays."""
+        arrays = self._payload_json(self._where[key][1])["arrays"]
+        return {name: Described(dtype, tuple(shape), total) for name, (dtype, shape, total) in arrays.items()}
 
     @property
     def size(self) -> int:

@@ -1,7 +1,12 @@
-"""Reading MATLAB files of version 7.3, which are HDF5, with the same distrust as our own files."""
+"""Reading MATLAB files of version 7.3, which are HDF5, with the same distrust as our own files.
+
+MATLAB writes HDF5 of a version without checksums, so a child process reads the file (see `system.child`). It answers
+with a line of JSON that describes the values, and then the bytes of all arrays.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
+from frcnn_cli.system.child import answer, parse_in_child
 from frcnn_cli.system.untrusted import max_unpacked_bytes
 
 
@@ -19,6 +25,40 @@ def read_v73(path: Path) -> dict[str, Any]:
     Raises:
         FileFormatError: not HDF5, damaged, with links out of the file, or with claims of more bytes than it has.
     """
+    line, _, raw = parse_in_child("frcnn_cli.store.matlab", path).partition(b"\n")
+    position = 0
+
+    def value(described: Any) -> Any:
+        nonlocal position
+        if isinstance(described, str):
+            return described
+        if isinstance(described, list):
+            return [value(item) for item in described]
+        dtype, shape = np.dtype(described["dtype"]), described["shape"]
+        count = int(np.prod(shape))
+        array = np.frombuffer(raw, dtype, count, position).reshape(shape).copy()
+        position += array.nbytes
+        return array
+
+    return {name: value(described) for name, described in json.loads(line).items()}
+
+
+def _answer(path: Path) -> bytes:
+    arrays: list[NDArray[Any]] = []
+
+    def described(value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, list):
+            return [described(item) for item in value]
+        arrays.append(value)
+        return {"dtype": value.dtype.str, "shape": value.shape}
+
+    line = json.dumps({name: described(value) for name, value in _variables(path).items()}).encode()
+    return b"\n".join([line, b"".join(array.tobytes() for array in arrays)])
+
+
+def _variables(path: Path) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as file:
             reader = _Reader(file, path)
@@ -82,3 +122,7 @@ class _Reader:
         if self.left < 0:
             raise FileFormatError(f"{self.path} claims {data.nbytes:,} bytes for {data.name}", "Save it again")
         return np.asarray(data[()])
+
+
+if __name__ == "__main__":
+    answer(_answer)

@@ -1,13 +1,18 @@
 """Reading the file of a stage, with everything checked before it is used.
 
-An HDF5 file may be truncated, of another stage, of a newer version, or malicious: it may point to other files, or claim
-sizes that exhaust the memory. Each of these raises `FileFormatError`.
+An HDF5 file may be truncated, damaged, of another stage, of a newer version, or malicious: it may point to other files,
+or claim sizes that exhaust the memory. Each of these raises `FileFormatError`. What a file holds is compared with its
+checksums when it is read.
+
+Files of version 1 hold text of variable length, on whose damage HDF5's library can loop for ever. A child process
+opens such a file first (`store.version_1`); text of variable length is not read in this process.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -17,33 +22,43 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from frcnn_cli.core.checksum import checksum
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
 from frcnn_cli.core.files import check_regular
 from frcnn_cli.core.image import ImageRecord
-from frcnn_cli.store.schema import FORMAT_VERSION, FORMATS, SCORES, Format
+from frcnn_cli.store import checksums
+from frcnn_cli.store.schema import FORMAT_VERSION, FORMATS, IMAGE_COLUMNS, MAX_PROVENANCE, SCORES, Format
+from frcnn_cli.system.child import parse_in_child
 
-MAX_PROVENANCE = 1 << 20
+_TEXTS = ("format", "format_version", "tool_version", "provenance")
+_MAX_ATTRIBUTES = 64
+_SIGNATURE = struct.Struct("<8sB")  # the start of an HDF5 file, and the version of its superblock
 
 
 class StageFile:
-    """An open file of a stage: `images`, `provenance`, and the arrays of each image by index."""
+    """An open file of a stage: `images`, `provenance`, the text `attributes`, and the arrays of each image by index."""
 
-    def __init__(self, path: str | Path, fmt: Format | None = None) -> None:
+    def __init__(self, path: str | Path, fmt: Format | None = None, in_child: bool = False) -> None:
         """Opens a file.
 
         Args:
             fmt: the required format; None: any.
+            in_child: whether this is the child process, which may read text of variable length.
 
         Raises:
             FileFormatError: see the module. FrcnnError: the file cannot be read.
         """
         self.path = Path(path)
+        _check_readable(self.path)
+        known = _attributes_in_child(self.path) if not in_child and _superblock(self.path) < 2 else None
         self._file = _open(self.path)
         try:
+            self.attributes = known or self._read_attributes(in_child)
             self.format = self._check_format(fmt)
             self.provenance: dict[str, Any] = self._read_provenance()
             self.images: list[ImageRecord] = self._read_images()
             self._columns = self._check_columns()
+            self._checksums = self._check_description()
         except FileFormatError:
             self._file.close()
             raise
@@ -62,11 +77,16 @@ class StageFile:
 
     @property
     def tool_version(self) -> str:
-        return str(self._file.attrs.get("tool_version", "unknown"))
+        return self.attributes.get("tool_version", "unknown")
 
     @property
     def format_version(self) -> str:
-        return str(self._file.attrs["format_version"])
+        return self.attributes["format_version"]
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether damage to this file would be noticed: since version 2."""
+        return bool(self._checksums)
 
     @property
     def row_count(self) -> int:
@@ -104,6 +124,9 @@ class StageFile:
                 arrays[name] = np.asarray(data[start:stop] if name in self.format.ragged else data[i])
         except (OSError, RuntimeError) as error:
             raise self._damaged(str(error)) from None
+        for name, array in arrays.items():
+            if self._checksums and checksum(array) != self._checksums[name][i]:
+                raise self._damaged(f"{name} of image {self.images[i].key!r} do not match their checksum")
         for name in ("boxes", "scores", "probabilities", "scale"):
             if name in arrays and not np.isfinite(arrays[name]).all():
                 raise self._damaged(f"{name} of image {self.images[i].key!r} hold NaN or infinity")
@@ -126,12 +149,36 @@ class StageFile:
     def _damaged(self, reason: str) -> FileFormatError:
         return FileFormatError(f"{self.path} is damaged ({reason})", "Compute it again with the command that wrote it")
 
+    def _read_attributes(self, in_child: bool) -> dict[str, str]:
+        """The text attributes, or those that are there."""
+        root = self._file.id
+        if h5py.h5a.get_num_attrs(root) > _MAX_ATTRIBUTES:
+            raise self._damaged(f"it has {h5py.h5a.get_num_attrs(root):,} attributes")
+        found: dict[str, str] = {}
+        for name in _TEXTS:
+            if not h5py.h5a.exists(root, name.encode()):
+                continue
+            attribute = h5py.h5a.open(root, name.encode())
+            kind = attribute.get_type()
+            if not isinstance(kind, h5py.h5t.TypeStringID) or attribute.get_space().get_simple_extent_npoints() != 1:
+                raise self._damaged(f"its attribute {name} is not a text")
+            if kind.is_variable_str():
+                if not in_child and not found.get("format_version"):
+                    return _attributes_in_child(self.path)
+                if not in_child:
+                    raise self._damaged(f"its attribute {name} has a variable length")
+            elif kind.get_size() > MAX_PROVENANCE:
+                raise self._damaged(f"its attribute {name} has {kind.get_size():,} bytes")
+            value = self._file.attrs[name]
+            found[name] = value.decode() if isinstance(value, bytes) else str(value)
+        return found
+
     def _check_format(self, wanted: Format | None) -> Format:
-        name = str(self._file.attrs.get("format", ""))
+        name = self.attributes.get("format", "")
         fmt = FORMATS.get(name.removeprefix("frcnn/")) if name.startswith("frcnn/") else None
         if fmt is None and not name.startswith("frcnn/"):
             raise FileFormatError(f"{self.path} is HDF5, but not written by frcnn", "Name a file that frcnn wrote")
-        version = str(self._file.attrs.get("format_version", ""))
+        version = self.attributes.get("format_version", "")
         major = version.split(".")[0]
         if not major.isdigit():
             raise self._damaged(f"format version {version!r}")
@@ -147,7 +194,7 @@ class StageFile:
         return fmt
 
     def _read_provenance(self) -> dict[str, Any]:
-        text = str(self._file.attrs["provenance"])
+        text = self.attributes["provenance"]
         provenance = json.loads(text) if len(text) <= MAX_PROVENANCE else None
         if not isinstance(provenance, dict):
             raise self._damaged("its provenance is not JSON")
@@ -194,6 +241,26 @@ class StageFile:
                 raise self._damaged(f"{len(self.classes)} classes, but scores for {columns[0]} and {columns[1]}")
         return found
 
+    def _check_description(self) -> dict[str, NDArray[np.uint32]]:
+        """The checksums by column, after everything else was compared with its checksum; empty for files of version 1,
+        which have none."""
+        if self.format_version.startswith("1."):
+            return {}
+        if checksums.GROUP not in self._file or len(self._file[checksums.GROUP]) > _MAX_ATTRIBUTES:
+            raise self._damaged("its checksums are missing")
+        names = sorted(self._file[checksums.GROUP])
+        found = {name: self._dataset(f"{checksums.GROUP}/{name}", "u")[()] for name in names}
+        tables = {f"{checksums.GROUP}/{name}": values for name, values in found.items()}
+        tables |= {"offsets": self._dataset("offsets")[()]}
+        tables |= {f"images/{name}": self._dataset(f"images/{name}")[()] for name in IMAGE_COLUMNS}
+        columns = {name: self._dataset(name) for name in names}
+        described = {name: (str(data.dtype), tuple(data.shape)) for name, data in columns.items()}
+        if checksums.of_description(self.attributes, tables, described) != self._file.attrs[checksums.DESCRIPTION]:
+            raise self._damaged("its description does not match its checksum")
+        if not set(self._columns) <= set(found) or any(len(values) != len(self) for values in found.values()):
+            raise self._damaged("a column has no checksums")
+        return found
+
     def _dataset(self, name: str, kinds: str | None = None) -> h5py.Dataset:
         """A dataset stored in this file itself that takes no more memory than the file has bytes for."""
         group = self._file
@@ -210,12 +277,32 @@ class StageFile:
         return group
 
 
-def _open(path: Path) -> h5py.File:
+def _check_readable(path: Path) -> None:
     try:
         with open(check_regular(path, FileFormatError), "rb") as raw:
             raw.read(1)
     except OSError as error:
         raise explain_os_error(error, path) from None
+
+
+def _superblock(path: Path) -> int:
+    """The version of the superblock of an HDF5 file; since 2, HDF5's own structures have checksums. 2 if it is not
+    HDF5, and 0 if it starts later in the file than frcnn's files do."""
+    with open(path, "rb") as file:
+        start = file.read(_SIGNATURE.size)
+    if not h5py.is_hdf5(path):
+        return 2
+    signature, version = _SIGNATURE.unpack(start)
+    return version if signature == b"\x89HDF\r\n\x1a\n" else 0
+
+
+def _attributes_in_child(path: Path) -> dict[str, str]:
+    """The text attributes of a file of version 1, from a child process that did all that opening the file does."""
+    attributes: dict[str, str] = json.loads(parse_in_child("frcnn_cli.store.version_1", path))
+    return attributes
+
+
+def _open(path: Path) -> h5py.File:
     if not h5py.is_hdf5(path):
         raise FileFormatError(f"{path} is not an HDF5 file", "Name a file that frcnn wrote")
     try:

@@ -1,8 +1,9 @@
 """The content of each kind of file.
 
 Every file has root attributes (`format`, `format_version`, `tool_version`, `provenance` as JSON), the table `images/`
-(key, height, width, digest, orientation; sorted by key), and ragged columns: the rows of all images end to end, those
-of image i at `offsets[i]:offsets[i+1]`. There may also be columns with one row per image.
+(key, height, width, digest, orientation; sorted by key), `checksums/` (see `checksums`), and ragged columns: the rows
+of all images end to end, those of image i at `offsets[i]:offsets[i+1]`. There may also be columns with one row per
+image.
 
 Glossary: N images; T rows of all images together; K classes; C channels; S pooling grid.
 """
@@ -15,7 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT_VERSION = (1, 0)  # major: refused when newer; minor: columns added that older readers may ignore
+# Major: refused when newer; minor: columns added that older readers may ignore. 1 had no checksums.
+FORMAT_VERSION = (2, 0)
+MAX_PROVENANCE = 1 << 20  # bytes
+IMAGE_COLUMNS = {"key": "S", "height": "int32", "width": "int32", "digest": "S", "orientation": "uint8"}
 
 
 @dataclass(frozen=True)

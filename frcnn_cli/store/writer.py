@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from frcnn_cli import __version__
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, ImageError, OutputExistsError, explain_os_error
 from frcnn_cli.core.image import ImageRecord, ImageRef
-from frcnn_cli.store.journal import Arrays, Journal, Shapes
+from frcnn_cli.store import checksums
+from frcnn_cli.store.journal import Arrays, Journal
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.rows import Rows, lay_out, make_room
-from frcnn_cli.store.schema import FORMAT_VERSION, Format
+from frcnn_cli.store.schema import FORMAT_VERSION, IMAGE_COLUMNS, MAX_PROVENANCE, Format
 
-IMAGE_COLUMNS = {"height": "int32", "width": "int32", "orientation": "uint8"}
 _SPARE_BYTES = 1 << 16  # overhead of HDF5, for the check of free space
 
 
@@ -60,6 +60,10 @@ class StageWriter:
         self.path = path
         self.format = fmt
         self.provenance = dict(provenance)
+        self._provenance_text = json.dumps(self.provenance, sort_keys=True)
+        if len(self._provenance_text) > MAX_PROVENANCE:
+            size = f"{len(self._provenance_text) / 1e6:,.1f} MB"
+            raise FrcnnError(f"the description of {path} takes {size} (1 MB is the limit)", "Use shorter class names")
         if path.is_dir():
             raise FrcnnError(f"{path} is a folder", "Name a file to write, for example " + str(path / f"{fmt.name}.h5"))
         self._extends = extend and path.exists() and not force
@@ -203,22 +207,20 @@ class StageWriter:
     def _write(self, file: h5py.File, images: list[ImageRecord], rows: Rows | None) -> bool:
         """Writes everything except the rows of the wide column if they are in their final position; returns whether
         they are."""
-        shapes = [self._journal.shapes(image.key) for image in images]
+        described = [self._journal.described(image.key) for image in images]
+        shapes = [{name: (a.dtype, a.shape) for name, a in arrays.items()} for arrays in described]
         counts = [next(shape[name][1][0] for name in self.format.ragged if name in shape) for shape in shapes]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         datasets = {}
         # The wide column comes first, so that HDF5 places it at the position of its rows.
-        for name in sorted(self._present(images, shapes, counts), key=lambda name: name != self.format.wide):
+        present = self._present(images, shapes, counts)
+        for name in sorted(present, key=lambda name: name != self.format.wide):
             dtype, shape = next(shape[name] for shape in shapes if name in shape)
             full = (int(offsets[-1]), *shape[1:]) if name in self.format.ragged else (len(images), *shape)
             if rows and name == self.format.wide and make_room(file, name, full, dtype):
                 continue
             datasets[name] = file.require_dataset(name, full, dtype)
         file["offsets"] = offsets
-        file.attrs["format"] = f"frcnn/{self.format.name}"
-        file.attrs["format_version"] = ".".join(map(str, FORMAT_VERSION))
-        file.attrs["tool_version"] = __version__
-        file.attrs["provenance"] = json.dumps(self.provenance, sort_keys=True)
         _write_images(file, images)
         singles: dict[str, list[NDArray[Any]]] = {name: [] for name in datasets if name in self.format.per_image}
         for i, image in enumerate(images):
@@ -230,9 +232,21 @@ class StageWriter:
                     datasets[name][offsets[i] : offsets[i + 1]] = array
         for name, values in singles.items():
             datasets[name][:] = np.stack(values)
+        attributes = {
+            "format": f"frcnn/{self.format.name}",
+            "format_version": ".".join(map(str, FORMAT_VERSION)),
+            "tool_version": __version__,
+            "provenance": self._provenance_text,
+        }
+        sums = {
+            name: np.array([a[name].checksum if name in a else 0 for a in described], np.uint32) for name in present
+        }
+        _write_description(file, attributes, sums)
         return self.format.wide is not None and self.format.wide not in datasets
 
-    def _present(self, images: list[ImageRecord], shapes: list[Shapes], counts: list[int]) -> list[str]:
+    def _present(
+        self, images: list[ImageRecord], shapes: list[dict[str, tuple[str, tuple[int, ...]]]], counts: list[int]
+    ) -> list[str]:
         """The columns to write: all required ones, and optional ones that every image with rows has."""
         present = []
         for name, column in self.format.columns.items():
@@ -262,7 +276,23 @@ class StageWriter:
 def _write_images(file: h5py.File, images: list[ImageRecord]) -> None:
     table = file.create_group("images")
     for name, dtype in IMAGE_COLUMNS.items():
-        table[name] = np.array([getattr(image, name) for image in images], dtype)
-    for name in ("key", "digest"):
-        encoded = [getattr(image, name).encode() for image in images]
-        table[name] = np.array(encoded, h5py.string_dtype("utf-8", max(map(len, encoded)) or 1))
+        values = [getattr(image, name) for image in images]
+        if dtype == "S":
+            values = [value.encode() for value in values]
+            table[name] = np.array(values, h5py.string_dtype("utf-8", max(map(len, values)) or 1))
+        else:
+            table[name] = np.array(values, dtype)
+
+
+def _write_description(file: h5py.File, attributes: dict[str, str], sums: dict[str, NDArray[np.uint32]]) -> None:
+    """Writes the attributes and the checksums, as the last thing. All text has a fixed length: damage to text of
+    variable length can make HDF5 loop for ever."""
+    for name, text in attributes.items():
+        encoded = text.encode()
+        file.attrs.create(name, encoded, dtype=h5py.string_dtype("utf-8", len(encoded)))
+    for name, values in sums.items():
+        file[f"{checksums.GROUP}/{name}"] = values
+    tables = [*(f"images/{name}" for name in IMAGE_COLUMNS), *(f"{checksums.GROUP}/{name}" for name in sums), "offsets"]
+    columns = {name: (str(file[name].dtype), tuple(file[name].shape)) for name in sums}
+    described = checksums.of_description(attributes, {name: file[name][()] for name in tables}, columns)
+    file.attrs[checksums.DESCRIPTION] = np.uint32(described)

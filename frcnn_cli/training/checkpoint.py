@@ -8,7 +8,6 @@ iteration), so there is no generator state.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +19,12 @@ from frcnn_cli.core.errors import FileFormatError, FrcnnError, UsageError
 from frcnn_cli.core.run_files import STATE_FILE
 from frcnn_cli.detector.config import ModelConfig
 from frcnn_cli.detector.detector import Detector
-from frcnn_cli.detector.header import STATE_KEY, version_of
+from frcnn_cli.detector.header import STATE_KEY
 from frcnn_cli.detector.tensor_file import check_tensors, load_tensors, save_tensors
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.training.roi_targets import TargetStatistics
 
-_VERSION = 3
+_OLDEST = 3  # the first version that can be continued
 _START_AGAIN = "Start the run again from scratch with --force"
 
 
@@ -68,8 +67,7 @@ def save_state(folder: Path, state: RunState, detector: Detector, tensors: Train
     }
     named["targets.mean"] = torch.from_numpy(tensors.statistics.mean)
     named["targets.std"] = torch.from_numpy(tensors.statistics.std)
-    described = {"version": _VERSION, **state.to_json()}
-    save_tensors(named, folder / STATE_FILE, {STATE_KEY: json.dumps(described, sort_keys=True)})
+    save_tensors(named, folder / STATE_FILE, STATE_KEY, state.to_json())
 
 
 def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
@@ -82,7 +80,7 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
     if not path.is_file():
         raise FrcnnError(f"{folder} holds no checkpoint to continue from", "Start the run without --resume")
     values, tensors = load_tensors(path, STATE_KEY)
-    if version_of(values, _VERSION, path) < _VERSION:
+    if values["version"] < _OLDEST:
         raise FileFormatError(f"{path} was written by an older frcnn", _START_AGAIN)
     try:
         state = RunState(

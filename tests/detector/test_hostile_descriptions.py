@@ -6,7 +6,7 @@ import struct
 
 from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.detector.detector import Detector
-from frcnn_cli.detector.header import MODEL_KEY, STATE_KEY
+from frcnn_cli.detector.header import MODEL_KEY, STATE_KEY, checksum_of
 from frcnn_cli.training.checkpoint import read_state
 from frcnn_cli.training.resume import recorded_run
 from tests.conftest import run_frcnn
@@ -64,9 +64,12 @@ def variants(whole):
             for step in path[:-1]:
                 inner = inner[step]
             inner[path[-1]] = value
+            if path != ("checksum",):
+                changed["checksum"] = checksum_of(changed)
             yield path, json.dumps(changed)
     for value in HOSTILE:
-        yield "version", json.dumps(whole | {"version": value})
+        changed = whole | {"version": value}
+        yield "version", json.dumps(changed | {"checksum": checksum_of(changed)})
     text = json.dumps(whole)
     yield "depth", '{"a":' * 50_000 + "1" + "}" * 50_000
     yield "lists", text[:-1] + ',"z":' + "[" * 100_000 + "]" * 100_000 + "}"

@@ -1,5 +1,10 @@
 """The file contract: what is written is read, and what is not whole or not ours is refused in one line."""
 
+import json
+import random
+import zlib
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -46,11 +51,14 @@ def test_files_are_plain_hdf5_without_variable_length_types(tmp_path):
         assert file["boxes"].shape == (6, 4)
         assert file["offsets"][()].tolist() == [0, 3, 3, 4, 6]
         assert set(file["images"]) == {"key", "height", "width", "digest", "orientation"}
+        assert file["checksums/boxes"][()].tolist() == [zlib.crc32(boxes.tobytes()) for boxes in BOXES]
         assert [key.decode() for key in file["images/key"][()]] == [image.key for image in IMAGES]
         found = []
         file.visititems(lambda name, x: found.append(x.dtype) if isinstance(x, h5py.Dataset) else None)
         assert not any(dtype.hasobject for dtype in found)
-        assert dict(file.attrs)["format"] == "frcnn/proposals"
+        assert all(file.attrs.get_id(name).get_type().get_size() for name in file.attrs)
+        assert not any(h5py.check_string_dtype(file.attrs.get_id(name).dtype) == (None, None) for name in file.attrs)
+        assert file.attrs["format"] == b"frcnn/proposals"
 
 
 def test_features_keep_maps_and_sizes(tmp_path):
@@ -261,7 +269,7 @@ def replace(name, data):
 
 
 def attribute(name, value):
-    return lambda file: file.attrs.__setitem__(name, value)
+    return lambda file: file.attrs.create(name, np.bytes_(value))
 
 
 def external(file):
@@ -300,7 +308,7 @@ def huge(file):
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (attribute("format_version", "2.0"), "newer frcnn"),
+        (attribute("format_version", "3.0"), "newer frcnn"),
         (attribute("format", "frcnn/dreams"), "newer frcnn"),
         (attribute("format", "other"), "not written by frcnn"),
         (attribute("format_version", "x"), "damaged"),
@@ -323,6 +331,17 @@ def huge(file):
         (packed, "boxes claims 96 bytes"),
         (bomb, "offsets claims 8,000,000 bytes"),
         (lambda file: file.__delitem__("images"), "images/key is missing"),
+        (replace("images/height", np.arange(10, 14, dtype=np.int32) + 1), "description does not match its checksum"),
+        (attribute("provenance", json.dumps(PROVENANCE | {"max_boxes": 6})), "description does not match its checksum"),
+        (attribute("tool_version", "9"), "description does not match its checksum"),
+        (replace("checksums/boxes", np.zeros(4, np.uint32)), "description does not match its checksum"),
+        (lambda file: file.__delitem__("checksums"), "checksums are missing"),
+        (lambda file: file.attrs.__delitem__("description_checksum"), "damaged"),
+        (lambda file: file.attrs.__setitem__("provenance", "{}"), "provenance has a variable length"),
+        (lambda file: file.attrs.__setitem__("format_version", "2.0"), "variable length"),
+        (lambda file: file.attrs.create("provenance", np.array([b"{}", b"{}"])), "provenance is not a text"),
+        (lambda file: file.attrs.create("provenance", 1), "provenance is not a text"),
+        (lambda file: [file.attrs.create(f"a{i}", 1) for i in range(100)], "it has 105 attributes"),
     ],
 )
 def test_what_is_not_whole_or_not_ours_is_refused(tmp_path, edit, words):
@@ -346,8 +365,10 @@ def test_other_stages_truncated_files_and_no_files(tmp_path):
         StageFile(tmp_path / "none.h5")
 
 
-def test_a_newer_minor_version_is_read(tmp_path):
-    with StageFile(edited(write(tmp_path / "p.h5"), attribute("format_version", "1.7"))) as file:
+def test_a_newer_minor_version_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("frcnn_cli.store.writer.FORMAT_VERSION", (2, 7))
+    with StageFile(write(tmp_path / "p.h5")) as file:
+        assert file.format_version == "2.7"
         assert len(file) == 4
 
 
@@ -385,3 +406,76 @@ def test_join_is_by_key_checked_by_content():
 
 def test_formats_are_known_by_name():
     assert set(FORMATS) == {"proposals", "features", "scores", "detections"}
+
+
+# Damage that HDF5 does not notice, and files of version 1, which had no checksums and held text of variable length.
+
+
+def outcome(path):
+    """What a reader of the whole file gets: the content, or the error."""
+    try:
+        with StageFile(path) as file:
+            return repr((file.images, file.provenance, file.tool_version, [a for _, a in file]))
+    except FileFormatError as error:
+        return error
+
+
+def test_damage_to_the_boxes_of_one_image_is_named(tmp_path):
+    def change(file):
+        file["boxes"][3, 0] += 1
+
+    with StageFile(edited(write(tmp_path / "p.h5"), change)) as file:
+        assert file[0]["boxes"].shape == (3, 4)
+        with pytest.raises(FileFormatError, match=r"p\.h5 is damaged \(boxes of image 'sub/ö2.jpg'"):
+            file[2]
+
+
+def test_a_changed_bit_is_noticed_or_changes_nothing(tmp_path):
+    path = write(tmp_path / "p.h5")
+    whole, expected, noticed = path.read_bytes(), outcome(path), 0
+    generator = random.Random(0)
+    for _ in range(400):
+        damaged = bytearray(whole)
+        damaged[generator.randrange(len(whole))] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        found = outcome(path)
+        noticed += isinstance(found, FileFormatError)
+        assert found == expected or (isinstance(found, FileFormatError) and str(path) in str(found))
+    assert noticed > 100  # the other bits lie in space that HDF5 does not use
+
+
+def test_a_long_provenance_is_kept(tmp_path):
+    long = PROVENANCE | {"note": "ö" * 100_000}
+    with StageFile(write(tmp_path / "p.h5", provenance=long)) as file:
+        assert file.provenance == long
+
+
+def as_version_1(path: Path) -> Path:
+    """Turns a file into what the versions before wrote."""
+    with h5py.File(path, "r+", libver="v110") as file:
+        del file["checksums"], file.attrs["description_checksum"]
+        for name in ("format", "tool_version", "provenance"):
+            text = file.attrs[name].decode()
+            del file.attrs[name]
+            file.attrs[name] = text
+        del file.attrs["format_version"]
+        file.attrs["format_version"] = "1.0"
+    return path
+
+
+def test_files_of_version_1_are_read(tmp_path):
+    with StageFile(as_version_1(write(tmp_path / "p.h5"))) as file:
+        assert (file.format_version, file.provenance, file.has_checksums) == ("1.0", PROVENANCE, False)
+        np.testing.assert_array_equal(file[0]["boxes"], BOXES[0])
+
+
+def test_a_file_of_version_1_that_hdf5_reads_for_ever_is_refused(tmp_path, monkeypatch):
+    """An object of size 0 in the heap of texts keeps HDF5's library in a loop."""
+    monkeypatch.setattr("frcnn_cli.system.child._cpu_seconds", lambda path: 1)
+    path = as_version_1(write(tmp_path / "p.h5"))
+    raw = bytearray(path.read_bytes())
+    heap = raw.index(b"GCOL")
+    raw[heap + 16 + 8 : heap + 16 + 16] = bytes(8)  # the size of the first object, after the header of 16 bytes
+    path.write_bytes(raw)
+    with pytest.raises(FileFormatError, match=r"p\.h5 is damaged"):
+        StageFile(path)
