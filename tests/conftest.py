@@ -105,6 +105,20 @@ def photo(tmp_path) -> Path:
     return path
 
 
+def with_provenance(source: Path, target: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """A copy of a file of ours whose provenance `change` edited in place."""
+    from frcnn_cli.store.reader import StageFile
+    from frcnn_cli.store.writer import StageWriter
+
+    with StageFile(source) as old:
+        change(old.provenance)
+        with StageWriter(target, old.format, old.provenance, force=True) as out:
+            for image, arrays in old:
+                out.add(image, arrays)
+            out.finish()
+    return target
+
+
 def same_datasets(a: Path, b: Path) -> bool:
     """Whether two files of ours hold the same datasets and attributes."""
     import h5py

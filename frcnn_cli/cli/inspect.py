@@ -14,18 +14,23 @@ from frcnn_cli.cli.common.console import Console
 from frcnn_cli.core.errors import FileFormatError
 from frcnn_cli.core.run_files import CONFIG_FILE, LOG_FILE, STATE_FILE, model_path
 
+_MAX_CONFIG = 8 << 20  # bytes
+_UNCHECKED = "not possible: the file has no checksums (models and .h5 files have them since frcnn 0.3)"
+
 
 @click.command(cls=Command)
 @click.argument("file", type=options.PATH)
+@click.option("--verify", is_flag=True, help="Read the whole file and compare it with its checksums.")
 @options.as_json
 @click.pass_obj
-def command(console: Console, file: Path, as_json: bool) -> None:
+def command(console: Console, file: Path, verify: bool, as_json: bool) -> None:
     """Print what FILE holds and how it was made.
 
     FILE is the .h5 of a stage, an unfinished .partial, a model, a checkpoint, a log, or the folder of a run.
 
     \b
     frcnn inspect props.h5
+    frcnn inspect props.h5 --verify
     frcnn inspect runs/my --json
     """
     from frcnn_cli.core.files import check_regular
@@ -42,8 +47,13 @@ def command(console: Console, file: Path, as_json: bool) -> None:
     elif start.startswith(b"frcnn-journal"):
         content = _journal(path)
     else:
-        content = _stage(path)
+        content = _stage(path, console if verify else None)
     content = {"file": str(file), **content}
+    if verify:
+        checked = content.pop("checked", False)
+        content["verified"] = "the content matches its checksums" if checked else _UNCHECKED
+    else:
+        content.pop("checked", None)
     if as_json:
         console.json(content)
         return
@@ -51,10 +61,12 @@ def command(console: Console, file: Path, as_json: bool) -> None:
         console.result(f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
 
 
-def _stage(path: Path) -> dict[str, Any]:
+def _stage(path: Path, verified_for: Console | None) -> dict[str, Any]:
     from frcnn_cli.store.reader import StageFile
 
     with StageFile(path) as file:
+        if verified_for:
+            file.verify(verified_for)
         counts = file.counts()
         per_image = {"min": int(counts.min()), "mean": round(float(counts.mean()), 1), "max": int(counts.max())}
         return {
@@ -67,6 +79,7 @@ def _stage(path: Path) -> dict[str, Any]:
             "rows per image": per_image,
             "columns": {name: f"{dtype} {list(shape)}" for name, (dtype, shape) in file.column_shapes.items()},
             "provenance": file.provenance,
+            "checked": file.has_checksums,
         }
 
 
@@ -79,16 +92,22 @@ def _journal(path: Path) -> dict[str, Any]:
         "format": f"unfinished {identity['format']}; run the same command again to continue",
         "images finished": finished,
         "provenance": identity["provenance"],
+        "checked": True,
     }
 
 
 def _state(path: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from frcnn_cli.detector.header import STATE_KEY, has_checksums, read_description
     from frcnn_cli.training.checkpoint import read_state
 
     state, _ = read_state(path.parent)
-    return {"format": "training checkpoint", **asdict(state)}
+    return {
+        "format": "training checkpoint",
+        **{name: value for name, value in asdict(state).items() if name != "unlogged"},
+        "checked": has_checksums(read_description(path, STATE_KEY)),
+    }
 
 
 def _log(path: Path) -> dict[str, Any]:
@@ -102,6 +121,7 @@ def _log(path: Path) -> dict[str, Any]:
 
 def _model(path: Path) -> dict[str, Any]:
     from frcnn_cli.detector.detector import Detector
+    from frcnn_cli.detector.header import MODEL_KEY, has_checksums, read_description
 
     detector = Detector.load(path, "cpu")
     config = detector.config
@@ -120,13 +140,18 @@ def _model(path: Path) -> dict[str, Any]:
         "proposals": config.proposals,
         **_training(path.parent),
         "model id": detector.model_id,
+        "checked": has_checksums(read_description(path, MODEL_KEY)),
     }
 
 
 def _training(folder: Path) -> dict[str, Any]:
     """The progress and the settings of the run that a model belongs to, if it belongs to one."""
+    from frcnn_cli.system.untrusted import read_json
+
     log, config = folder / LOG_FILE, folder / CONFIG_FILE
     if not (log.is_file() and config.is_file()):
         return {}
-    begun = json.loads(config.read_text())
+    begun = read_json(config, _MAX_CONFIG)
+    if not isinstance(begun, dict) or not {"recipe", "data"} <= set(begun):
+        raise FileFormatError(f"{config} is not the configuration of a run", "Remove it, or train again")
     return {"trained": _log(log)["last"], "recipe": begun["recipe"], "data": begun["data"]}

@@ -89,6 +89,8 @@ def explain_os_error(error: OSError, path: Path | str | None = None) -> FrcnnErr
             )
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return FrcnnError(f"not allowed to open or write{place}", "Choose another path or change its permissions")
+        case errno.ELOOP:
+            return FrcnnError(f"a symbolic link is not followed{place}", "Remove it, or choose another path")
         case errno.ENOENT:
             return FrcnnError(f"no such file or folder{place}", "Check the spelling of the path")
         case errno.EISDIR | errno.ENOTDIR | errno.EEXIST:

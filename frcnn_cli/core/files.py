@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from frcnn_cli.core.errors import FrcnnError, explain_os_error
 
@@ -40,19 +42,56 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         FrcnnError: the system refuses to write. What `path` held is kept.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = new_temporary(path)
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
+        _set_permissions(temporary)  # safetensors creates files that only their owner can read
         temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise explain_os_error(error, path) from None
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise explain_os_error(error, path) from None
         raise
+
+
+_TEMPORARY = ".frcnn-tmp"
+
+
+def new_temporary(path: Path) -> Path:
+    """A new, empty file beside `path`, of a name that no file had."""
+    descriptor, name = tempfile.mkstemp(_TEMPORARY, f".{path.name[:100]}.", path.parent)
+    os.close(descriptor)
+    _set_permissions(Path(name))
+    return Path(name)
+
+
+def _set_permissions(path: Path) -> None:
+    """Gives a file the permissions of any new file."""
+    os.umask(mask := os.umask(0))
+    path.chmod(0o666 & ~mask)
+
+
+def remove_temporaries(path: Path) -> None:
+    """Deletes what processes that were killed left of `new_temporary`. For those who hold a lock for `path`."""
+    pattern = re.compile(re.escape(f".{path.name[:100]}.") + r"[a-z0-9_]{8}" + re.escape(_TEMPORARY))
+    for other in path.parent.iterdir():
+        if pattern.fullmatch(other.name) and other.is_file():
+            other.unlink(missing_ok=True)
+
+
+def open_own(path: Path) -> BinaryIO:
+    """Opens a file for reading and writing that only frcnn writes, and creates it if necessary; never through a
+    symbolic link.
+
+    Raises:
+        OSError: it is a link, or the system refuses.
+    """
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
 
 
 def write_atomic(path: Path, content: bytes) -> None:

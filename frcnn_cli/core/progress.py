@@ -22,8 +22,12 @@ class Progress:
     """Where long functions report their progress. This base class ignores it; the command line draws bars."""
 
     @contextmanager
-    def task(self, title: str, total: int, unit: str = "images") -> Iterator[Bar]:
-        """A bar for `total` items, for the duration of the block."""
+    def task(self, title: str, total: int, unit: str = "images", done: int = 0) -> Iterator[Bar]:
+        """A bar for `total` items, for the duration of the block.
+
+        Args:
+            done: how many items an earlier run had finished; they count for the bar, and not for the rate.
+        """
         yield Bar()
 
     def note(self, text: str) -> None:

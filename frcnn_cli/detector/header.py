@@ -16,7 +16,7 @@ STATE_KEY = "frcnn_run"  # of checkpoints
 # Of models and checkpoints. Models of version 1: fc6 read pooled RoIs as [C, S, S]; 2: recorded only the name of the
 # backbone. 3 had no checksums.
 VERSION = 4
-CHECKED_SINCE = 4
+_CHECKED_SINCE = 4
 _MAX_TENSORS = 10_000  # ResNet-152 has 932, and a checkpoint three times as many
 _MAX_DESCRIPTION = 8 << 20  # characters
 
@@ -47,11 +47,17 @@ def read_description(path: Path, key: str) -> dict[str, Any]:
         ) from None
     if not isinstance(description, dict):
         raise FileFormatError(f"{path} is not a file of frcnn", "Name a file that frcnn train wrote")
-    if _checked_version(description, path) >= CHECKED_SINCE and description.get("checksum") != checksum_of(description):
+    _check_version(description, path)
+    if has_checksums(description) and description.get("checksum") != checksum_of(description):
         raise FileFormatError(
             f"{path} is damaged (its description does not match its checksum)", "Copy the file again, or train again"
         )
     return description
+
+
+def has_checksums(description: Mapping[str, Any]) -> bool:
+    """Whether damage to the tensors of this file would be noticed."""
+    return int(description["version"]) >= _CHECKED_SINCE
 
 
 def checksum_of(description: Mapping[str, Any]) -> int:
@@ -60,10 +66,9 @@ def checksum_of(description: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
-def _checked_version(description: Mapping[str, Any], path: Path) -> int:
+def _check_version(description: Mapping[str, Any], path: Path) -> None:
     version = description.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise FileFormatError(f"{path} has a damaged description (version {repr(version)[:20]})", "Train it again")
     if version > VERSION:
         raise FileFormatError(f"{path} was written by a newer frcnn", "Upgrade frcnn-cli")
-    return version

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from frcnn_cli.core.checksum import checksum
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
 from frcnn_cli.core.files import replacing
-from frcnn_cli.detector.header import CHECKED_SINCE, VERSION, checksum_of, read_description
+from frcnn_cli.detector.header import VERSION, checksum_of, has_checksums, read_description
 
 
 def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:
@@ -53,8 +52,6 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, key: str, description: 
         except SafetensorError as error:
             number = 28 if "os error 28" in str(error).lower() or "no space" in str(error).lower() else 5
             raise OSError(number, str(error)) from None
-        os.umask(mask := os.umask(0))
-        temporary.chmod(0o666 & ~mask)  # safetensors creates files that only their owner can read
 
 
 def load_tensors(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -74,7 +71,7 @@ def load_tensors(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor
         raise FileFormatError(
             f"{path} is not a model file, or damaged ({error})", "Name the folder of a run, or a model file"
         ) from None
-    if description["version"] >= CHECKED_SINCE:
+    if has_checksums(description):
         sums = description.get("checksums")
         for name, value in tensors.items():
             if not isinstance(sums, dict) or sums.get(name) != _checksum(value):

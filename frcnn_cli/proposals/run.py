@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from frcnn_cli.proposals.workers import propose_many
 from frcnn_cli.store.schema import PROPOSALS
 from frcnn_cli.store.summary import StageSummary
 from frcnn_cli.store.writer import StageWriter
+from frcnn_cli.system.processes import usable_cores
 
 
 def propose_images(
@@ -90,8 +90,3 @@ def to_columns(proposals: Proposals) -> dict[str, Any]:
     if proposals.scores is not None:
         columns["scores"] = proposals.scores
     return columns
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

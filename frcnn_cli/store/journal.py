@@ -9,7 +9,6 @@ separate file (see `rows`); the journal then records its position and checksum.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import struct
 import zlib
@@ -24,8 +23,10 @@ from numpy.typing import NDArray
 
 from frcnn_cli.core.checksum import checksum
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, explain_os_error
+from frcnn_cli.core.files import open_own
 from frcnn_cli.core.image import ImageRecord
 from frcnn_cli.store.rows import HEAD, Place, Rows
+from frcnn_cli.system.locks import try_lock
 
 MAGIC = b"frcnn-journal-3\n"
 _ANY_VERSION = b"frcnn-journal-"
@@ -62,7 +63,7 @@ class Journal:
         self._rows: Rows | None = None
         self._where: dict[str, tuple[ImageRecord, int]] = {}  # key -> record, offset of its payload
         try:
-            self._file: BinaryIO = open(path, "r+b" if path.exists() else "x+b")
+            self._file: BinaryIO = open_own(path)
         except OSError as error:
             raise explain_os_error(error, path) from None
         try:
@@ -76,12 +77,8 @@ class Journal:
             raise explain_os_error(error, path) from None
 
     def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise FrcnnError(
-                f"another frcnn is writing {self.path}", "Wait for it, or choose another output path"
-            ) from None
+        if not try_lock(self._file.fileno()):
+            raise FrcnnError(f"another frcnn is writing {self.path}", "Wait for it, or choose another output path")
 
     def _open(self, identity: dict[str, Any], discard_other: bool) -> None:
         self._file.seek(0)
@@ -94,9 +91,9 @@ class Journal:
             raise FrcnnError(
                 f"{self.path} exists and was not written by frcnn", "Move it, or choose another output path"
             )
-        if self._wide is not None:
-            self._rows = Rows(self.path.with_name(self.path.name + "-rows"))
         records = list(scan(self._file))
+        if self._wide is not None:
+            self._rows = self._open_rows(records)
         same = bool(records) and self._payload_json(records[0][0]) == identity
         if not same:
             if len(records) > 1 and not discard_other:
@@ -122,6 +119,17 @@ class Journal:
         end = records[-1][0] + records[-1][1]
         self._file.truncate(end)
         self._file.seek(end)
+
+    def _open_rows(self, records: list[tuple[int, int]]) -> Rows:
+        rows = Rows(self.path.with_name(self.path.name + "-rows"))
+        places = (self._payload_json(offset).get("rows") for offset, _ in records[1:])
+        # A process that was killed while it completed the file leaves the head of an HDF5 file.
+        if not rows.is_marked() and not any(place and rows.holds(Place(**place)) for place in places):
+            rows.close()
+            raise FrcnnError(
+                f"{rows.path} exists and was not written by frcnn", "Move it, or choose another output path"
+            )
+        return rows
 
     @property
     def images(self) -> list[ImageRecord]:

@@ -26,6 +26,7 @@ from frcnn_cli.core.checksum import checksum
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
 from frcnn_cli.core.files import check_regular
 from frcnn_cli.core.image import ImageRecord
+from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.store import checksums
 from frcnn_cli.store.schema import FORMAT_VERSION, FORMATS, IMAGE_COLUMNS, MAX_PROVENANCE, SCORES, Format
 from frcnn_cli.system.child import parse_in_child
@@ -102,6 +103,17 @@ class StageFile:
         """Rows of each image, [N]."""
         counts: NDArray[np.int64] = np.diff(self.offsets)
         return counts
+
+    def verify(self, progress: Progress = SILENT) -> None:
+        """Reads the whole file, which compares everything with its checksums if it `has_checksums`.
+
+        Raises:
+            FileFormatError: damage; it names image and column.
+        """
+        with progress.task("verifying", len(self)) as bar:
+            for i in range(len(self)):
+                self.read(i, tuple(self._columns))
+                bar.advance()
 
     def rows_digest(self, name: str) -> str:
         """A hash of a ragged column and its offsets, for recording which data were used."""

@@ -4,7 +4,7 @@ Most of what a run writes are conv maps; writing them to a journal first and the
 and space. So they are written end to end into a file that becomes the HDF5 file: its first `HEAD` bytes stay free, and
 when all rows are written, HDF5 lays out a file with a hole for them (`lay_out`, `make_room`), whose bytes before and
 after the hole are copied around the rows (`put_around`). Nothing reads the file as HDF5 before that, so nothing is lost
-if the process is killed.
+if the process is killed. Until then the file starts with `MAGIC`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from frcnn_cli.core.files import open_own
+from frcnn_cli.system.disk import allocate
+
+MAGIC = b"frcnn-rows-1\n"
 HEAD = 4096  # bytes before the rows: HDF5's superblock and root group, a few hundred bytes
 
 
@@ -37,8 +41,14 @@ class Rows:
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
         self.path = path
-        self._file = open(path, "r+b" if path.exists() else "x+b", buffering=0)
+        self._file = open_own(path)
         self._end = HEAD
+        if not os.fstat(self._file.fileno()).st_size:
+            self._put(MAGIC, 0)
+
+    def is_marked(self) -> bool:
+        """Whether the file starts with `MAGIC`."""
+        return os.pread(self._file.fileno(), len(MAGIC), 0) == MAGIC
 
     @property
     def size(self) -> int:
@@ -49,6 +59,7 @@ class Rows:
         """Drops everything after the last of these places; writing continues there."""
         self._end = max((place.offset + place.bytes for place in places), default=HEAD)
         self._file.truncate(self._end)
+        self._put(MAGIC, 0)
 
     def append(self, rows: NDArray[Any], checksum: int) -> Place:
         """Appends rows. Raises OSError if the disk is full; earlier rows are kept."""
@@ -77,7 +88,7 @@ class Rows:
         """
         with open(skeleton, "rb") as file:
             tail = os.fstat(file.fileno()).st_size - self._end
-            os.posix_fallocate(self._file.fileno(), self._end, tail)
+            allocate(self._file.fileno(), self._end, tail)
             self._put(file.read(HEAD), 0)
             file.seek(self._end)
             while block := file.read(1 << 20):

@@ -27,12 +27,14 @@ from numpy.typing import NDArray
 
 from frcnn_cli import __version__
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, ImageError, OutputExistsError, explain_os_error
+from frcnn_cli.core.files import new_temporary, remove_temporaries
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.store import checksums
 from frcnn_cli.store.journal import Arrays, Journal
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.rows import Rows, lay_out, make_room
 from frcnn_cli.store.schema import FORMAT_VERSION, IMAGE_COLUMNS, MAX_PROVENANCE, Format
+from frcnn_cli.system.disk import allocate
 
 _SPARE_BYTES = 1 << 16  # overhead of HDF5, for the check of free space
 
@@ -161,7 +163,11 @@ class StageWriter:
         images = [image for image in self._journal.images if image.key in self._requested]
         if not images:
             raise FrcnnError(f"all images failed, so {self.path} was not written", "See the errors above")
-        temporary = self.path.with_name(f".{self.path.name}.tmp")  # protected by the lock of the journal
+        try:
+            remove_temporaries(self.path)  # the lock of the journal is held
+            temporary = new_temporary(self.path)
+        except OSError as error:
+            raise explain_os_error(error, self.path) from None
         try:
             rows = self._journal.rows_of([image.key for image in images])
             self._check_space(temporary, rows)
@@ -194,7 +200,7 @@ class StageWriter:
         needed = self._journal.size - (rows.size if rows else 0) + _SPARE_BYTES
         try:
             with open(temporary, "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, needed)
+                allocate(file.fileno(), 0, needed)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

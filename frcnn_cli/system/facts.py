@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from frcnn_cli.system.memory import system_memory
+from frcnn_cli.system.processes import usable_cores
 
 Facts = Iterator[tuple[str, str]]
 
@@ -51,8 +52,7 @@ def machine() -> Facts:
     model, flags = _processor()
     yield "processor", model
     yield "vector instructions", " ".join(flag for flag in _FLAGS if flag in flags) or "unknown"
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield "cores", f"{usable} usable of {os.cpu_count()}"
+    yield "cores", f"{usable_cores()} usable of {os.cpu_count()}"
     memory = system_memory()
     if memory is not None:
         yield "memory", f"{memory[0] / 1e9:.1f} GB free of {memory[1] / 1e9:.1f}"

@@ -1,4 +1,4 @@
-"""What a command saves when its process starts and ends."""
+"""What happens when the process of a command starts and ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import atexit
 import gc
 import os
 import sys
+
+
+def is_supported() -> bool:
+    """Whether frcnn runs on this system. Windows lacks file locks, and files that are renamed while they are open."""
+    return sys.platform != "win32"
 
 
 def start_and_end_quickly() -> None:

@@ -22,6 +22,7 @@ from frcnn_cli.detector.detector import Detector
 from frcnn_cli.detector.header import STATE_KEY
 from frcnn_cli.detector.tensor_file import check_tensors, load_tensors, save_tensors
 from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.training.log import Step
 from frcnn_cli.training.roi_targets import TargetStatistics
 
 _OLDEST = 3  # the first version that can be continued
@@ -35,6 +36,7 @@ class RunState:
     iteration: the number of finished iterations. frozen: the number of leading conv modules that are not trained.
     from_maps: whether the conv layers are replaced by cached maps.
     data: where images and proposals came from, as `frcnn train` records it. images_digest: identifies them.
+    unlogged: the last iterations, which are not in the log yet because it has one line per ten.
     """
 
     iteration: int
@@ -44,6 +46,7 @@ class RunState:
     from_maps: bool
     data: dict[str, Any]
     images_digest: str
+    unlogged: tuple[Step, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"model": self.model.to_json(), "recipe": self.recipe.to_dict()}
@@ -91,6 +94,7 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
             from_maps=bool(values["from_maps"]),
             data=dict(values["data"]),
             images_digest=str(values["images_digest"]),
+            unlogged=tuple(Step.from_json(step) for step in values.get("unlogged", [])),
         )
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise FileFormatError(

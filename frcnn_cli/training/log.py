@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
 from frcnn_cli.core.files import write_atomic
@@ -33,6 +33,14 @@ class Step:
     learning_rate: float
     seconds: float
     collapsed: bool = False
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Raises TypeError or ValueError if a value is missing or is not a number."""
+        for value in values.values():
+            if not isinstance(value, (int, float)):
+                raise ValueError(f"{value!r} is not a number")
+        return cls(**values)
 
 
 class RunLog:

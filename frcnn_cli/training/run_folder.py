@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from frcnn_cli.core.errors import FrcnnError, OutputExistsError, explain_os_error
-from frcnn_cli.core.files import write_atomic
+from frcnn_cli.core.files import remove_temporaries, write_atomic
 from frcnn_cli.core.run_files import BEST_FILE, CONFIG_FILE, LOG_FILE, MODEL_FILE, STATE_FILE
+from frcnn_cli.system.locks import folder_lock
 
 
 class RunFolder:
@@ -50,8 +53,28 @@ class RunFolder:
         write_atomic(self.path / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
+@contextmanager
+def only_training_in(path: Path) -> Iterator[None]:
+    """Refuses a second training in the folder while one lives.
+
+    Raises:
+        FrcnnError: another process trains in it, or it cannot be created.
+    """
+    with folder_lock(path) as alone:
+        if not alone:
+            raise FrcnnError(
+                f"another training is writing to {path}", "Wait until it has ended, or choose another output folder"
+            )
+        for name in (STATE_FILE, MODEL_FILE, BEST_FILE, CONFIG_FILE, LOG_FILE):
+            remove_temporaries(path / name)
+        yield
+
+
 def check_free(path: Path) -> None:
-    """Raises OutputExistsError if the folder holds a run."""
+    """Raises OutputExistsError if the folder holds a run, and FrcnnError if one is being trained in it."""
+    if path.is_dir():
+        with only_training_in(path):
+            pass
     if any((path / name).exists() for name in (STATE_FILE, MODEL_FILE)):
         fix = (
             "Add --resume to continue that run, --force to start again from scratch, or choose another -o (in Python:"

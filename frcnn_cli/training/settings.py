@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from frcnn_cli.core.errors import UsageError
 from frcnn_cli.recipes.recipe import Recipe, differences
+from frcnn_cli.system.processes import usable_cores
 
 # Settings that may differ when a run is resumed: paths, whose content is compared instead, and validation.
 MAY_CHANGE = frozenset(
@@ -96,5 +96,5 @@ def check_settings(settings: RunSettings, recipe: Recipe) -> None:
 
 def default_workers() -> int:
     """Processes that prepare mini-batches: none on up to two cores, otherwise one per two cores, and at most four."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return 0 if cores <= 2 else min(4, cores // 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from frcnn_cli.detector.detector import Detector
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.system.device import choose_device
 from frcnn_cli.training.resume import continued, recorded_run
-from frcnn_cli.training.run_folder import check_free, new_run_folder
+from frcnn_cli.training.run_folder import check_free, new_run_folder, only_training_in
 from frcnn_cli.training.settings import RunSettings, adapted, check_settings
 from frcnn_cli.training.trainer import Trainer
 from frcnn_cli.training.training_set import read_training_set, read_validation
@@ -173,7 +173,14 @@ def run_training(
     device = choose_device(options.device)
     if options.deterministic:
         _use_deterministic_algorithms()
-    writer = tensorboard_writer(folder) if options.tensorboard else None
+    with only_training_in(folder):
+        return _run(folder, settings, recipe, options, device, resume, dataset, stopping, progress)
+
+
+def _run(
+    folder: Path, settings: RunSettings, recipe: Recipe, options: RunOptions, device: torch.device, resume: bool,
+    dataset: Dataset | None, stopping: AbstractContextManager[Callable[[], bool]], progress: Progress,
+) -> TrainingSummary:  # fmt: skip
     data = read_training_set(settings, recipe, dataset)
     for note in data.notes:
         progress.warn(note)
@@ -186,11 +193,15 @@ def run_training(
     validation = read_validation(settings, data) if settings.validate_on else None
     for note in validation.notes if validation else ():
         progress.warn(note)
-    watch = Watch(trainer, validation, settings.validate_every, settings.patience, writer, progress)
     started = time.perf_counter()
     loss, stopped = None, False
     if trainer.state.iteration < trainer.total:
-        loss, stopped = _iterate(trainer, watch, options.checkpoint_every, stopping, progress)
+        with ExitStack() as stack:
+            writer = stack.enter_context(tensorboard_writer(folder)) if options.tensorboard else None
+            watch = Watch(trainer, validation, settings.validate_every, settings.patience, writer, progress)
+            loss, stopped = _iterate(trainer, watch, options.checkpoint_every, stopping, progress)
+    elif not (folder / MODEL_FILE).is_file():  # it could not be written after the last checkpoint
+        trainer.save()
     fits_svms = not stopped and trainer.needs_svms()
     if fits_svms:
         trainer.save_with_svms(progress)
@@ -212,8 +223,8 @@ def _iterate(
     every = iterations_of(trainer, checkpoint_every)
     loss = rate = 0.0
     stopped = False
-    left = trainer.total - trainer.state.iteration
-    with stopping as should_stop, progress.task("train", left, "it") as bar:
+    done = trainer.state.iteration
+    with stopping as should_stop, progress.task("train", trainer.total, "it", done) as bar:
         for step in trainer.run():
             now = trainer.recipe.sampling.images / step.seconds
             rate = now if rate == 0 else 0.9 * rate + 0.1 * now
@@ -231,7 +242,6 @@ def _iterate(
             if stop or early:
                 stopped = stop and step.iteration < step.total
                 break
-    watch.close()
     return loss, stopped
 
 

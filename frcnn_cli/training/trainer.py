@@ -135,6 +135,7 @@ class Trainer:
         if trainer.average is not None and state.iteration:
             restore_average(trainer.average, restored.average, state.iteration)
         trainer.log.truncate_after(state.iteration)
+        trainer.log.pending = list(state.unlogged)
         return trainer
 
     def run(self) -> Iterator[Step]:
@@ -227,12 +228,21 @@ class Trainer:
         for name, value in self.detector.named_parameters():
             if not bool(torch.isfinite(value).all()):
                 self._diverged(f"the weights {name} hold NaN or infinity after iteration {self.state.iteration}")
-        self._write_log()
         self._files.claim(self.state.to_json())
+        # If the first checkpoint cannot be written, nothing blocks the folder; and later, a checkpoint never counts
+        # iterations that the model lacks.
+        if not self._saved:
+            self._save_state()
         self.finished().save(self.folder / MODEL_FILE)
-        average = averaged_weights(self.average, self.trained) if self.average else {}
-        save_state(self.folder, self.state, self.detector, TrainingTensors(self._momentum(), average, self.statistics))
+        if self._saved:
+            self._save_state()
         self._saved = True
+
+    def _save_state(self) -> None:
+        average = averaged_weights(self.average, self.trained) if self.average else {}
+        tensors = TrainingTensors(self._momentum(), average, self.statistics)
+        state = replace(self.state, unlogged=tuple(self.log.pending))
+        save_state(self.folder, state, self.detector, tensors)
 
     def finished(self) -> Detector:
         """The model for detection: averaged if the recipe states so, with boxes that are no longer normalised. Its
@@ -263,7 +273,6 @@ class Trainer:
         found = validation.mean_ap(made, progress)
         self._files.claim(self.state.to_json())
         before = [value for _, value in self.validated()]
-        self._write_log()
         line = {"iteration": self.state.iteration, "total": self.total, "validation_map": round(found, 6)}
         self.log.write({name: value for name, value in line.items() if value == value})
         if found > max(before, default=-1.0):

@@ -61,10 +61,6 @@ class Watch:
                 f" units); start again with a lower --lr than {rate:g}"
             )
 
-    def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-
 
 def iterations_of(trainer: Trainer, epochs: float) -> int:
     """The number of iterations in this number of epochs, at least 1."""
@@ -72,7 +68,11 @@ def iterations_of(trainer: Trainer, epochs: float) -> int:
 
 
 def tensorboard_writer(folder: Path) -> Any:
-    """A writer of TensorBoard event files in `folder`/tensorboard. Raises FrcnnError if TensorBoard is missing."""
+    """A writer of TensorBoard event files in `folder`/tensorboard, which is also a context that closes it.
+
+    Raises:
+        FrcnnError: TensorBoard is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

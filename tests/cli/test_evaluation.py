@@ -9,7 +9,7 @@ import pytest
 
 from frcnn_cli.evaluation.explain import FALSE, MISSED
 from frcnn_cli.store.reader import StageFile
-from tests.conftest import assert_one_line_error, run_frcnn
+from tests.conftest import assert_one_line_error, run_frcnn, with_provenance
 
 TRAINING = [
     "--backbone",
@@ -85,13 +85,8 @@ def test_explained_wants_the_files_that_belong_together(work, data):
     assert ran.code == 0
     with StageFile(work / "few.h5") as few:
         assert few.row_count == len(few)
-    (work / "fake.h5").write_bytes((work / "few.h5").read_bytes())
-    import h5py
-
-    with h5py.File(work / "fake.h5", "r+") as file:  # as if made by another rule
-        told = json.loads(file.attrs["provenance"])
-        told["thresholds"]["max_per_image"] = 2
-        file.attrs["provenance"] = json.dumps(told)
+    # As if made by another rule:
+    with_provenance(work / "few.h5", work / "fake.h5", lambda told: told["thresholds"].update(max_per_image=2))
     assert_one_line_error(run_frcnn("eval", work / "fake.h5", *data, "--explain", *other), "was not computed from")
 
 
@@ -176,28 +171,18 @@ def test_images_go_by_their_content_where_names_differ(work, voc, tmp_path):
 
 
 def test_class_names_that_are_no_file_names(work, tmp_path):
-    import h5py
-
-    path = tmp_path / "d.h5"
-    path.write_bytes((work / "dets.h5").read_bytes())
-    with h5py.File(path, "r+") as file:
-        told = json.loads(file.attrs["provenance"])
-        told["classes"][0] = "/../../evil"
-        file.attrs["provenance"] = json.dumps(told)
+    evil = ["/../../evil"]
+    path = with_provenance(
+        work / "dets.h5", tmp_path / "d.h5", lambda told: told.update(classes=evil + told["classes"][1:])
+    )
     ran = run_frcnn("export", path, "--format", "voc", "-o", tmp_path / "deep/results")
     assert_one_line_error(ran, "cannot be part of a file name")
     assert not list(tmp_path.rglob("*evil*"))
 
 
 def test_recipes_and_rules_that_are_damaged(work, data, tmp_path):
-    import h5py
-
     def changed(name, **values):
-        path = tmp_path / f"{name}.h5"
-        path.write_bytes((work / f"{name}.h5").read_bytes())
-        with h5py.File(path, "r+") as file:
-            file.attrs["provenance"] = json.dumps(json.loads(file.attrs["provenance"]) | values)
-        return path
+        return with_provenance(work / f"{name}.h5", tmp_path / f"{name}.h5", lambda told: told.update(values))
 
     for recipe in (["x"], {"a": 1}, {"solver": {"nope": 1}}):
         ran = run_frcnn("nms", changed("scores", recipe=recipe), "-o", tmp_path / "o.h5", "--force")
@@ -208,14 +193,7 @@ def test_recipes_and_rules_that_are_damaged(work, data, tmp_path):
 
 
 def test_scores_that_tell_no_recipe_go_by_the_plain_rule(work, tmp_path):
-    import h5py
-
-    path = tmp_path / "s.h5"
-    path.write_bytes((work / "scores.h5").read_bytes())
-    with h5py.File(path, "r+") as file:
-        told = json.loads(file.attrs["provenance"])
-        del told["recipe"]
-        file.attrs["provenance"] = json.dumps(told)
+    path = with_provenance(work / "scores.h5", tmp_path / "s.h5", lambda told: told.pop("recipe"))
     assert run_frcnn("nms", path, "-o", tmp_path / "d.h5").code == 0
     rule = json.loads(run_frcnn("inspect", tmp_path / "d.h5", "--json").out)["provenance"]["thresholds"]
     assert rule == {"iou": 0.3, "min_score": 0.05, "max_per_image": 100, "per_class": 0, "per_set": 0}

@@ -291,7 +291,7 @@ def test_a_hundred_iterations_are_sixty_and_forty_after_a_kill(line, tmp_path):
     whole = load_file(tmp_path / "run/state.safetensors")
     parts = (*line[:6], tmp_path / "parts", *line[7:])
     process = subprocess.Popen([sys.executable, "-m", "frcnn_cli", *map(str, (*parts, *more))])
-    wait_for(lambda: (tmp_path / "parts/state.safetensors").exists(), process)
+    wait_for(lambda: (tmp_path / "parts/model.safetensors").exists(), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     told = json.loads(run_frcnn("inspect", tmp_path / "parts", "--json").out)

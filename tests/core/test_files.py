@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from frcnn_cli.core.errors import DataError, FrcnnError
-from frcnn_cli.core.files import check_regular
+from frcnn_cli.core.files import check_regular, new_temporary, open_own, remove_temporaries, write_atomic
 
 
 @pytest.fixture
@@ -69,3 +69,40 @@ def test_the_error_is_one_that_commands_print():
 
     with pytest.raises(FrcnnError, match="Write its content to a file"):
         check_regular(Path("/dev/null"))
+
+
+# Temporary files.
+
+
+def test_a_file_that_has_the_name_of_a_temporary_file_is_kept(tmp_path):
+    path, other = tmp_path / "a.txt", tmp_path / ".a.txt.tmp"
+    other.write_text("mine")
+    target = tmp_path / "target"
+    target.write_text("mine")
+    (tmp_path / ".a.txt.x.frcnn-tmp").symlink_to(target)
+    write_atomic(path, b"new")
+    remove_temporaries(path)
+    assert (path.read_bytes(), other.read_text(), target.read_text()) == (b"new", "mine", "mine")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".a.txt.tmp", ".a.txt.x.frcnn-tmp", "a.txt", "target"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    path = tmp_path / "a.txt"
+    left, other = new_temporary(path), new_temporary(tmp_path / "b.txt")
+    assert left != new_temporary(path)
+    remove_temporaries(path)
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_new_files_have_the_usual_permissions(tmp_path):
+    write_atomic(tmp_path / "a", b"")
+    (tmp_path / "b").write_bytes(b"")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_own_files_are_not_opened_through_links(tmp_path):
+    target = tmp_path / "target"
+    target.write_text("mine")
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(OSError, match=r"[Ll]ink"):
+        open_own(tmp_path / "link")

@@ -185,6 +185,26 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
     assert journal.read_text() == "my notes"
 
 
+def test_unfinished_work_is_not_written_through_a_link_or_over_a_file_of_others(tmp_path):
+    target = tmp_path / "mine"
+    target.write_text("mine")
+    (tmp_path / "p.h5.partial").symlink_to(target)
+    with pytest.raises(FrcnnError, match="symbolic link is not followed"):
+        write(tmp_path / "p.h5")
+    features = {"features_id": "x", "dtype": "float16"}
+    rows = tmp_path / "f.h5.partial-rows"
+    for content in (b"mine", b"\x89HDF\r\n\x1a\n and so on"):
+        rows.write_bytes(content)
+        with pytest.raises(FrcnnError, match="partial-rows exists and was not written by frcnn"):
+            StageWriter(tmp_path / "f.h5", FEATURES, features)
+        assert rows.read_bytes() == content
+    rows.unlink()
+    rows.symlink_to(target)
+    with pytest.raises(FrcnnError, match="symbolic link is not followed"):
+        StageWriter(tmp_path / "f.h5", FEATURES, features)
+    assert target.read_text() == "mine"
+
+
 def test_an_optional_column_is_for_all_images_or_for_none(tmp_path):
     ones = np.ones(3, np.float32)
     with StageWriter(tmp_path / "p.h5", PROPOSALS, PROVENANCE) as out:

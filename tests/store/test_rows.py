@@ -144,6 +144,7 @@ def test_killed_while_the_file_is_completed(tmp_path, whole, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             go_on(path)
     assert not path.exists()
+    assert (tmp_path / "f.h5.partial-rows").read_bytes()[:4] == b"\x89HDF"
     assert go_on(path) == []
     assert same_datasets(path, whole)
 

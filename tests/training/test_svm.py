@@ -71,7 +71,7 @@ def test_a_detector_with_svms(tmp_path):
 
     class Counting(Progress):
         @contextmanager
-        def task(self, title, total, unit="images"):
+        def task(self, title, total, unit="images", done=0):
             bar = Bar()
             bar.advance = lambda count=1: advanced.append(count)
             assert total == 16

@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +27,7 @@ from frcnn_cli.training.batches import Batches, trainable
 from frcnn_cli.training.inputs import DecodedImages
 from frcnn_cli.training.loss import multi_task_loss
 from frcnn_cli.training.roi_targets import TargetStatistics, sample_rois
+from frcnn_cli.training.run_folder import check_free, only_training_in
 from frcnn_cli.training.schedule import rate_at
 from frcnn_cli.training.target_statistics import measure, target_statistics
 from frcnn_cli.training.trainer import Trainer
@@ -256,6 +259,12 @@ def trainer(folder, images, epochs=2.0, lr=0.01, **values):
     return Trainer.begin(folder, training_set(images), recipe, "none", {}, CPU)
 
 
+def without_times(lines):
+    """The lines of a log without what depends on the speed of the machine."""
+    parsed = [json.loads(line) for line in lines]
+    return [{name: value for name, value in line.items() if "second" not in name} for line in parsed]
+
+
 # All that a recipe can add to the paper's training.
 EVERYTHING = {
     "network.pooling": "align",
@@ -307,8 +316,59 @@ class TestLoop:
         for name in ("model.safetensors", "state.safetensors"):
             assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
         logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "parts")]
-        assert [json.loads(line)["iteration"] for line in logs[1]] == [4, 10]
-        assert len(logs[0]) == 1
+        assert without_times(logs[0]) == without_times(logs[1])
+        assert [line["iteration"] for line in without_times(logs[1])] == [10]
+
+    def test_a_run_whose_first_checkpoint_could_not_be_written_is_begun_again(self, tmp_path, images, monkeypatch):
+        def full(*_):
+            raise FrcnnError("no space left to write", "Free some disk space")
+
+        run = trainer(tmp_path, images)
+        next(run.run())
+        with monkeypatch.context() as patched:
+            patched.setattr("frcnn_cli.training.trainer.save_state", full)
+            with pytest.raises(FrcnnError, match="no space left"):
+                run.save()
+        check_free(tmp_path)
+        trainer(tmp_path, images).save()
+        with pytest.raises(FrcnnError, match="--resume"):
+            check_free(tmp_path)
+
+    def test_a_run_whose_first_model_could_not_be_written_is_resumed(self, tmp_path, images, monkeypatch):
+        def full(*_):
+            raise FrcnnError("no space left to write", "Free some disk space")
+
+        run = trainer(tmp_path, images)
+        next(run.run())
+        with monkeypatch.context() as patched:
+            patched.setattr(Detector, "save", full)
+            with pytest.raises(FrcnnError, match="no space left"):
+                run.save()
+        again = Trainer.resume(tmp_path, training_set(images), CPU)
+        assert again.state.iteration == 1
+        again.save()
+        assert Detector.load(tmp_path).classes == again.detector.classes
+
+    def test_a_second_training_in_the_folder_is_refused_while_the_first_lives(self, tmp_path):
+        code = (
+            "import sys; from pathlib import Path; from frcnn_cli.training.run_folder import only_training_in\n"
+            "with only_training_in(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+        )
+        folder = tmp_path / "runs/a"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen([sys.executable, "-c", code, folder], **pipes) as first:
+            assert first.stdout.readline() == b"in\n"
+            with pytest.raises(FrcnnError, match="another training is writing"), only_training_in(folder):
+                pass
+            with pytest.raises(FrcnnError, match="another training is writing"):
+                check_free(folder)
+            first.kill()
+        with only_training_in(folder):
+            pass
+        assert folder.is_dir()
+        with only_training_in(tmp_path / "new"):
+            pass
+        assert not (tmp_path / "new").exists()
 
     def test_the_best_model_is_kept_whatever_comes_after(self, tmp_path, images):
         run = trainer(tmp_path, images, epochs=4)

@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from frcnn_cli.cli.common.console import Console, SomeFailed, printable
 from frcnn_cli.core.errors import FrcnnError, FrcnnWarning, explain_os_error
+from frcnn_cli.system.startup import is_supported
 
 # What follows "interrupted". Training saves when it is interrupted, so this applies only before it has begun.
 _AFTER_INTERRUPT = {"train": " before training began; nothing is lost", "demo": ""}
@@ -105,6 +106,9 @@ class LazyGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the command line. If standard output cannot be written, also the help, one line on stderr says so."""
+        if not is_supported():
+            click.echo("error: frcnn runs on Linux and macOS. On Windows, install it in WSL.", err=True)
+            sys.exit(1)
         try:
             return super().main(*args, **kwargs)
         except OSError as error:

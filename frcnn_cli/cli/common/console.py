@@ -44,9 +44,9 @@ class _PlainBar(Bar):
 
     EVERY = 30.0  # seconds
 
-    def __init__(self, title: str, total: int, unit: str, quiet: bool) -> None:
+    def __init__(self, title: str, total: int, unit: str, quiet: bool, done: int) -> None:
         self.title, self.total, self.unit, self.quiet = title, total, unit, quiet
-        self.done = 0
+        self.done = self.done_before = done
         self.text = ""
         self.began = self.printed = time.monotonic()
 
@@ -55,7 +55,7 @@ class _PlainBar(Bar):
         now = time.monotonic()
         if not self.quiet and now - self.printed >= self.EVERY:
             self.printed = now
-            rate = self.done / (now - self.began)
+            rate = (self.done - self.done_before) / (now - self.began)
             left = round((self.total - self.done) / rate)
             figures = f"{rate:.1f} {self.unit}/s  ETA {left // 60}:{left % 60:02d}  {self.text}".rstrip()
             click.echo(f"{self.title} {self.done}/{self.total}  {figures}", err=True)
@@ -127,14 +127,14 @@ class Console(Progress):
         click.echo(printable(f"warning: {text}"), err=True)
 
     @contextmanager
-    def task(self, title: str, total: int, unit: str = "images") -> Iterator[Bar]:
+    def task(self, title: str, total: int, unit: str = "images", done: int = 0) -> Iterator[Bar]:
         """A bar with count, rate and remaining time."""
         title = printable(title)
         if self.quiet or sys.stderr is None or not sys.stderr.isatty():
-            yield _PlainBar(title, total, unit, self.quiet)
+            yield _PlainBar(title, total, unit, self.quiet, done)
             return
         with _rich_progress(title, total, unit) as progress:
-            yield _RichBar(progress, progress.add_task(title, total=total, figures=""))
+            yield _RichBar(progress, progress.add_task(title, total=total, completed=done, figures=""))
 
     # Images that failed.
 
