@@ -76,7 +76,8 @@ def test_ctrl_c_while_the_workers_start(voc, props, tmp_path, delay):
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=600)
-    assert process.returncode == 130, err
+    # Python ends by the signal itself if it came during the import of a module that calls exec; a shell shows 130, too.
+    assert process.returncode in (130, -signal.SIGINT), err
     assert "internal error" not in err
     if "stopped at iteration" in err:
         assert run_frcnn("inspect", tmp_path / "run").code == 0
