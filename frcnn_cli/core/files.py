@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -82,6 +83,29 @@ def remove_temporaries(path: Path) -> None:
     for other in path.parent.iterdir():
         if pattern.fullmatch(other.name) and other.is_file():
             other.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends; if the block fails, nothing is left.
+
+    Raises:
+        FrcnnError: `path` is a file or a folder with content, or the system refuses to write.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(_TEMPORARY, f".{path.name[:100]}.", path.parent))
+        yield temporary
+        os.umask(mask := os.umask(0))
+        temporary.chmod(0o777 & ~mask)
+        temporary.replace(path)
+    except BaseException as error:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise explain_os_error(error, path) from None
+        raise
 
 
 def open_own(path: Path) -> BinaryIO:

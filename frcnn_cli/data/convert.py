@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from frcnn_cli.core.decoding import read_record
-from frcnn_cli.core.errors import DataError, UsageError
+from frcnn_cli.core.errors import DataError, ImageError, UsageError
+from frcnn_cli.core.files import new_folder
 from frcnn_cli.core.find import images_below
-from frcnn_cli.core.image import ImageRecord
+from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset, union
 from frcnn_cli.data.formats.coco import write_coco
 from frcnn_cli.data.formats.csv import read_csv_labels
@@ -17,6 +19,7 @@ from frcnn_cli.data.formats.voc import without_slivers, write_voc
 from frcnn_cli.data.formats.yolo import read_yolo_labels
 from frcnn_cli.data.labels import BadBoxes
 from frcnn_cli.data.load import read_splits
+from frcnn_cli.data.pairing import BadImages
 from frcnn_cli.data.spec import is_dataset_spec
 from frcnn_cli.system.prefetch import prefetch
 
@@ -25,10 +28,12 @@ WRITERS = {"voc": write_voc, "coco": write_coco}
 
 
 class Converted(NamedTuple):
-    """The data sets that were written, one per split; and images below the folder that no label names."""
+    """The data sets that were written, one per split; images below the folder that no label names; and the errors of
+    images that cannot be read and were left out, by key."""
 
     datasets: list[Dataset]
     unnamed: list[str]
+    skipped: Mapping[str, ImageError]
 
     @property
     def crowds(self) -> int:
@@ -43,8 +48,9 @@ def convert_labels(
     images: Path | None = None,
     split: str | None = None,
     bad_boxes: BadBoxes = "error",
+    bad_images: BadImages = "error",
 ) -> Converted:
-    """Reads labels and writes them, with copies of the images, to a new folder.
+    """Reads labels and writes them, with copies of the images, to a new folder, which exists only when it is complete.
 
     Args:
         source: a .csv, a folder in YOLO's layout, or the text that names a data set (see `spec`).
@@ -52,27 +58,61 @@ def convert_labels(
         images: the folder of the images of a .csv.
         split: convert only this split; by default all.
         bad_boxes: as in `load_dataset`.
+        bad_images: "error", or "skip" to leave out images that cannot be read.
 
     Raises:
         DataError: the folder is not empty, or the labels cannot be read or written in this layout.
+        ImageError: with `bad_images` "error", an image that cannot be read.
     """
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise DataError(f"{output} exists already", "Name a new folder")
-    datasets, unnamed = _read(source, images, split, bad_boxes)
+    pictures = _Pictures(bad_images)
+    datasets, unnamed = _read(source, images, split, bad_boxes, pictures)
     if not datasets:
         if split is None:
             raise DataError(f"{source} has no split", "Write a list of its images, e.g. ImageSets/Main/trainval.txt")
         raise DataError(f"{source} has no split {split!r}", "Convert all splits: leave --split out")
     refs = [sample.ref for dataset in datasets for sample in dataset.samples]
-    sizes: dict[str, ImageRecord] = {record.key: record for record in prefetch(read_record, refs)}
+    sizes = pictures.records(refs)
+    datasets = [replace(d, samples=tuple(s for s in d.samples if s.ref.key in sizes)) for d in datasets]
     datasets = [d.within([sizes[sample.ref.key] for sample in d.samples], bad_boxes) for d in datasets]
     if layout == "voc" and bad_boxes == "fix":
         datasets = [without_slivers(dataset) for dataset in datasets]
-    WRITERS[layout](datasets, sizes, output)
-    return Converted(datasets, unnamed)
+    with new_folder(output) as folder:
+        WRITERS[layout](datasets, sizes, folder)
+    return Converted(datasets, unnamed, pictures.skipped)
 
 
-def _read(source: str, images: Path | None, split: str | None, bad_boxes: BadBoxes) -> tuple[list[Dataset], list[str]]:
+class _Pictures:
+    """Reads images, and skips those that cannot be read, or stops."""
+
+    def __init__(self, bad_images: BadImages) -> None:
+        self.bad_images = bad_images
+        self.skipped: dict[str, ImageError] = {}
+
+    def records(self, refs: Sequence[ImageRef]) -> dict[str, ImageRecord]:
+        """The records of those that can be read, by key. Raises ImageError for the first that cannot."""
+        found = {}
+        for ref, outcome in zip(refs, prefetch(_record_or_error, refs), strict=True):
+            if isinstance(outcome, ImageRecord):
+                found[ref.key] = outcome
+            elif self.bad_images == "skip":
+                self.skipped[ref.key] = outcome
+            else:
+                raise type(outcome)(outcome.what, f"{outcome.fix}, or leave such images out with --bad-images skip")
+        return found
+
+
+def _record_or_error(ref: ImageRef) -> ImageRecord | ImageError:
+    try:
+        return read_record(ref)
+    except ImageError as error:
+        return error
+
+
+def _read(
+    source: str, images: Path | None, split: str | None, bad_boxes: BadBoxes, pictures: _Pictures
+) -> tuple[list[Dataset], list[str]]:
     path = Path(source)
     if is_dataset_spec(source) and not path.exists():
         return list(_read_dataset(source, split, bad_boxes)), []
@@ -87,7 +127,7 @@ def _read(source: str, images: Path | None, split: str | None, bad_boxes: BadBox
         raise DataError(f"{folder} is not a folder", fix)
     if (folder / "Annotations").is_dir() and not is_table:
         raise DataError(f"{folder} is in VOC layout", f"Write voc:{folder}")
-    records = {record.key: record for record in prefetch(read_record, images_below(folder))}
+    records = pictures.records(images_below(folder))
     labels = read_csv_labels(path, folder, records) if is_table else read_yolo_labels(path, records)
     unnamed = set(records) - {image.ref.key for one in labels for image in one.images} if is_table else set()
     return [one.dataset(bad_boxes) for one in labels if split in (None, one.split)], sorted(unnamed)

@@ -94,12 +94,13 @@ class Dataset(ArrayRecord):
     def within(self, pictures: Iterable[ImageRecord], bad_boxes: str) -> Dataset:
         """The same objects, checked against the actual sizes of the images, one record per sample.
 
-        An annotation may state no size, or a wrong one. With `bad_boxes` "fix", boxes are clipped to their image.
+        An annotation may state no size, or a wrong one. With `bad_boxes` "fix", boxes are clipped to their image, and
+        `notes` state how many.
 
         Raises:
             DataError: with `bad_boxes` "error", a box that reaches outside its image.
         """
-        samples = []
+        samples, clipped = [], []
         for sample, picture in zip(self.samples, pictures, strict=True):
             truth = sample.truth
             fitting = clip(truth.boxes, picture.height, picture.width)
@@ -111,9 +112,11 @@ class Dataset(ArrayRecord):
                     f"{sample.ref.key}: the box {corners} reaches outside its image of {size} pixels",
                     "Correct the annotation, or clip such boxes with --bad-boxes fix",
                 )
+            clipped += [sample.ref.key] * len(outside)
             kept = area(fitting) > 0 if len(outside) else np.ones(len(truth), bool)
             samples.append(replace(sample, truth=replace(truth, boxes=fitting).where(kept)))
-        return replace(self, samples=tuple(samples))
+        notes = (f"clipped {len(clipped)} box(es) to the size of their image, e.g. in {clipped[0]}",) if clipped else ()
+        return replace(self, samples=tuple(samples), notes=(*self.notes, *notes))
 
     def with_classes(self, names: Iterable[str]) -> Dataset:
         """The same images with labels that index `names`; objects of other classes are excluded.

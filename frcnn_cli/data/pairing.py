@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from frcnn_cli.core.annotations import Detections, GroundTruth
 from frcnn_cli.core.boxes import Boxes
-from frcnn_cli.core.decoding import identify
+from frcnn_cli.core.decoding import identify, read_ref
 from frcnn_cli.core.equality import ArrayRecord
-from frcnn_cli.core.errors import MismatchError
+from frcnn_cli.core.errors import FrcnnError, FrcnnWarning, ImageError, MismatchError
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset
-from frcnn_cli.store.join import join
+from frcnn_cli.store.join import Lookup, check_complete, join
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import DETECTIONS
 from frcnn_cli.system.prefetch import prefetch
+
+BadImages = Literal["error", "skip"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +34,15 @@ class ProposedSample(ArrayRecord):
 
 class Pairing(NamedTuple):
     """A data set whose boxes were checked against the image sizes in a file; for each sample, its row in that file and
-    its content hash."""
+    its content hash.
+
+    skipped: the errors of images that cannot be read and were left out, by key.
+    """
 
     dataset: Dataset
     rows: list[int]
     digests: list[str]
+    skipped: Mapping[str, FrcnnError]
 
 
 def identify_all(refs: Iterable[ImageRef]) -> list[ImageRecord]:
@@ -43,17 +50,59 @@ def identify_all(refs: Iterable[ImageRef]) -> list[ImageRecord]:
     return list(prefetch(identify, refs, threads=4, ahead=16))
 
 
-def pair(dataset: Dataset, file: StageFile, bad_boxes: str = "error") -> Pairing:
+def pair(dataset: Dataset, file: StageFile, bad_boxes: str = "error", bad_images: BadImages | None = None) -> Pairing:
     """Finds the images of a data set in a file.
+
+    Args:
+        bad_images: "skip" leaves out images that the file lacks because they cannot be read; "error" states that this
+            is possible; None if the caller does not offer it.
 
     Raises:
         MismatchError: the file lacks an image, or holds another image under its key.
         DataError: with `bad_boxes` "error", a box that reaches outside its image.
     """
-    records = identify_all(dataset.refs)
-    rows = join(records, file.images, dataset.title, str(file.path))
+    refs, lookup, name = dataset.refs, Lookup(file.images, str(file.path)), str(file.path)
+    or_else = "leave them out with --bad-images skip" if bad_images else "remove them from the split"
+    skipped: dict[str, FrcnnError] = {}
+
+    def find(some: Sequence[ImageRef]) -> dict[str, tuple[int, str]]:
+        """Row and content hash by key of those that the file has."""
+        found, absent = {}, []
+        for ref, record in zip(some, identify_all(some), strict=True):
+            row = lookup.find(record, dataset.title)
+            if row is not None:
+                found[ref.key] = row, record.digest
+            elif bad_images == "skip" and (error := _unreadable(ref)) is not None:
+                skipped[ref.key] = error
+            else:
+                absent.append(ref.key)
+        check_complete(absent, len(refs), dataset.title, name, or_else)
+        return found
+
+    # Images whose names the file lacks come first: if it lacks one, this is noticed before all others are read.
+    names = {known for image in file.images for known in _names(image.key)}
+    unknown = [ref for ref in refs if not names & _names(ref.key)]
+    found = find(unknown) if len(unknown) < len(refs) else {}
+    found |= find([ref for ref in refs if ref.key not in found and ref.key not in skipped])
+    dataset = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.ref.key in found))
+    rows, digests = [found[ref.key][0] for ref in dataset.refs], [found[ref.key][1] for ref in dataset.refs]
     fitted = dataset.within([file.images[row] for row in rows], bad_boxes)
-    return Pairing(fitted, rows, [record.digest for record in records])
+    for note in fitted.notes[len(dataset.notes) :]:
+        warnings.warn(FrcnnWarning(note), stacklevel=2)
+    return Pairing(fitted, rows, digests, skipped)
+
+
+def _names(key: str) -> set[str]:
+    return {key, Path(key).name, Path(key).stem}
+
+
+def _unreadable(ref: ImageRef) -> ImageError | None:
+    """The error of an image that cannot be decoded."""
+    try:
+        read_ref(ref)
+    except ImageError as error:
+        return error
+    return None
 
 
 def proposed_samples(pairing: Pairing, file: StageFile) -> list[ProposedSample]:

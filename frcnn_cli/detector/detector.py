@@ -263,7 +263,8 @@ class Detector(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             backbone = build(network.backbone, weights=weights, fine=network.fine)
-            made = cls(ModelConfig(network, ("none",), image_transform(recipe), NO_PROPOSALS), backbone)
+            config = ModelConfig(network, ("none",), image_transform(recipe), NO_PROPOSALS, recipe=recipe.to_dict())
+            made = cls(config, backbone)
         return made.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
     def save(self, path: str | Path) -> None:

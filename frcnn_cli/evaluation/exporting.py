@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frcnn_cli.core.annotations import Detections
-from frcnn_cli.core.errors import FrcnnError, UsageError
+from frcnn_cli.core.errors import FrcnnError, UsageError, explain_os_error
 from frcnn_cli.core.files import write_atomic
 from frcnn_cli.evaluation.results import coco_results, voc_lines
 from frcnn_cli.store.reader import StageFile
@@ -27,8 +28,20 @@ def export_voc_results(file: StageFile, folder: Path, split: str = "test") -> in
     for name in file.classes:
         if not name.strip() or set(name) & set("/\\\0"):
             raise FrcnnError(f"the class {name!r} cannot be part of a file name", "Write --format coco")
-    for name, text in voc_lines(_detections(file), file.classes).items():
-        write_atomic(folder / f"comp4_det_{split}_{name}.txt", text.encode())
+    lines = voc_lines(_detections(file), file.classes)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name[:100]}.", dir=folder.parent) as temporary:
+            for name, text in lines.items():
+                (Path(temporary) / f"comp4_det_{split}_{name}.txt").write_bytes(text.encode())
+            folder.mkdir(exist_ok=True)
+            # Results of another file are removed first: a class without a file is noticed, a mixture is not.
+            for old in folder.glob(f"comp[0-9]*_det_{split}_*.txt"):
+                old.unlink()
+            for path in Path(temporary).iterdir():
+                path.replace(folder / path.name)
+    except OSError as error:
+        raise explain_os_error(error, folder) from None
     return file.row_count
 
 

@@ -91,7 +91,8 @@ def run_detection(
     """Like `detect_images`, but continues after images that fail, and can write a detections file.
 
     Args:
-        output: a detections file to write. Interrupted at any moment, the same call continues where it stopped.
+        output: a detections file to write. Interrupted at any moment, the same call continues where it stopped; and it
+            completes a file that lacks images which could not be read before.
         dtype: "float16" or "float32", to which conv maps are rounded.
         batch: maximum number of images of equal shape per batch; by default 8 on a GPU and 1 on a CPU.
         force: replace an existing file.
@@ -111,7 +112,7 @@ def run_detection(
             from frcnn_cli.store.writer import StageWriter  # imported late: most detections are not written to a file
 
             recorded = _provenance(detector, source, thresholds, dtype)
-            out = stack.enter_context(StageWriter(output, DETECTIONS, recorded, force))
+            out = stack.enter_context(StageWriter(output, DETECTIONS, recorded, force, extend=True))
         pending = set(out.missing(refs, digest_file)) if out is not None else set(refs)
         background = stack.enter_context(BackgroundCalls())
         bar = stack.enter_context(progress.task("detect", len(refs)))

@@ -6,6 +6,7 @@ A plugin that cannot be imported, or whose sources are malformed, becomes a `Fai
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, is_dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from typing import Any
 
 import pluggy
 
-from frcnn_cli.core.errors import SourceError, UsageError
+from frcnn_cli.core.errors import FrcnnWarning, SourceError, UsageError
 from frcnn_cli.core.options import did_you_mean
 from frcnn_cli.proposals import sources as built_in
 from frcnn_cli.proposals.hook import PROJECT, HookSpec
@@ -81,6 +82,9 @@ class Registry:
                 f"the boxes were made with {source.name} {described['version']}, but {source.version} is installed",
                 f"Install that version, or accept the difference with --source {source.name}",
             )
+        if "content" in described and source.described().get("content") != described["content"]:
+            named = " ".join(map(str, described["options"].values()))
+            warnings.warn(FrcnnWarning(f"the boxes of the source {source.name} ({named}) have changed"), stacklevel=2)
         return source
 
     def build(self, kind: Any, value: Any) -> ProposalSource:

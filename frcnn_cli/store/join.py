@@ -41,15 +41,26 @@ def join(wanted: Sequence[ImageRecord], have: Sequence[ImageRecord], wanted_name
     """
     lookup = Lookup(have, have_name)
     found = [(image.key, lookup.find(image, wanted_name)) for image in wanted]
-    absent = [key for key, i in found if i is None]
-    if len(absent) == len(wanted) and wanted:
+    check_complete([key for key, i in found if i is None], len(wanted), wanted_name, have_name)
+    return [i for _, i in found if i is not None]
+
+
+def check_complete(
+    absent: Sequence[str], wanted: int, wanted_name: str, have_name: str, or_else: str = "remove them from the split"
+) -> None:
+    """Raises MismatchError if `have_name` lacks images.
+
+    Args:
+        absent: the keys of the images that it lacks, of `wanted` images.
+        or_else: what can be done about images that cannot be read, besides fixing them.
+    """
+    if len(absent) == wanted and wanted:
         raise MismatchError(
-            f"{have_name} holds none of the {len(wanted)} images of {wanted_name}, e.g. {absent[0]!r}",
+            f"{have_name} holds none of the {wanted} images of {wanted_name}, e.g. {absent[0]!r}",
             f"Use --split to name the split that {have_name} was made from, or compute it from these images",
         )
     if absent:
         raise MismatchError(
-            f"{have_name} lacks {len(absent)} of the {len(wanted)} images of {wanted_name}, e.g. {absent[0]!r}",
-            f"Compute {have_name} from the same images; fix those that cannot be read, or remove them from the split",
+            f"{have_name} lacks {len(absent)} of the {wanted} images of {wanted_name}, e.g. {absent[0]!r}",
+            f"Compute {have_name} from the same images; fix those that cannot be read, or {or_else}",
         )
-    return [i for _, i in found if i is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +37,14 @@ class Step:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Raises TypeError or ValueError if a value is missing or is not a number."""
+        """Raises TypeError or ValueError if a value is missing or impossible."""
+        step = cls(**values)
         for value in values.values():
-            if not isinstance(value, (int, float)):
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ValueError(f"{value!r} is not a number")
-        return cls(**values)
+        if step.seconds <= 0:
+            raise ValueError(f"an iteration of {step.seconds} s")
+        return step
 
 
 class RunLog:

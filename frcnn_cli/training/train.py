@@ -84,6 +84,7 @@ def train(
     validate_every: float = 1.0,
     patience: int | None = None,
     bad_boxes: str = "error",
+    bad_images: str = "error",
     device: str = "auto",
     workers: int = 0,
     resume: bool = False,
@@ -108,6 +109,7 @@ def train(
         val_data: the data set of that split; by default `data`. val_proposals: its proposals; by default `proposals`.
         patience: stop after this many validations without improvement.
         bad_boxes: "error" or "fix"; see `load_dataset`.
+        bad_images: "error", or "skip" to leave out images that cannot be read and that `proposals` therefore lacks.
         device: "auto", "cpu", "cuda" or "cuda:N".
         workers: see `RunOptions`.
         resume: continue the run in `output`, which must have been begun with the same arguments.
@@ -126,6 +128,7 @@ def train(
         weights=str(weights),
         classes=None if classes is None else ",".join(classes),
         bad_boxes=bad_boxes,
+        bad_images=bad_images,
         validate_on=validate_on,
         val_data=val_data,
         val_props=None if val_proposals is None else str(val_proposals),
@@ -184,12 +187,14 @@ def _run(
     data = read_training_set(settings, recipe, dataset)
     for note in data.notes:
         progress.warn(note)
-    progress.note(f"training on {data.title}: {len(data.samples)} images")
+    without = f", without {len(data.left_out)} that cannot be read" if data.left_out else ""
+    progress.note(f"training on {data.title}: {len(data.samples)} images{without}")
     settings = replace(settings, split=data.split or settings.split)
     if resume:
         trainer = Trainer.resume(folder, data, device, options.workers)
     else:
-        trainer = Trainer.begin(folder, data, recipe, settings.weights, settings.to_json(), device, options.workers)
+        recorded = settings.to_json() | {"left_out": list(data.left_out)}
+        trainer = Trainer.begin(folder, data, recipe, settings.weights, recorded, device, options.workers)
     validation = read_validation(settings, data) if settings.validate_on else None
     for note in validation.notes if validation else ():
         progress.warn(note)

@@ -15,7 +15,7 @@ from frcnn_cli.core.image import ImageRecord
 from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.data.labels import BadBoxes
 from frcnn_cli.data.load import default_split, load_dataset
-from frcnn_cli.data.pairing import ProposedSample, pair, proposed_samples
+from frcnn_cli.data.pairing import BadImages, Pairing, ProposedSample, pair, proposed_samples
 from frcnn_cli.data.spec import names_its_splits
 from frcnn_cli.detector.config import image_transform
 from frcnn_cli.recipes.recipe import Recipe
@@ -35,7 +35,7 @@ class TrainingSet:
     proposals: the provenance of the proposals, which the model records.
     inputs: reads what the network sees of an image. digest: identifies all of it. split: of the data set.
     title: how messages name the data set and split.
-    notes: what was fixed on reading, to be shown to the user.
+    notes: what was fixed on reading, to be shown to the user. left_out: the keys of images that cannot be read.
     """
 
     samples: Sequence[ProposedSample]
@@ -46,6 +46,7 @@ class TrainingSet:
     notes: tuple[str, ...] = ()
     split: str = ""
     title: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 def read_training_set(settings: RunSettings, recipe: Recipe, dataset: Dataset | None = None) -> TrainingSet:
@@ -64,7 +65,7 @@ def read_training_set(settings: RunSettings, recipe: Recipe, dataset: Dataset | 
         if dataset is None:
             split = split or default_split(_named(settings.data), file.images)
             dataset = _load(settings, settings.data, split)
-        pairing = pair(dataset, file, settings.bad_boxes)
+        pairing = pair(dataset, file, settings.bad_boxes, cast(BadImages, settings.bad_images))
         samples = proposed_samples(pairing, file)
         provenance = file.provenance
     if not any(len(sample.truth) for sample in samples):
@@ -75,7 +76,9 @@ def read_training_set(settings: RunSettings, recipe: Recipe, dataset: Dataset | 
         inputs = _cached_maps(settings.features, samples, pairing.digests, dataset.title, recipe)
         maps = inputs.file.provenance
     digest = images_digest(samples, pairing.digests, maps)
-    return TrainingSet(samples, dataset.classes, provenance, inputs, digest, dataset.notes, split, dataset.title)
+    notes = (*dataset.notes, *_skipped_notes(pairing))
+    left_out = tuple(pairing.skipped)
+    return TrainingSet(samples, dataset.classes, provenance, inputs, digest, notes, split, dataset.title, left_out)
 
 
 def read_validation(settings: RunSettings, training: TrainingSet) -> Validation:
@@ -92,9 +95,11 @@ def read_validation(settings: RunSettings, training: TrainingSet) -> Validation:
     with StageFile(settings.val_props or str(settings.props), PROPOSALS) as file:
         dataset = _load(settings, data, settings.validate_on).for_model(training.classes)
         try:
-            samples = proposed_samples(pair(dataset, file, settings.bad_boxes), file)
+            pairing = pair(dataset, file, settings.bad_boxes, cast(BadImages, settings.bad_images))
+            samples = proposed_samples(pairing, file)
         except MismatchError as error:
-            raise MismatchError(error.what, "Name the proposals of the validation split with --val-props") from None
+            fix = "Name the proposals of the validation split with --val-props"
+            raise MismatchError(error.what, fix if "holds none" in error.what else error.fix) from None
     trained = {sample.ref.path.resolve() for sample in training.samples}
     for sample in samples:
         if sample.ref.path.resolve() in trained:
@@ -102,7 +107,11 @@ def read_validation(settings: RunSettings, training: TrainingSet) -> Validation:
                 f"{sample.ref.key} of {dataset.title} is also trained on, so its mAP would be meaningless",
                 "Name another split with --validate-on, or another data set with --val-data",
             )
-    return Validation(samples, notes=dataset.notes)
+    return Validation(samples, notes=(*dataset.notes, *_skipped_notes(pairing)))
+
+
+def _skipped_notes(pairing: Pairing) -> list[str]:
+    return [f"left out because it cannot be read: {error.what}" for error in pairing.skipped.values()]
 
 
 def _named(data: str | None) -> str:

@@ -19,7 +19,11 @@ from frcnn_cli.core.errors import FrcnnError, FrcnnWarning, explain_os_error
 from frcnn_cli.system.startup import is_supported
 
 # What follows "interrupted". Training saves when it is interrupted, so this applies only before it has begun.
-_AFTER_INTERRUPT = {"train": " before training began; nothing is lost", "demo": ""}
+_CONTINUES = "; run the same command again to continue"
+_AFTER_INTERRUPT = {
+    "train": " before training began; nothing is lost",
+    **dict.fromkeys(("proposals", "features", "score", "nms"), _CONTINUES),
+}
 
 
 class Command(click.Command):
@@ -67,7 +71,8 @@ class Command(click.Command):
             if not isinstance(error, SomeFailed):
                 console.list_failures()
             if isinstance(error, KeyboardInterrupt):
-                after = _AFTER_INTERRUPT.get(ctx.info_name or "", "; run the same command again to continue")
+                writes_stage = ctx.info_name == "detect" and str(ctx.params.get("output")).endswith(".h5")
+                after = _CONTINUES if writes_stage else _AFTER_INTERRUPT.get(ctx.info_name or "", "")
                 click.echo(f"interrupted{after}", err=True)
             elif explained is not None:
                 kind = "internal error" if isinstance(explained, _InternalError) else "error"

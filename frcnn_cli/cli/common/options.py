@@ -175,6 +175,13 @@ bad_boxes = click.option(
     help="Annotated boxes without area, or that reach outside their image. error: stop at the first; fix: drop boxes"
     " that have no area or lie wholly outside the image, and clip the others.",
 )
+bad_images = click.option(
+    "--bad-images",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="Images that cannot be read. error: stop; skip: name them, and leave them out.",
+)
 classes = click.option(
     "--classes", default=None, metavar="A,B", help="Use only objects of these classes. Default: all classes."
 )

@@ -20,6 +20,7 @@ from frcnn_cli.cli.common.console import Console
 @click.option("-o", "--output", type=options.PATH, required=True, metavar="DIR", help="New folder to write.")
 @click.option("--split", default=None, metavar="NAME", help="Convert only this split. Default: all splits.")
 @options.bad_boxes
+@options.bad_images
 @click.pass_obj
 def command(
     console: Console,
@@ -29,6 +30,7 @@ def command(
     output: Path,
     split: str | None,
     bad_boxes: Any,
+    bad_images: Any,
 ) -> None:
     """Write a labelled data set in VOC or COCO layout. The images are copied.
 
@@ -47,7 +49,9 @@ def command(
     """
     from frcnn_cli.data.convert import convert_labels
 
-    converted = convert_labels(source, layout, output, images, split, bad_boxes)
+    converted = convert_labels(source, layout, output, images, split, bad_boxes, bad_images)
+    for error in converted.skipped.values():
+        console.warn(f"left out because it cannot be read: {error.what}")
     if converted.unnamed:
         console.warn(
             f"{len(converted.unnamed)} image(s) are left out because no line names them, e.g. {converted.unnamed[0]};"
