@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from frcnn_cli.core.decoding import read_record
+from frcnn_cli.core.decoding import read_record, read_ref
 from frcnn_cli.core.errors import DataError, ImageError, UsageError
 from frcnn_cli.core.files import new_folder
 from frcnn_cli.core.find import images_below
@@ -66,53 +66,61 @@ def convert_labels(
     """
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise DataError(f"{output} exists already", "Name a new folder")
-    pictures = _Pictures(bad_images)
-    datasets, unnamed = _read(source, images, split, bad_boxes, pictures)
+    datasets, unnamed = _read(source, images, split, bad_boxes)
     if not datasets:
         if split is None:
             raise DataError(f"{source} has no split", "Write a list of its images, e.g. ImageSets/Main/trainval.txt")
         raise DataError(f"{source} has no split {split!r}", "Convert all splits: leave --split out")
     refs = [sample.ref for dataset in datasets for sample in dataset.samples]
-    sizes = pictures.records(refs)
+    sizes, skipped = _read_pictures(refs, bad_images)
     datasets = [replace(d, samples=tuple(s for s in d.samples if s.ref.key in sizes)) for d in datasets]
     datasets = [d.within([sizes[sample.ref.key] for sample in d.samples], bad_boxes) for d in datasets]
     if layout == "voc" and bad_boxes == "fix":
         datasets = [without_slivers(dataset) for dataset in datasets]
     with new_folder(output) as folder:
         WRITERS[layout](datasets, sizes, folder)
-    return Converted(datasets, unnamed, pictures.skipped)
+    return Converted(datasets, unnamed, skipped)
 
 
-class _Pictures:
-    """Reads images, and skips those that cannot be read, or stops."""
+def _read_pictures(
+    refs: Sequence[ImageRef], bad_images: BadImages
+) -> tuple[dict[str, ImageRecord], dict[str, ImageError]]:
+    """The records of the images that can be read, and the errors of the others, by key.
 
-    def __init__(self, bad_images: BadImages) -> None:
-        self.bad_images = bad_images
-        self.skipped: dict[str, ImageError] = {}
-
-    def records(self, refs: Sequence[ImageRef]) -> dict[str, ImageRecord]:
-        """The records of those that can be read, by key. Raises ImageError for the first that cannot."""
-        found = {}
-        for ref, outcome in zip(refs, prefetch(_record_or_error, refs), strict=True):
-            if isinstance(outcome, ImageRecord):
-                found[ref.key] = outcome
-            elif self.bad_images == "skip":
-                self.skipped[ref.key] = outcome
-            else:
-                raise type(outcome)(outcome.what, f"{outcome.fix}, or leave such images out with --bad-images skip")
-        return found
+    Raises:
+        ImageError: with `bad_images` "error", for the first that cannot be read.
+    """
+    found, skipped = {}, {}
+    for ref, outcome in zip(refs, prefetch(_record_or_error, refs), strict=True):
+        if isinstance(outcome, ImageRecord):
+            found[ref.key] = outcome
+        elif bad_images == "skip":
+            skipped[ref.key] = outcome
+        else:
+            raise type(outcome)(outcome.what, f"{outcome.fix}, or leave such images out with --bad-images skip")
+    return found, skipped
 
 
 def _record_or_error(ref: ImageRef) -> ImageRecord | ImageError:
+    """Decodes the whole image, because the header of a truncated one is fine."""
     try:
-        return read_record(ref)
+        return read_ref(ref).record
     except ImageError as error:
         return error
 
 
-def _read(
-    source: str, images: Path | None, split: str | None, bad_boxes: BadBoxes, pictures: _Pictures
-) -> tuple[list[Dataset], list[str]]:
+_UNKNOWN_SIZE = 1 << 20  # larger than any image, so that its boxes are read
+
+
+def _header(ref: ImageRef) -> ImageRecord:
+    """The record of an image; if it cannot be read, which matters only if a label names it, of unknown size."""
+    try:
+        return read_record(ref)
+    except ImageError:
+        return ImageRecord(ref.key, _UNKNOWN_SIZE, _UNKNOWN_SIZE, "")
+
+
+def _read(source: str, images: Path | None, split: str | None, bad_boxes: BadBoxes) -> tuple[list[Dataset], list[str]]:
     path = Path(source)
     if is_dataset_spec(source) and not path.exists():
         return list(_read_dataset(source, split, bad_boxes)), []
@@ -127,7 +135,7 @@ def _read(
         raise DataError(f"{folder} is not a folder", fix)
     if (folder / "Annotations").is_dir() and not is_table:
         raise DataError(f"{folder} is in VOC layout", f"Write voc:{folder}")
-    records = pictures.records(images_below(folder))
+    records = {record.key: record for record in prefetch(_header, images_below(folder))}
     labels = read_csv_labels(path, folder, records) if is_table else read_yolo_labels(path, records)
     unnamed = set(records) - {image.ref.key for one in labels for image in one.images} if is_table else set()
     return [one.dataset(bad_boxes) for one in labels if split in (None, one.split)], sorted(unnamed)

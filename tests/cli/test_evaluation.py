@@ -221,3 +221,18 @@ def test_results_of_some_classes_only(work, data, tmp_path):
     some = run_frcnn("eval", tmp_path / "r", *data, "--classes", "disc,square,triangle", "--json").json
     for name in ("disc", "square", "triangle"):
         assert some["classes"][name]["ap"] == whole["classes"][name]["ap"]
+
+
+def test_exported_results_are_whole_or_not_there(work, data, tmp_path):
+    """A second export does not mix with the files of the first."""
+    folder = tmp_path / "results"
+    line = ("export", work / "dets.h5", "--format", "voc", "-o", folder)
+    assert run_frcnn(*line).code == 0
+    first = {path.name: path.read_text() for path in folder.iterdir()}
+    (folder / "comp4_det_test_old class.txt").write_text("")
+    (folder / "comp4_det_val_other.txt").write_text("kept")
+    assert_one_line_error(run_frcnn(*line), "exists already")
+    assert run_frcnn(*line, "--force").code == 0
+    again = {path.name: path.read_text() for path in folder.iterdir()}
+    assert again == first | {"comp4_det_val_other.txt": "kept"}
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 import zipfile
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from frcnn_cli.core.decoding import read_image
 from frcnn_cli.core.errors import FileFormatError, MismatchError, UsageError
+from frcnn_cli.proposals.registry import load_registry
 from frcnn_cli.proposals.sources.file import FileSource
 from frcnn_cli.store.schema import PROPOSALS
 from frcnn_cli.store.writer import StageWriter
@@ -180,3 +182,17 @@ def test_the_path_is_checked_before_any_work(tmp_path):
     (tmp_path / "boxes.xls").touch()
     with pytest.raises(UsageError, match="does not end in"):
         FileSource.configured({"path": str(tmp_path / "boxes.xls")})
+
+
+def test_a_restored_source_notices_other_boxes(tmp_path):
+    from frcnn_cli.core.errors import FrcnnWarning
+
+    path = tmp_path / "boxes.csv"
+    path.write_text("image,x1,y1,x2,y2\na,1,2,30,40\n")
+    recorded = FileSource(path).described()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_registry().restored(json.loads(json.dumps(recorded)))
+    path.write_text("image,x1,y1,x2,y2\na,1,2,30,41\n")
+    with pytest.warns(FrcnnWarning, match=r"boxes of the source file \(.*boxes\.csv.*\) have changed"):
+        load_registry().restored(recorded)
