@@ -56,7 +56,7 @@ def _kernels() -> facts.Facts:
     for i in range(torch.cuda.device_count()):
         reason = why_not_triton(torch.device("cuda", i))
         yield f"RoI pooling on cuda:{i}", f"torchvision's: {reason}" if reason else "Triton"
-    yield "bfloat16 on the CPU", facts.bfloat16_on_cpu()
+    yield "bfloat16 on the CPU", "native" if facts.has_bfloat16() else "emulated: about ten times as slow as float32"
 
 
 def _plugins() -> facts.Facts:

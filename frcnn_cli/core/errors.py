@@ -99,3 +99,15 @@ def explain_os_error(error: OSError, path: Path | str | None = None) -> FrcnnErr
             )
         case _:
             return FrcnnError(f"{error.strerror or error}{place}", "Check the path and the disk, then run again")
+
+
+def explain_missing_library(error: BaseException) -> FrcnnError | None:
+    """An `ImportError` because a library of the system is missing, which OpenCV needs for its windows; None for other
+    errors."""
+    if not isinstance(error, ImportError) or not any(ending in str(error) for ending in (".so", ".dylib")):
+        return None
+    return FrcnnError(
+        f"a system library is missing ({error})",
+        "On Debian, apt install libgl1 libglib2.0-0; or install opencv-contrib-python-headless in place of"
+        " opencv-contrib-python",
+    )

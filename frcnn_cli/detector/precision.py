@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
 
-from frcnn_cli.core.errors import FrcnnError
+from frcnn_cli.core.errors import FrcnnError, FrcnnWarning
+from frcnn_cli.system.facts import has_bfloat16
 
 if TYPE_CHECKING:
     from frcnn_cli.detector.detector import Detector
@@ -28,6 +30,13 @@ def set_precision(detector: Detector, precision: str) -> None:
         raise ValueError(f"precision must be {', '.join(map(repr, DTYPES))}, not {precision!r}")
     if precision == "float16" and detector.device.type == "cpu":
         raise FrcnnError("float16 is supported on GPUs only", "Write --precision bfloat16, or --device cuda")
+    if precision == "bfloat16" and detector.device.type == "cpu" and not has_bfloat16():
+        warnings.warn(
+            FrcnnWarning(
+                "this processor has no instructions for bfloat16, which is about ten times as slow as float32"
+            ),
+            stacklevel=2,
+        )
     if precision != "float32":  # once rounded, the weights stay so
         detector.exact_ids = (detector.model_id, detector.features_id)
     for layer in (detector.conv, *detector.head.hidden_layers().values()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frcnn_cli.core.errors import FrcnnError, SourceError
+from frcnn_cli.core.errors import FrcnnError, SourceError, explain_missing_library
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.proposals.source import ProposalSource
 
@@ -16,6 +16,8 @@ def prepare(source: ProposalSource, progress: Progress = SILENT) -> None:
     except FrcnnError:
         raise
     except Exception as error:
+        if (missing := explain_missing_library(error)) is not None:
+            raise missing from error
         failed = SourceError(
             f"source {source.name!r} could not be prepared ({type(error).__name__}: {error})",
             "Run again with --debug for its traceback, or try another --source",

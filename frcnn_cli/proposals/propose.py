@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from frcnn_cli.core.decoding import AnyImage, as_image
-from frcnn_cli.core.errors import FrcnnError, SourceError
+from frcnn_cli.core.errors import FrcnnError, SourceError, explain_missing_library
 from frcnn_cli.proposals.limits import Limits, best_of, validated
 from frcnn_cli.proposals.registry import DEFAULT_SOURCE, get_source
 from frcnn_cli.proposals.source import Proposals, ProposalSource
@@ -33,6 +33,8 @@ def propose(image: AnyImage, source: ProposalSource | str | None = None, limits:
     except FrcnnError:
         raise
     except (Exception, SystemExit) as error:
+        if (missing := explain_missing_library(error)) is not None:
+            raise missing from error
         failed = SourceError(
             f"source {source.name!r} failed on {image.key} ({type(error).__name__}: {error})",
             "Run again with --debug for its traceback, or try another --source",

@@ -77,10 +77,11 @@ def devices() -> Facts:
         yield f"cuda:{i}", f"{about.name}, compute capability {about.major}.{about.minor}, {_gpu_memory(i)}"
 
 
-def bfloat16_on_cpu() -> str:
-    """Whether the processor computes in bfloat16."""
-    native = bool(_BFLOAT16_FLAGS & _processor()[1])
-    return "native" if native else "emulated: slower than float32 on this processor"
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16, without which it is about ten times as slow as float32; true
+    where the system does not report the instructions."""
+    flags = _processor()[1]
+    return not flags or bool(_BFLOAT16_FLAGS & flags)
 
 
 def _disk(folder: Callable[[], object]) -> str:

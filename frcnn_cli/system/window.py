@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 def has_display() -> bool:
     """Whether a window can be opened here."""
-    if platform.system() in ("Windows", "Darwin"):
-        return True
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if platform.system() != "Darwin" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return False
-    # The display may be configured but gone (ssh, tmux). OpenCV's Qt then ends the process, so another one probes.
+    # The display may be configured but gone (ssh, tmux), or this may be opencv-contrib-python-headless, which has no
+    # windows. OpenCV's Qt ends the process if there is no display, so another one probes.
     probe = "import cv2; cv2.namedWindow('probe', cv2.WINDOW_GUI_NORMAL)"
     try:
         return subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=20).returncode == 0

@@ -1,6 +1,7 @@
 """A model's file: whole, safe, and refused by name where it is not."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -219,3 +220,16 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, number):
     made.save(tmp_path / "model.safetensors")
     with pytest.raises(FileFormatError, match=r"head\.bbox_pred\.bias holds numbers that are not finite"):
         Detector.load(tmp_path)
+
+
+def test_bfloat16_without_instructions_for_it_is_warned_of(monkeypatch):
+    from frcnn_cli.core.errors import FrcnnWarning
+
+    monkeypatch.setattr("frcnn_cli.system.facts._processor", lambda: ("old", {"avx2", "fma"}))
+    with pytest.warns(FrcnnWarning, match="no instructions for bfloat16"):
+        detector().to_precision("bfloat16")
+    for flags in ({"avx2", "avx512_bf16"}, set()):
+        monkeypatch.setattr("frcnn_cli.system.facts._processor", lambda flags=flags: ("new", flags))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FrcnnWarning)
+            detector().to_precision("bfloat16")

@@ -1,6 +1,7 @@
 """What differs between systems: each module or call that another system lacks is taken away."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -57,3 +58,43 @@ def test_other_c_libraries_and_systems_without_meminfo(monkeypatch):
     assert keep_freed_memory() is False
     monkeypatch.setattr("pathlib.Path.read_text", lambda path: "nothing")
     assert system_memory() is None
+
+
+@pytest.fixture
+def broken_opencv(tmp_path):
+    """An environment in which OpenCV is installed, but a library of the system that it needs is not."""
+    package = tmp_path / "packages/cv2"
+    package.mkdir(parents=True)
+    reason = "libGL.so.1: cannot open shared object file: No such file or directory"
+    (package / "__init__.py").write_text(f"raise ImportError({reason!r})")
+    return {**os.environ, "PYTHONPATH": str(package.parent)}
+
+
+def frcnn(*arguments, env):
+    command = [sys.executable, "-m", "frcnn_cli", *map(str, arguments)]
+    return subprocess.run(command, env=env, capture_output=True, text=True)
+
+
+def test_without_a_library_that_opencv_needs(broken_opencv, photo, tmp_path):
+    """A slim container lacks libGL. What does not need OpenCV works, and the others state what to install."""
+    props = ("proposals", photo, "-o", tmp_path / "p.h5", "--workers", 0)
+    ran = frcnn(*props, env=broken_opencv)
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    assert "libGL.so.1" in ran.stderr
+    assert "apt install libgl1 libglib2.0-0" in ran.stderr
+    assert "opencv-contrib-python-headless" in ran.stderr
+    assert run_frcnn(*props).code == 0
+    for arguments in (("inspect", tmp_path / "p.h5"), ("plugins",), ("recipes", "show", "paper"), ("detect", "--help")):
+        assert frcnn(*arguments, env=broken_opencv).returncode == 0, arguments
+
+
+def test_without_windows_pictures_are_saved(monkeypatch):
+    """opencv-contrib-python-headless has no windows: the process that probes for one fails."""
+    from frcnn_cli.system import window
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    for code, found in ((0, True), (1, False)):
+        done = subprocess.CompletedProcess([], code)
+        monkeypatch.setattr(window.subprocess, "run", lambda *_, done=done, **__: done)
+        assert window.has_display() is found

@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from frcnn_cli.cli.common.console import Console, SomeFailed, printable
-from frcnn_cli.core.errors import FrcnnError, FrcnnWarning, explain_os_error
+from frcnn_cli.core.errors import FrcnnError, FrcnnWarning, explain_missing_library, explain_os_error
 from frcnn_cli.system.startup import is_supported
 
 # What follows "interrupted". Training saves when it is interrupted, so this applies only before it has begun.
@@ -191,8 +191,8 @@ def _explained(error: BaseException) -> tuple[FrcnnError | None, int]:
             return FrcnnError("a path holds a null character", "Correct it"), 1
         case UnicodeEncodeError():
             return FrcnnError(f"a text holds a character that cannot be written ({error.reason})", "Correct it"), 1
-        case ImportError() if ".so" in str(error):
-            return FrcnnError(f"a system library is missing ({error})", "On Debian: apt install libgl1 libglib2.0-0"), 1
+        case ImportError() if (explained := explain_missing_library(error)) is not None:
+            return explained, 1
         case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
             return FrcnnError("the GPU is out of memory", "Use smaller images or batches, or --device cpu"), 1
         case MemoryError():
