@@ -199,7 +199,7 @@ def one_pooling(
     """Pooling, or its gradient alone, with maps and gradients in the memory order that suits it."""
     torch.manual_seed(0)
     maps = torch.rand(1, 512, 38, 50, device=DEVICE).contiguous(memory_format=layout)
-    windows = RoIPooler("max", 7, 16).windows(RoIs.of_images([boxes], [1.0]))
+    windows = RoIPooler("max", (7, 7), 16).windows(RoIs.of_images([boxes], [1.0]))
     arguments = (windows.to(DEVICE), 7, 1 / 16, *options)
     if not gradient:
         return lambda: pool(maps, *arguments)

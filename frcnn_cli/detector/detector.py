@@ -242,10 +242,10 @@ class Detector(nn.Module):
         stored = read_model(Path(path))
         config, tensors = stored.config, stored.tensors
         with torch.device("meta"), WithoutInitialisation():  # allocates no memory before the shapes are checked
-            model = cls(config, build(config.network.backbone, fine=config.network.fine))
+            model = cls(config, build(config.network.backbone, fine=config.network.fine, grid=config.network.grid))
         check_tensors(model.state_dict(), tensors, stored.path)
         if stored.version == 1:
-            tensors["head.fc6.weight"] = to_channels_last(tensors["head.fc6.weight"], model.head.pooler.grid)
+            tensors["head.fc6.weight"] = to_channels_last(tensors["head.fc6.weight"], model.head.pooler.bins)
         model.load_state_dict(tensors, assign=True)
         # Images are decoded channels last, and conv layers on a CPU are about twice as fast in that order.
         model.to(chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -262,7 +262,7 @@ class Detector(nn.Module):
         chosen, network = choose_device(device), recipe.network
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            backbone = build(network.backbone, weights=weights, fine=network.fine)
+            backbone = build(network.backbone, weights=weights, fine=network.fine, grid=network.grid)
             config = ModelConfig(network, ("none",), image_transform(recipe), NO_PROPOSALS, recipe=recipe.to_dict())
             made = cls(config, backbone)
         return made.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]

@@ -18,7 +18,8 @@ def model_id(detector: Detector) -> str:
     """A hash of all weights, the network, the image transform, the classes, and unusual widths of the box coder."""
     config = detector.config
     coder = (config.as_recipe.targets.widths,) if config.as_recipe.targets.less else ()
-    return _hash(detector, repr((config.network, config.transform, config.classes, *coder)))
+    network = repr(config.network).replace(", grid=()", "")  # as before there was this option
+    return _hash(detector, f"({network}, {', '.join(map(repr, (config.transform, config.classes, *coder)))})")
 
 
 def features_id(detector: Detector) -> str:

@@ -48,6 +48,9 @@ class Recipe:
         low, high = self.sampling.background_iou
         if low >= high:
             raise UsageError(f"sampling.background_iou: the range [{low:g}, {high:g}) is empty", "Write LOW < HIGH")
+        if len(self.network.grid) not in (0, 2):
+            numbers = ",".join(map(str, self.network.grid))
+            raise UsageError(f"network.grid is {numbers}", "Write the number of rows and of columns, e.g. 7,5")
         if self.sampling.rois < self.sampling.images:
             raise UsageError(
                 f"sampling.rois={self.sampling.rois} is less than sampling.images={self.sampling.images}",

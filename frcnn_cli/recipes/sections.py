@@ -32,6 +32,13 @@ class Network:
         "", help="First layer to train, e.g. conv3_1; fc6: no conv layer; empty: the default of the backbone."
     )
     pooling: Literal["max", "align"] = option("max", help="RoI max pooling, or RoI align on the same grid.")
+    grid: tuple[int, ...] = option(
+        (),
+        help="Rows and columns of the grid on which RoIs are pooled, e.g. 7,5; empty: those of the backbone, which its"
+        " ImageNet fc6 needs (with others, fc6 starts from scratch).",
+        minimum=1,
+        maximum=64,
+    )
     dropout: float = option(0.5, help="Dropout probability after fc6 and fc7.", minimum=0, maximum=0.95)
     classifier: Literal["softmax", "svm"] = option(
         "softmax", help="softmax, or svm: linear SVMs, fitted after all other training."

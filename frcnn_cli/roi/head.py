@@ -48,7 +48,7 @@ class RoIHead(nn.Module, ABC):
             return self._outputs(features, windows.to(features.device))
         first, group = self.pooler.unique(windows)
         windows = windows[first].to(features.device)
-        count = max(1, _MAX_POOLED_NUMBERS // (features.shape[1] * self.pooler.grid**2))
+        count = max(1, _MAX_POOLED_NUMBERS // (features.shape[1] * self.pooler.bins))
         chunks = [self._outputs(features, windows[i : i + count]) for i in range(0, max(1, len(windows)), count)]
         logits, deltas = (torch.cat(outputs)[group] for outputs in zip(*chunks, strict=True))
         return logits, deltas
@@ -67,7 +67,7 @@ class RoIHead(nn.Module, ABC):
 
     @abstractmethod
     def through_hidden(self, x: Tensor) -> Tensor:
-        """Pooled RoIs [R, C, S, S], channels last in memory -> [R, D]."""
+        """Pooled RoIs [R, C, H, W], channels last in memory -> [R, D]."""
 
     @torch.no_grad()
     def fold_normalisation(self, mean: Tensor, std: Tensor) -> None:
@@ -106,8 +106,8 @@ class RoIHead(nn.Module, ABC):
 class FullyConnectedHead(RoIHead):
     """Two fully connected hidden layers with ReLU and dropout (fc6, fc7), as in the paper.
 
-    fc6 reads a pooled RoI in the memory order that pooling writes, [S, S, C]; a classification network reads
-    [C, S, S].
+    fc6 reads a pooled RoI in the memory order that pooling writes, [H, W, C]; a classification network reads
+    [C, H, W].
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class FullyConnectedHead(RoIHead):
     ) -> None:
         """
         Args:
-            hidden: fc6 and fc7 of a classification network; fc6 reads [C, S, S] and is reordered to read [S, S, C].
+            hidden: fc6 and fc7 of a classification network; fc6 reads [C, H, W] and is reordered to read [H, W, C].
             ranks: by name, hidden layers that consist of two layers of that rank (truncated SVD); their weights are
                 not set.
             class_agnostic: one box for all classes.
@@ -130,7 +130,7 @@ class FullyConnectedHead(RoIHead):
         self.dropout = dropout
         ranks = ranks or {}
         fc6, fc7 = hidden
-        fc6.weight = nn.Parameter(to_channels_last(fc6.weight.detach(), pooler.grid))
+        fc6.weight = nn.Parameter(to_channels_last(fc6.weight.detach(), pooler.bins))
         self.fc6 = low_rank(fc6, ranks["fc6"]) if "fc6" in ranks else fc6
         self.fc7 = low_rank(fc7, ranks["fc7"]) if "fc7" in ranks else fc7
         self._add_outputs(fc7.out_features, num_classes, class_agnostic)
@@ -143,7 +143,7 @@ class FullyConnectedHead(RoIHead):
         return first, self.cls_score.in_features
 
     def through_hidden(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1).flatten(1)  # [R, S*S*C], without a copy
+        x = x.permute(0, 2, 3, 1).flatten(1)  # [R, H*W*C], without a copy
         x = F.dropout(F.relu(linear(self.fc6, x)), self.dropout, self.training)  # [R, fc6]
         return F.dropout(F.relu(linear(self.fc7, x)), self.dropout, self.training)  # [R, fc7]
 
@@ -167,7 +167,7 @@ class ConvHead(RoIHead):
         return deep.mean(dim=(2, 3))
 
 
-def to_channels_last(weight: Tensor, grid: int) -> Tensor:
-    """Weights [out, C*S*S] that read [C, S, S], as weights that read [S, S, C]; a copy."""
-    channels = weight.shape[1] // grid**2
-    return weight.view(-1, channels, grid**2).transpose(1, 2).reshape(weight.shape).contiguous()
+def to_channels_last(weight: Tensor, bins: int) -> Tensor:
+    """Weights [out, C*H*W] that read [C, H, W], as weights that read [H, W, C]; a copy."""
+    channels = weight.shape[1] // bins
+    return weight.view(-1, channels, bins).transpose(1, 2).reshape(weight.shape).contiguous()

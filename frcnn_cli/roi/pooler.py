@@ -19,16 +19,21 @@ class RoIPooler(NamedTuple):
     """RoI max pooling (section 2.1), or RoI align with 2 x 2 samples per bin, on a grid of fixed size.
 
     kind: "max" or "align".
-    grid: bins per side, S.
+    grid: rows and columns of bins, H x W.
     stride: resized pixels per cell of the map.
     cell_offset: resized pixels by which the cells' centres are shifted to the right and down, compared with squares of
         `stride` pixels that start at the corner; RoI align corrects for it.
     """
 
     kind: Pooling
-    grid: int
+    grid: tuple[int, int]
     stride: int
     cell_offset: float = 0.0
+
+    @property
+    def bins(self) -> int:
+        """The number of bins of a RoI, H * W."""
+        return self.grid[0] * self.grid[1]
 
     def windows(self, rois: RoIs) -> Tensor:
         """What the pooling operator reads: float32 [R, 5], image index and corners in resized pixels.
@@ -61,7 +66,7 @@ class RoIPooler(NamedTuple):
         return _groups(rows)
 
     def __call__(self, features: Tensor, windows: Tensor) -> Tensor:
-        """float [B, C, h, w] and windows [R, 5] -> [R, C, S, S], channels last in memory."""
+        """float [B, C, h, w] and windows [R, 5] -> [R, C, H, W], channels last in memory."""
         if self.kind == "max":
             return roi_max_pool(features, windows, self.grid, 1.0 / self.stride)
         return roi_align(features, windows, self.grid, 1.0 / self.stride, sampling_ratio=2, aligned=True)

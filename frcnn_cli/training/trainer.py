@@ -84,8 +84,9 @@ class Trainer:
             workers: processes that prepare mini-batches.
         """
         torch.manual_seed(recipe.solver.seed)
-        backbone = build(recipe.network.backbone, weights=weights, fine=recipe.network.fine)
-        frozen = backbone.frozen_before(recipe.network.train_from)
+        network = recipe.network
+        backbone = build(network.backbone, weights=weights, fine=network.fine, grid=network.grid)
+        frozen = backbone.frozen_before(network.train_from)
         model = ModelConfig.of_recipe(recipe, data.classes, dict(data.proposals))
         detector = Detector(model, backbone)
         pairs = ((sample.proposals, sample.truth) for sample in trainable(data.samples, recipe))
@@ -116,7 +117,7 @@ class Trainer:
                 "Give --features only if the run was begun with it",
             )
         network = state.model.network
-        detector = Detector(state.model, build(network.backbone, fine=network.fine))
+        detector = Detector(state.model, build(network.backbone, fine=network.fine, grid=network.grid))
         trained = {
             name
             for name, _ in detector.named_parameters()

@@ -236,7 +236,7 @@ def test_frozen_layers_and_grids_are_the_papers(name, convs, grid):
     with torch.device("meta"):
         made = BACKBONES[name].build(Weights(name, "none"))
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in made.conv[: made.frozen]) == convs
-    assert (made.grid, made.stride) == (grid, 16)
+    assert (made.grid, made.stride) == ((grid, grid), 16)
 
 
 @pytest.mark.parametrize(("name", "widths"), [("vgg16", (4096, 4096)), ("vgg_cnn_m_1024", (4096, 1024))])

@@ -13,7 +13,7 @@ from tests.roi.rois import nonsense, some_maps, some_rois
 
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("sampling", [-1, 1, 2, 3])
-@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("size", [1, 7, (4, 2)])
 def test_forward_and_backward_are_torchvisions(size, sampling, aligned):
     rng = np.random.default_rng(size)
     rois = some_rois(rng, 60)
@@ -89,7 +89,7 @@ def test_gradients_by_differences(aligned):
 def test_the_operator_is_what_pytorch_expects():
     rng = np.random.default_rng(0)
     maps, rois = some_maps(rng, channels=4).requires_grad_(), some_rois(rng, 5)
-    torch.library.opcheck(torch.ops.frcnn.roi_align.default, (maps, rois, 3, 1 / 16, 2, True))
+    torch.library.opcheck(torch.ops.frcnn.roi_align.default, (maps, rois, [3, 2], 1 / 16, 2, True))
 
 
 @settings(deadline=None, max_examples=200)

@@ -34,11 +34,11 @@ def test_max_pool(channels, deterministic, dtype):
     rng = np.random.default_rng(channels)
     maps = some_maps(rng, channels=channels, height=6, width=7, ties=True).to(dtype).requires_grad_()
     rois = some_rois(rng, 5, width=110, height=90)
-    expected = roi_max_pool(maps, rois, 3, 1 / 16)
+    expected = roi_max_pool(maps, rois, (3, 2), 1 / 16)
     there, boxes = maps.detach().to(DEVICE), rois.to(DEVICE)
-    pooled, winners = max_pool_gpu.forward(there, boxes, 3, 1 / 16, winners=True)
+    pooled, winners = max_pool_gpu.forward(there, boxes, (3, 2), 1 / 16, winners=True)
     assert torch.equal(pooled.cpu(), expected)
-    assert torch.equal(max_pool_gpu.forward(there, boxes, 3, 1 / 16, winners=False)[0].cpu(), expected)
+    assert torch.equal(max_pool_gpu.forward(there, boxes, (3, 2), 1 / 16, winners=False)[0].cpu(), expected)
     gradient = torch.from_numpy(rng.integers(-3, 4, expected.shape)).to(dtype)  # sums are exact in any order
     expected.backward(gradient)
     spread = max_pool_gpu.backward(gradient.to(DEVICE), boxes, winners, 1 / 16, list(maps.shape))
@@ -50,7 +50,7 @@ def test_a_last_bin_that_reaches_one_cell_beyond_its_roi(deterministic):
     """In float32 7 x (57 / 7) is more than 57."""
     maps = torch.arange(59.0).reshape(1, 1, 59, 1)
     rois = torch.tensor([[0.0, 0, 0, 0, 56]])
-    pooled, winners = max_pool_gpu.forward(maps.to(DEVICE), rois.to(DEVICE), 7, 1.0, winners=True)
+    pooled, winners = max_pool_gpu.forward(maps.to(DEVICE), rois.to(DEVICE), (7, 7), 1.0, winners=True)
     assert torch.equal(pooled.cpu(), roi_max_pool(maps, rois, 7, 1.0))
     assert pooled.max() == 57
     spread = max_pool_gpu.backward(torch.ones_like(pooled), rois.to(DEVICE), winners, 1.0, [1, 1, 59, 1])
@@ -64,10 +64,10 @@ def test_align(sampling, aligned):
     maps = some_maps(rng, channels=5, height=6, width=7).requires_grad_()
     rois = some_rois(rng, 8, width=110, height=90)
     rois[0, [1, 3]] = rois[0, [3, 1]]  # inverted
-    expected = roi_align(maps, rois, 3, 1 / 16, sampling, aligned)
+    expected = roi_align(maps, rois, (2, 3), 1 / 16, sampling, aligned)
     arguments = (1 / 16, sampling, aligned)
     there, boxes = maps.detach().to(DEVICE), rois.to(DEVICE)
-    torch.testing.assert_close(align_gpu.forward(there, boxes, 3, *arguments).cpu(), expected.detach())
+    torch.testing.assert_close(align_gpu.forward(there, boxes, (2, 3), *arguments).cpu(), expected.detach())
     gradient = torch.from_numpy(rng.normal(size=expected.shape).astype(np.float32))
     expected.backward(gradient)
     spread = align_gpu.backward(gradient.to(DEVICE), boxes, *arguments, list(maps.shape))
@@ -76,10 +76,10 @@ def test_align(sampling, aligned):
 
 def test_no_rois():
     maps, rois = torch.zeros(1, 2, 3, 3, device=DEVICE), torch.zeros(0, 5, device=DEVICE)
-    pooled, winners = max_pool_gpu.forward(maps, rois, 7, 1 / 16, winners=True)
+    pooled, winners = max_pool_gpu.forward(maps, rois, (7, 7), 1 / 16, winners=True)
     assert pooled.shape == winners.shape == (0, 2, 7, 7)
     assert not max_pool_gpu.backward(pooled, rois, winners, 1 / 16, [1, 2, 3, 3]).any()
-    sampled = align_gpu.forward(maps, rois, 7, 1 / 16, -1, True)
+    sampled = align_gpu.forward(maps, rois, (7, 7), 1 / 16, -1, True)
     assert sampled.shape == (0, 2, 7, 7)
     assert not align_gpu.backward(sampled, rois, 1 / 16, -1, True, [1, 2, 3, 3]).any()
 
@@ -89,9 +89,9 @@ def test_no_rois():
 def test_nonsense_is_what_the_cpu_makes_of_it(rois):
     maps = some_maps(np.random.default_rng(0), channels=2, height=4, width=5)
     rois = torch.tensor(rois, dtype=torch.float32)
-    pooled, _ = max_pool_gpu.forward(maps.to(DEVICE), rois.to(DEVICE), 2, 1 / 16, winners=True)
+    pooled, _ = max_pool_gpu.forward(maps.to(DEVICE), rois.to(DEVICE), (2, 2), 1 / 16, winners=True)
     assert torch.equal(pooled.cpu(), roi_max_pool(maps, rois, 2, 1 / 16))
-    sampled = align_gpu.forward(maps.to(DEVICE), rois.to(DEVICE), 2, 1 / 16, 2, True)
+    sampled = align_gpu.forward(maps.to(DEVICE), rois.to(DEVICE), (2, 2), 1 / 16, 2, True)
     torch.testing.assert_close(sampled.cpu(), roi_align(maps, rois, 2, 1 / 16, 2, True), rtol=1e-3, atol=1e-3)
 
 
@@ -111,12 +111,12 @@ def compiles(kernel, pointers, **constants):
 
 for kind in ("*fp32", "*bf16"):
     both = {"maps": kind, "pooled": kind, "winners": "*i16"}
-    compiles(max_pool_gpu._pool, both, SIZE=7, WINNERS=True, BLOCK=512)
+    compiles(max_pool_gpu._pool, both, ROWS=7, COLUMNS=6, WINNERS=True, BLOCK=512)
     back = {"slopes": kind, "maps": "*fp32", "winners": "*i16"}
-    compiles(max_pool_gpu._scatter, back, SIZE=7, BLOCK=512)
-    compiles(max_pool_gpu._gather, back, SIZE=7, BLOCK=512)
+    compiles(max_pool_gpu._scatter, back, ROWS=7, COLUMNS=6, BLOCK=512)
+    compiles(max_pool_gpu._gather, back, ROWS=7, COLUMNS=6, BLOCK=512)
     for sampling in (-1, 2):
-        options = {"SAMPLING": sampling, "ALIGNED": True, "SIZE": 7, "BLOCK": 512}
+        options = {"SAMPLING": sampling, "ALIGNED": True, "ROWS": 7, "COLUMNS": 6, "BLOCK": 512}
         compiles(align_gpu._align, {"maps": kind, "bins": kind}, BACKWARD=False, **options)
         compiles(align_gpu._align, {"maps": "*fp32", "bins": kind}, BACKWARD=True, **options)
 """

@@ -17,21 +17,22 @@ from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.roi.score import score_boxes
 
 
-def slow_roi_max_pool(features, rois, size, spatial_scale):
-    """The definition, one cell at a time. features [B, C, h, w], rois [R, 5] -> [R, C, size, size]."""
+def slow_roi_max_pool(features, rois, bins, spatial_scale):
+    """The definition, one cell at a time. features [B, C, h, w], rois [R, 5] -> [R, C, rows, columns]."""
 
     def rounded(value):  # half away from zero
         return int(math.floor(abs(value) + 0.5) * math.copysign(1, value))
 
     _, channels, height, width = features.shape
-    out = np.zeros((len(rois), channels, size, size), features.dtype)
+    rows, columns = bins
+    out = np.zeros((len(rois), channels, rows, columns), features.dtype)
     for r, (index, *corners) in enumerate(rois.tolist()):
         x1, y1, x2, y2 = (rounded(np.float32(v) * np.float32(spatial_scale)) for v in corners)
         w, h = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
-        for i in range(size):
-            for j in range(size):
-                top, bottom = y1 + (i * h) // size, y1 + -(-(i + 1) * h // size)
-                left, right = x1 + (j * w) // size, x1 + -(-(j + 1) * w // size)
+        for i in range(rows):
+            for j in range(columns):
+                top, bottom = y1 + (i * h) // rows, y1 + -(-(i + 1) * h // rows)
+                left, right = x1 + (j * w) // columns, x1 + -(-(j + 1) * w // columns)
                 top, bottom = (min(max(v, 0), height) for v in (top, bottom))
                 left, right = (min(max(v, 0), width) for v in (left, right))
                 if top < bottom and left < right:
@@ -45,14 +46,14 @@ coordinate = st.floats(-40, 240, width=32)
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 1), coordinate, coordinate, coordinate, coordinate), max_size=6),
-    st.sampled_from([1, 2, 7]),
+    st.sampled_from([(1, 1), (2, 2), (7, 7), (2, 5), (7, 3)]),
     st.integers(0, 2**16),
 )
-def test_pooling_equals_the_definition(rois, size, seed):
+def test_pooling_equals_the_definition(rois, bins, seed):
     features = np.random.default_rng(seed).normal(size=(2, 3, 9, 12)).astype(np.float32)
     rois = np.array(rois, np.float32).reshape(-1, 5)
-    found = roi_max_pool(torch.from_numpy(features), torch.from_numpy(rois), size, 1 / 16)
-    np.testing.assert_array_equal(found.numpy(), slow_roi_max_pool(features, rois, size, 1 / 16))
+    found = roi_max_pool(torch.from_numpy(features), torch.from_numpy(rois), bins, 1 / 16)
+    np.testing.assert_array_equal(found.numpy(), slow_roi_max_pool(features, rois, bins, 1 / 16))
 
 
 def test_a_roi_smaller_than_the_grid_repeats_its_cells():
@@ -71,10 +72,10 @@ def test_an_empty_bin_is_zero_and_has_no_gradient():
 
 def test_windows_of_max_pooling_end_inside_the_box_and_those_of_align_at_its_corner():
     rois = RoIs.of_images([[], np.array([[10, 20, 31, 41]], np.float32)], [1.0, 2.0])
-    assert RoIPooler("max", 7, 16).windows(rois).tolist() == [[1, 20, 40, 60, 80]]
-    assert RoIPooler("align", 7, 16, cell_offset=0.5).windows(rois).tolist() == [[1, 19.5, 39.5, 61.5, 81.5]]
+    assert RoIPooler("max", (7, 7), 16).windows(rois).tolist() == [[1, 20, 40, 60, 80]]
+    assert RoIPooler("align", (7, 7), 16, cell_offset=0.5).windows(rois).tolist() == [[1, 19.5, 39.5, 61.5, 81.5]]
     nothing = RoIs.of_images([np.zeros((0, 4), np.float32)], [1.0])
-    assert RoIPooler("max", 7, 16).windows(nothing).shape == (0, 5)
+    assert RoIPooler("max", (7, 7), 16).windows(nothing).shape == (0, 5)
 
 
 sides = st.floats(1, 300, width=32)
@@ -112,7 +113,7 @@ def test_wild_deltas_and_degenerate_proposals_stay_finite():
 def head(classes=2, channels=3, grid=2, hidden=8):
     torch.manual_seed(0)
     layers = nn.Linear(channels * grid * grid, hidden), nn.Linear(hidden, hidden)
-    return FullyConnectedHead(layers, RoIPooler("max", grid, 16), classes).eval()
+    return FullyConnectedHead(layers, RoIPooler("max", (grid, grid), 16), classes).eval()
 
 
 def rois_of(*boxes):
@@ -122,7 +123,7 @@ def rois_of(*boxes):
 
 def test_initial_spreads_are_the_papers():
     torch.manual_seed(0)
-    made = FullyConnectedHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), RoIPooler("max", 1, 16), 20)
+    made = FullyConnectedHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), RoIPooler("max", (1, 1), 16), 20)
     assert made.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.02)
     assert made.bbox_pred.weight.std().item() == pytest.approx(0.001, rel=0.02)
     assert made.bbox_pred.out_features == 84
@@ -147,7 +148,7 @@ def test_scores_in_chunks_equal_scores_at_once(monkeypatch):
     candidates = np.random.default_rng(0).random((23, 4)).astype(np.float32) * 60
     candidates[:, 2:] += candidates[:, :2] + 1
     whole = score_boxes(made, features, candidates, 1.0, 120, 120)
-    monkeypatch.setattr(module, "_MAX_POOLED_NUMBERS", 5 * features.shape[1] * made.pooler.grid**2)
+    monkeypatch.setattr(module, "_MAX_POOLED_NUMBERS", 5 * features.shape[1] * made.pooler.bins)
     parts = score_boxes(made, features, candidates, 1.0, 120, 120)
     np.testing.assert_allclose(parts.probabilities, whole.probabilities, atol=1e-6)
     np.testing.assert_allclose(parts.boxes, whole.boxes, atol=1e-3)
@@ -162,7 +163,7 @@ def test_the_hidden_layer_reads_what_a_classification_network_reads():
     torch.manual_seed(0)
     fc6, fc7 = nn.Linear(3 * 2 * 2, 8), nn.Linear(8, 8)
     weight = fc6.weight.detach().clone()
-    made = FullyConnectedHead((fc6, fc7), RoIPooler("max", 2, 16), 2).eval()
+    made = FullyConnectedHead((fc6, fc7), RoIPooler("max", (2, 2), 16), 2).eval()
     features, rois = torch.rand(1, 3, 6, 6), rois_of([0, 0, 50, 50], [16, 16, 80, 30])
     windows = torch.tensor([[0, 0, 0, 49.0, 49.0], [0, 16, 16, 79, 29]])
     pooled = roi_max_pool(features, windows, 2, 1 / 16).flatten(1)  # [C, S, S]
@@ -178,7 +179,7 @@ boxes_in_cells = st.lists(st.tuples(*[st.floats(-20, 200, width=32)] * 4), min_s
 @given(boxes_in_cells)
 def test_rois_are_grouped_if_and_only_if_pooling_cannot_tell_them_apart(corners):
     rois = torch.cat([torch.zeros(len(corners), 1), torch.tensor(corners)], 1)
-    first, group = RoIPooler("max", 7, 16).unique(rois)
+    first, group = RoIPooler("max", (7, 7), 16).unique(rois)
     cells = []
     for _, *values in rois.tolist():
         x1, y1, x2, y2 = (math.floor(abs(v / 16) + 0.5) * (1 if v >= 0 else -1) for v in values)
@@ -203,3 +204,47 @@ def test_no_proposals():
     found = score_boxes(head(), torch.rand(1, 3, 8, 8), np.zeros((0, 4), np.float32), 1.0, 10, 10)
     assert found.probabilities.shape == (0, 3)
     assert found.boxes.shape == (0, 2, 4)
+
+
+def test_a_grid_that_is_not_square(tmp_path):
+    """Rows come first, as in the paper's H x W; the head reads as many bins, and a saved model has them too."""
+    from frcnn_cli.detector.config import NO_PROPOSALS, ModelConfig, image_transform
+    from frcnn_cli.detector.detector import Detector
+    from frcnn_cli.features.backbones import build
+    from frcnn_cli.recipes.recipe import Recipe
+
+    recipe = Recipe().changed({"network.backbone": "small", "network.grid": "3,5", "images.short_side": 0})
+    config = ModelConfig(recipe.network, ("a", "b"), image_transform(recipe), NO_PROPOSALS, recipe=recipe.to_dict())
+    made = Detector(config, build("small", grid=(3, 5))).eval()
+    assert made.head.pooler.grid == (3, 5)
+    assert made.head.fc6.in_features == 64 * 15
+    made.save(tmp_path / "model.safetensors")
+    again = Detector.load(tmp_path, "cpu")
+    assert again.model_id == made.model_id
+    image = torch.rand(1, 3, 48, 64)
+    rois = RoIs.of_images([np.array([[2, 3, 40, 44], [0, 0, 64, 48]], np.float32)], [1.0])
+    with torch.no_grad():
+        for ours, theirs in zip(again(image, rois), made(image, rois), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def test_the_weights_that_read_the_grid_of_the_backbone_are_kept():
+    from frcnn_cli.features.backbones import build
+
+    usual = build("small")
+    before = usual.hidden
+    usual.set_grid(7, 7)
+    assert usual.hidden is before
+    usual.set_grid(2, 7)
+    assert usual.hidden[0].in_features == 64 * 14
+    assert usual.hidden[1] is before[1]
+    deep = build("resnet18")
+    hidden = deep.hidden
+    deep.set_grid(6, 10)
+    assert (deep.grid, deep.hidden) == ((6, 10), hidden)
+
+
+def test_an_output_size_of_three_numbers_is_refused():
+    for size in ((1, 2, 3), (0, 2), (2, -1), 0):
+        with pytest.raises(ValueError, match="output size"):
+            roi_max_pool(torch.zeros(1, 1, 2, 2), torch.zeros(1, 5), size, 1.0)

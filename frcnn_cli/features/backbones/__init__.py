@@ -5,7 +5,7 @@ A backbone is one short function from `Weights` to `Backbone`, registered below 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -47,7 +47,7 @@ BACKBONES: dict[str, BackboneSpec] = {
 }
 
 
-def build(name: str, *, weights: str | Path = "none", fine: bool = False) -> Backbone:
+def build(name: str, *, weights: str | Path = "none", fine: bool = False, grid: Sequence[int] = ()) -> Backbone:
     """A backbone with its weights.
 
     Args:
@@ -55,6 +55,7 @@ def build(name: str, *, weights: str | Path = "none", fine: bool = False) -> Bac
         weights: "imagenet" (torchvision's download), "none" (random; nothing is frozen), or the path of a state dict
             of the classification network (`.pth`, read with `weights_only`, or `.safetensors`).
         fine: halve the cell size (see `Backbone.halve_cells`).
+        grid: rows and columns of a pooled RoI, if not those of the backbone (see `Backbone.set_grid`).
 
     Raises:
         FrcnnError: the download failed, or the file is not the state dict of this network.
@@ -64,4 +65,6 @@ def build(name: str, *, weights: str | Path = "none", fine: bool = False) -> Bac
         backbone.frozen = 0
     if fine:
         backbone.halve_cells()
+    if grid:
+        backbone.set_grid(*grid)
     return backbone

@@ -31,4 +31,4 @@ def alexnet(weights: Weights) -> Backbone:
     """Similar to the paper's "S": stride 16, 256 channels, grid 6, two hidden layers of 4096 units; conv1 frozen."""
     net = weights.into(AlexNet())
     conv = net.features[:-1]
-    return Backbone(conv, (net.classifier[1], net.classifier[4]), 256, 16, 6, 3, numbered(conv))  # type: ignore[arg-type]
+    return Backbone(conv, (net.classifier[1], net.classifier[4]), 256, 16, (6, 6), 3, numbered(conv))  # type: ignore[arg-type]

@@ -16,12 +16,12 @@ class Backbone:
     """The parts of a classification network; RoI max pooling replaces its last max pooling (section 2.2).
 
     conv: float32 [B, 3, h, w] -> [B, channels, h / stride, w / stride].
-    hidden: the layers between pooled RoIs and the two outputs. Either two linear layers, `channels * grid * grid` ->
-        hidden -> hidden, of which the first reads a pooled RoI flattened from [channels, grid, grid]; or conv layers
-        [R, channels, grid, grid] -> [R, D, .., ..], whose output is averaged over the cells ("C4" in the ResNet paper).
+    hidden: the layers between pooled RoIs and the two outputs. Either two linear layers, `channels * H * W` -> hidden
+        -> hidden, of which the first reads a pooled RoI flattened from [channels, H, W]; or conv layers
+        [R, channels, H, W] -> [R, D, .., ..], whose output is averaged over the cells ("C4" in the ResNet paper).
     channels: of the conv map.
     stride: pixels per cell of the conv map.
-    grid: bins per side of a pooled RoI.
+    grid: rows and columns of a pooled RoI, H x W.
     frozen: the number of leading modules of `conv` that keep their ImageNet weights (section 4.5).
     layers: for each named layer, the index in `conv` at which it begins.
     """
@@ -30,7 +30,7 @@ class Backbone:
     hidden: tuple[nn.Linear, nn.Linear] | nn.Sequential
     channels: int
     stride: int
-    grid: int
+    grid: tuple[int, int]
     frozen: int
     layers: dict[str, int] = field(default_factory=dict)
 
@@ -60,6 +60,14 @@ class Backbone:
             centre += jump * ((size - 1) / 2 - padding)
             jump *= step
         return centre - self.stride / 2
+
+    def set_grid(self, rows: int, columns: int) -> None:
+        """Pools RoIs to another grid. A first linear layer that reads another number of bins starts from scratch; conv
+        layers read grids of any size."""
+        if not isinstance(self.hidden, nn.Sequential) and (rows, columns) != self.grid:
+            first, second = self.hidden
+            self.hidden = nn.Linear(self.channels * rows * columns, first.out_features), second
+        self.grid = rows, columns
 
     def halve_cells(self) -> None:
         """Halves the cell size of the map, for small objects, by leaving out its last downsampling: a pooling layer is

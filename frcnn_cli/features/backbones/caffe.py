@@ -71,7 +71,7 @@ def _backbone(net: CaffeNet | VGGCNNM1024, channels: int) -> Backbone:
     conv = net.sequential()
     starts = indices_of(conv, nn.Conv2d)
     layers = {f"conv{number}": at for number, at in enumerate(starts, 1)}
-    return Backbone(conv, (net.fc6, net.fc7), channels, 16, 6, starts[1], layers)
+    return Backbone(conv, (net.fc6, net.fc7), channels, 16, (6, 6), starts[1], layers)
 
 
 def _normalisation(alpha: float = 0.0001, k: float = 1.0) -> nn.LocalResponseNorm:

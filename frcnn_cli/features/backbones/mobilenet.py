@@ -16,4 +16,4 @@ def mobilenet_v3_large(weights: Weights) -> Backbone:
     net = weights.into(models.mobilenet_v3_large(weights=None))
     freeze_batch_norm(net)
     layers = {f"block{i}": i for i in range(13)}
-    return Backbone(net.features[:13], nn.Sequential(*net.features[13:]), 112, 16, 14, 4, layers)
+    return Backbone(net.features[:13], nn.Sequential(*net.features[13:]), 112, 16, (14, 14), 4, layers)

@@ -19,7 +19,7 @@ def resnet(name: str, channels: int, weights: Weights) -> Backbone:
     freeze_batch_norm(net)
     conv = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3)
     layers = {"conv1": 0, "conv2": 4, "conv3": 5, "conv4": 6}
-    return Backbone(conv, nn.Sequential(net.layer4), channels, 16, 14, 5, layers)
+    return Backbone(conv, nn.Sequential(net.layer4), channels, 16, (14, 14), 5, layers)
 
 
 RESNETS = {"resnet18": partial(resnet, "resnet18", 256), "resnet50": partial(resnet, "resnet50", 1024)}

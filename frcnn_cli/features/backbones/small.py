@@ -26,4 +26,4 @@ def small(weights: Weights) -> Backbone:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(cast(Tensor, layer.bias))
-    return Backbone(conv, hidden, 64, 4, 7, 0, numbered(conv))
+    return Backbone(conv, hidden, 64, 4, (7, 7), 0, numbered(conv))

@@ -73,7 +73,7 @@ def squeezenet(name: str, weights: Weights) -> Backbone:
     1024; conv1 frozen."""
     net = weights.into(SqueezeNet(name))
     layers = {"conv1": 0, **{f"fire{i}": at for i, at in enumerate(indices_of(net.features, Fire), 2)}}
-    return Backbone(net.features, new_hidden_layers(512 * 7 * 7, 1024), 512, 16, 7, 3, layers)
+    return Backbone(net.features, new_hidden_layers(512 * 7 * 7, 1024), 512, 16, (7, 7), 3, layers)
 
 
 SQUEEZENETS = {name: partial(squeezenet, name) for name in _FIRES}

@@ -68,7 +68,7 @@ def _backbone(net: VGG) -> Backbone:
     assert isinstance(conv, nn.Sequential)
     frozen = indices_of(conv, nn.MaxPool2d)[1] + 1
     hidden = (net.classifier[0], net.classifier[3])
-    return Backbone(conv, hidden, 512, 16, 7, frozen, numbered_by_block(conv))  # type: ignore[arg-type]
+    return Backbone(conv, hidden, 512, 16, (7, 7), frozen, numbered_by_block(conv))  # type: ignore[arg-type]
 
 
 VGGS = {name: partial(vgg, name) for name in ("vgg16", "vgg11", "vgg13", "vgg11_bn", "vgg13_bn", "vgg16_bn")}

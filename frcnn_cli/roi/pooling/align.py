@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,13 +12,13 @@ from frcnn_cli.roi.pooling import align_cpu
 from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, last, rois_as_array
 from frcnn_cli.roi.pooling.eager import may_call_kernel
 from frcnn_cli.roi.pooling.gpu import triton_takes
-from frcnn_cli.roi.pooling.validate import check_arguments
+from frcnn_cli.roi.pooling.validate import checked_bins
 
 
 def roi_align(
     features: Tensor,
     rois: Tensor,
-    output_size: int,
+    output_size: int | tuple[int, int],
     spatial_scale: float,
     sampling_ratio: int = -1,
     aligned: bool = False,
@@ -30,22 +31,22 @@ def roi_align(
     Args:
         features: float [B, C, h, w]: float16, bfloat16, float32, or float64 (CPU).
         rois: float [R, 5]: image index, and corners in pixels; a RoI with a corner that is not finite gives 0.
-        output_size: bins per side.
+        output_size: rows and columns of bins, or one number for both.
         spatial_scale: 1 / stride.
         sampling_ratio: samples per side of a bin; 0 or less: one per cell of the bin.
         aligned: shift by half a cell, so that centres of cells and centres of pixels coincide (Detectron2); without
             it, a RoI is at least one cell large.
 
     Returns:
-        [R, C, output_size, output_size], in the dtype of `features`, channels last in memory, with gradient to
+        [R, C, H, W], in the dtype of `features`, channels last in memory, with gradient to
         `features`. On a GPU the gradient is summed in arbitrary order, unless
         `torch.use_deterministic_algorithms(True)` is set.
 
     Raises:
         ValueError: arguments of other shapes or dtypes.
     """
-    check_arguments(features, rois, output_size)
-    arguments = (output_size, spatial_scale, sampling_ratio, aligned)
+    bins = checked_bins(features, rois, output_size)
+    arguments = (bins, spatial_scale, sampling_ratio, aligned)
     if features.device.type != "cpu" and not triton_takes(features):
         import torchvision  # imported late: it imports torch._dynamo, which takes as long as torch itself
 
@@ -61,17 +62,17 @@ def roi_align(
 
 @torch.library.custom_op("frcnn::roi_align", mutates_args=(), device_types="cpu")
 def _forward(
-    features: Tensor, rois: Tensor, output_size: int, spatial_scale: float, sampling_ratio: int, aligned: bool
+    features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    return _forward_on_cpu(features, rois, output_size, spatial_scale, sampling_ratio, aligned)
+    return _forward_on_cpu(features, rois, bins, spatial_scale, sampling_ratio, aligned)
 
 
 def _forward_on_cpu(
-    features: Tensor, rois: Tensor, output_size: int, spatial_scale: float, sampling_ratio: int, aligned: bool
+    features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
     maps = as_array(last(at_least_float32(features)))
     sampled = align_cpu.forward(
-        maps, rois_as_array(rois).astype(maps.dtype), output_size, spatial_scale, sampling_ratio, aligned
+        maps, rois_as_array(rois).astype(maps.dtype), (bins[0], bins[1]), spatial_scale, sampling_ratio, aligned
     )
     return torch.from_numpy(sampled).to(features.dtype).permute(0, 3, 1, 2)
 
@@ -95,11 +96,11 @@ def _backward(
 
 @_forward.register_kernel("cuda")
 def _forward_on_gpu(
-    features: Tensor, rois: Tensor, output_size: int, spatial_scale: float, sampling_ratio: int, aligned: bool
+    features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
     from frcnn_cli.roi.pooling import align_gpu
 
-    return align_gpu.forward(features, rois, output_size, spatial_scale, sampling_ratio, aligned)
+    return align_gpu.forward(features, rois, bins, spatial_scale, sampling_ratio, aligned)
 
 
 @_backward.register_kernel("cuda")
@@ -117,9 +118,9 @@ def _backward_on_gpu(
 
 @_forward.register_fake
 def _(
-    features: Tensor, rois: Tensor, output_size: int, spatial_scale: float, sampling_ratio: int, aligned: bool
+    features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    shape = (rois.shape[0], output_size, output_size, features.shape[1])
+    shape = (rois.shape[0], *bins, features.shape[1])
     return features.new_empty(shape).permute(0, 3, 1, 2)
 
 

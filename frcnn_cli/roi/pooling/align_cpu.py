@@ -1,6 +1,6 @@
 """RoI align on the CPU: channels last, so that a sample is a sum of four vectors.
 
-Glossary: B images, h x w cells, C channels, R RoIs, S x S bins; a bin has its own grid of sample points.
+Glossary: B images, h x w cells, C channels, R RoIs, H x W bins; a bin has its own grid of sample points.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from frcnn_cli.system.jit import kernel
 Maps = NDArray[Any]  # float32 or float64
 
 
-def forward(maps: Maps, rois: Maps, size: int, scale: float, sampling: int, aligned: bool) -> Maps:
-    """maps: [B, h, w, C], contiguous. rois: [R, 5], of the same dtype. Returns [R, S, S, C]."""
-    pooled = np.empty((len(rois), size, size, maps.shape[3]), maps.dtype)
+def forward(maps: Maps, rois: Maps, bins: tuple[int, int], scale: float, sampling: int, aligned: bool) -> Maps:
+    """maps: [B, h, w, C], contiguous. rois: [R, 5], of the same dtype. Returns [R, H, W, C]."""
+    pooled = np.empty((len(rois), *bins, maps.shape[3]), maps.dtype)
 
     def work(start: int, stop: int) -> None:
-        _align(maps, rois[start:stop], size, maps.dtype.type(scale), sampling, aligned, pooled[start:stop])
+        _align(maps, rois[start:stop], maps.dtype.type(scale), sampling, aligned, pooled[start:stop])
 
     in_parts(work, equal_parts(len(rois), min_size=8))
     return pooled
@@ -30,7 +30,7 @@ def forward(maps: Maps, rois: Maps, size: int, scale: float, sampling: int, alig
 def backward(
     gradient: Maps, rois: Maps, scale: float, sampling: int, aligned: bool, shape: tuple[int, int, int, int]
 ) -> Maps:
-    """The gradient of the maps [B, h, w, C] from the gradient of the pooled RoIs [R, S, S, C].
+    """The gradient of the maps [B, h, w, C] from the gradient of the pooled RoIs [R, H, W, C].
 
     Each thread writes rows of the maps that no other thread writes, so the sums do not depend on the number of threads.
     """
@@ -62,11 +62,11 @@ def _place(roi: Any, scale: Any, aligned: bool, images: int) -> Any:
 
 
 @kernel(inline="always")
-def _grid(high: Any, wide: Any, size: int, sampling: int) -> Any:
+def _grid(high: Any, wide: Any, bins_down: int, bins_across: int, sampling: int) -> Any:
     """Rows and columns of samples per bin (floats, because a huge RoI has more than an int can hold), the divisor of
     their sum, and height and width of a bin."""
     number = type(high)
-    bin_high, bin_wide = high / number(size), wide / number(size)
+    bin_high, bin_wide = high / number(bins_down), wide / number(bins_across)
     rows = number(sampling) if sampling > 0 else np.ceil(bin_high)
     columns = number(sampling) if sampling > 0 else np.ceil(bin_wide)
     return rows, columns, max(rows * columns, number(1)), bin_high, bin_wide
@@ -107,14 +107,15 @@ def _neighbours(at: Any, end: int) -> Any:
 
 
 @kernel()
-def _align(maps: Any, rois: Any, size: int, scale: Any, sampling: int, aligned: bool, pooled: Any) -> None:
+def _align(maps: Any, rois: Any, scale: Any, sampling: int, aligned: bool, pooled: Any) -> None:
     images, height, width, channels = maps.shape
+    _, bins_down, bins_across, _ = pooled.shape
     for r in range(len(rois)):
         image, y0, x0, high, wide = _place(rois[r], scale, aligned, images)
-        rows, columns, count, bin_high, bin_wide = _grid(high, wide, size, sampling)
-        for i in range(size):
+        rows, columns, count, bin_high, bin_wide = _grid(high, wide, bins_down, bins_across, sampling)
+        for i in range(bins_down):
             first_y, end_y = _samples(y0 + type(scale)(i) * bin_high, bin_high, rows, height)
-            for j in range(size):
+            for j in range(bins_across):
                 first_x, end_x = _samples(x0 + type(scale)(j) * bin_wide, bin_wide, columns, width)
                 mean = pooled[r, i, j]
                 mean[:] = 0
@@ -152,7 +153,7 @@ def _spread(
     """Adds each sample's share of the gradient of its bin to its four cells, for the rows first_row .. end_row - 1 of
     all maps together."""
     images, height, width, channels = maps.shape
-    size = gradient.shape[1]
+    _, bins_down, bins_across, _ = gradient.shape
     for r in range(len(rois)):
         image, y0, x0, high, wide = _place(rois[r], scale, aligned, images)
         if image < 0:
@@ -160,10 +161,10 @@ def _spread(
         begin, end = first_row - image * height, end_row - image * height
         if end <= 0 or begin >= height:
             continue
-        rows, columns, count, bin_high, bin_wide = _grid(high, wide, size, sampling)
-        for i in range(size):
+        rows, columns, count, bin_high, bin_wide = _grid(high, wide, bins_down, bins_across, sampling)
+        for i in range(bins_down):
             first_y, end_y = _samples(y0 + type(scale)(i) * bin_high, bin_high, rows, height)
-            for j in range(size):
+            for j in range(bins_across):
                 first_x, end_x = _samples(x0 + type(scale)(j) * bin_wide, bin_wide, columns, width)
                 slope = gradient[r, i, j]
                 for iy in range(first_y, end_y):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -11,17 +13,25 @@ from frcnn_cli.roi.pooling.arrays import last
 from frcnn_cli.roi.pooling.gpu import EXACT, block, current
 
 
-def forward(features: Tensor, rois: Tensor, size: int, scale: float, sampling: int, aligned: bool) -> Tensor:
-    """Sampled RoIs [R, C, S, S], in the dtype of `features`."""
+def forward(features: Tensor, rois: Tensor, bins: Sequence[int], scale: float, sampling: int, aligned: bool) -> Tensor:
+    """Sampled RoIs [R, C, H, W], in the dtype of `features`."""
     maps, rois = last(features), rois.to(torch.float32).contiguous()
     images, height, width, channels = maps.shape
-    sampled = maps.new_empty((len(rois), size, size, channels))
+    sampled = maps.new_empty((len(rois), *bins, channels))
     if sampled.numel():
         wide = block(channels)
         with current(maps.device):
-            _align[len(rois) * size * size, triton.cdiv(channels, wide)](
+            _align[len(rois) * bins[0] * bins[1], triton.cdiv(channels, wide)](
                 *(maps, rois, sampled, images, height, width, channels, float(scale)),
-                **{"SAMPLING": sampling, "ALIGNED": aligned, "BACKWARD": False, "SIZE": size, "BLOCK": wide, **EXACT},
+                **{
+                    "SAMPLING": sampling,
+                    "ALIGNED": aligned,
+                    "BACKWARD": False,
+                    "ROWS": bins[0],
+                    "COLUMNS": bins[1],
+                    "BLOCK": wide,
+                    **EXACT,
+                },
             )
     return sampled.permute(0, 3, 1, 2)
 
@@ -32,11 +42,19 @@ def backward(gradient: Tensor, rois: Tensor, scale: float, sampling: int, aligne
     slopes, rois = last(gradient), rois.to(torch.float32).contiguous()
     maps = torch.zeros((images, height, width, channels), dtype=torch.float32, device=gradient.device)
     if slopes.numel():
-        wide, size = block(channels), slopes.shape[1]
+        wide, bins = block(channels), slopes.shape[1:3]
         with current(maps.device):
-            _align[len(rois) * size * size, triton.cdiv(channels, wide)](
+            _align[len(rois) * bins[0] * bins[1], triton.cdiv(channels, wide)](
                 *(maps, rois, slopes, images, height, width, channels, float(scale)),
-                **{"SAMPLING": sampling, "ALIGNED": aligned, "BACKWARD": True, "SIZE": size, "BLOCK": wide, **EXACT},
+                **{
+                    "SAMPLING": sampling,
+                    "ALIGNED": aligned,
+                    "BACKWARD": True,
+                    "ROWS": bins[0],
+                    "COLUMNS": bins[1],
+                    "BLOCK": wide,
+                    **EXACT,
+                },
             )
     return maps.to(gradient.dtype).permute(0, 3, 1, 2)
 
@@ -88,12 +106,13 @@ def _align(
     SAMPLING: tl.constexpr,
     ALIGNED: tl.constexpr,
     BACKWARD: tl.constexpr,
-    SIZE: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Forward: computes `bins` from `maps`. Backward: adds the gradient in `bins` to the gradient in `maps`."""
     number = tl.program_id(0)
-    roi = rois + number // (SIZE * SIZE) * 5
+    roi = rois + number // (ROWS * COLUMNS) * 5
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = channel < channels
     of_image = tl.load(roi)
@@ -104,13 +123,13 @@ def _align(
     image = tl.where(valid, of_image, 0.0).to(tl.int64)
     x0, y0 = tl.where(valid, x0, 0.0), tl.where(valid, y0, 0.0)
     wide, high = tl.where(valid, wide, 1.0), tl.where(valid, high, 1.0)
-    bin_wide, bin_high = tl.div_rn(wide, SIZE * 1.0), tl.div_rn(high, SIZE * 1.0)
+    bin_wide, bin_high = tl.div_rn(wide, COLUMNS * 1.0), tl.div_rn(high, ROWS * 1.0)
     if SAMPLING > 0:
         rows, columns = tl.full((), SAMPLING, tl.float32), tl.full((), SAMPLING, tl.float32)
     else:
         rows, columns = tl.ceil(bin_high), tl.ceil(bin_wide)
     count = tl.maximum(rows * columns, 1.0)
-    top, left = y0 + (number // SIZE % SIZE) * bin_high, x0 + (number % SIZE) * bin_wide
+    top, left = y0 + (number // COLUMNS % ROWS) * bin_high, x0 + (number % COLUMNS) * bin_wide
     first_y, end_y = _samples(top, bin_high, rows, height)
     first_x, end_x = _samples(left, bin_wide, columns, width)
     end_y = tl.where(valid, end_y, first_y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from frcnn_cli.roi.pooling import max_pool_cpu
 from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, half_as_keys, keys_as_half, last, rois_as_array
 from frcnn_cli.roi.pooling.eager import may_call_kernel
 from frcnn_cli.roi.pooling.gpu import triton_takes
-from frcnn_cli.roi.pooling.validate import check_arguments
+from frcnn_cli.roi.pooling.validate import checked_bins
 
 
-def roi_max_pool(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
+def roi_max_pool(features: Tensor, rois: Tensor, output_size: int | tuple[int, int], spatial_scale: float) -> Tensor:
     """The maximum over each bin of a grid on each RoI.
 
     Corners are multiplied by `spatial_scale` and rounded half away from zero; the end is inclusive, and a RoI is at
@@ -30,43 +31,43 @@ def roi_max_pool(features: Tensor, rois: Tensor, output_size: int, spatial_scale
         features: float [B, C, h, w]: float16, bfloat16, float32, or float64 (CPU).
         rois: float [R, 5]: image index, and corners in pixels; RoIs that lie outside their map pool nothing (0); an
             inverted RoI counts as one cell wide or high; NaN counts as a corner far to the left or above.
-        output_size: bins per side.
+        output_size: rows and columns of bins (H x W in the paper), or one number for both.
         spatial_scale: 1 / stride.
 
     Returns:
-        [R, C, output_size, output_size], in the dtype of `features`, channels last in memory, with gradient to
+        [R, C, H, W], in the dtype of `features`, channels last in memory, with gradient to
         `features`. On a GPU the gradient is summed in arbitrary order, unless
         `torch.use_deterministic_algorithms(True)` is set.
 
     Raises:
         ValueError: arguments of other shapes or dtypes.
     """
-    check_arguments(features, rois, output_size)
+    bins = checked_bins(features, rois, output_size)
     if features.device.type != "cpu" and not triton_takes(features):
         import torchvision  # imported late: it imports torch._dynamo, which takes as long as torch itself
 
         wide = at_least_float32(features)
-        pooled: Tensor = torchvision.ops.roi_pool(wide, rois.to(wide), output_size, spatial_scale).to(features.dtype)
+        pooled: Tensor = torchvision.ops.roi_pool(wide, rois.to(wide), bins, spatial_scale).to(features.dtype)
     elif features.requires_grad and torch.is_grad_enabled():
-        pooled = torch.ops.frcnn.roi_max_pool(features, rois, output_size, spatial_scale)[0]
+        pooled = torch.ops.frcnn.roi_max_pool(features, rois, bins, spatial_scale)[0]
     elif may_call_kernel(features):
         only = _only_on_cpu if features.device.type == "cpu" else _only_on_gpu
-        pooled = only(features, rois, output_size, spatial_scale)
+        pooled = only(features, rois, bins, spatial_scale)
     else:
-        pooled = torch.ops.frcnn.roi_max_pool_only(features, rois, output_size, spatial_scale)
+        pooled = torch.ops.frcnn.roi_max_pool_only(features, rois, bins, spatial_scale)
     return pooled
 
 
 @torch.library.custom_op("frcnn::roi_max_pool", mutates_args=(), device_types="cpu")
-def _with_winners(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> tuple[Tensor, Tensor]:
-    """Pooled RoIs, and per bin and channel the index y * w + x of the largest cell, -1 for none: [R, C, S, S] each."""
-    return _on_cpu(features, rois, output_size, spatial_scale, True)
+def _with_winners(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> tuple[Tensor, Tensor]:
+    """Pooled RoIs, and per bin and channel the index y * w + x of the largest cell, -1 for none: [R, C, H, W] each."""
+    return _on_cpu(features, rois, bins, spatial_scale, True)
 
 
 @torch.library.custom_op("frcnn::roi_max_pool_only", mutates_args=(), device_types="cpu")
-def _only(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
+def _only(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> Tensor:
     """Pooled RoIs without the indices of the largest cells, for when no gradient is needed."""
-    return _only_on_cpu(features, rois, output_size, spatial_scale)
+    return _only_on_cpu(features, rois, bins, spatial_scale)
 
 
 @torch.library.custom_op("frcnn::roi_max_pool_backward", mutates_args=(), device_types="cpu")
@@ -85,18 +86,18 @@ def _backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, sha
 
 @_with_winners.register_kernel("cuda")
 def _with_winners_on_gpu(
-    features: Tensor, rois: Tensor, output_size: int, spatial_scale: float
+    features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float
 ) -> tuple[Tensor, Tensor]:
     from frcnn_cli.roi.pooling import max_pool_gpu
 
-    return max_pool_gpu.forward(features, rois, output_size, spatial_scale, winners=True)
+    return max_pool_gpu.forward(features, rois, bins, spatial_scale, winners=True)
 
 
 @_only.register_kernel("cuda")
-def _only_on_gpu(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
+def _only_on_gpu(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> Tensor:
     from frcnn_cli.roi.pooling import max_pool_gpu
 
-    return max_pool_gpu.forward(features, rois, output_size, spatial_scale, winners=False)[0]
+    return max_pool_gpu.forward(features, rois, bins, spatial_scale, winners=False)[0]
 
 
 @_backward.register_kernel("cuda")
@@ -106,37 +107,39 @@ def _backward_on_gpu(gradient: Tensor, rois: Tensor, winners: Tensor, scale: flo
     return max_pool_gpu.backward(gradient, rois, winners, scale, shape)
 
 
-def _only_on_cpu(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
-    return _on_cpu(features, rois, output_size, spatial_scale, False)[0]
+def _only_on_cpu(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> Tensor:
+    return _on_cpu(features, rois, bins, spatial_scale, False)[0]
 
 
-def _on_cpu(features: Tensor, rois: Tensor, size: int, scale: float, winners: bool) -> tuple[Tensor, Tensor]:
+def _on_cpu(features: Tensor, rois: Tensor, bins: Sequence[int], scale: float, winners: bool) -> tuple[Tensor, Tensor]:
     maps = last(features)
     if features.dtype.itemsize == 2:
         keys, lowest = half_as_keys(maps)
-        best, cells = max_pool_cpu.forward(keys, rois_as_array(rois), size, scale, lowest, winners)
+        best, cells = max_pool_cpu.forward(keys, rois_as_array(rois), (bins[0], bins[1]), scale, lowest, winners)
         pooled = keys_as_half(best, features.dtype)
     else:
         array = as_array(maps)
-        best, cells = max_pool_cpu.forward(array, rois_as_array(rois), size, scale, np.finfo(array.dtype).min, winners)
+        best, cells = max_pool_cpu.forward(
+            array, rois_as_array(rois), (bins[0], bins[1]), scale, np.finfo(array.dtype).min, winners
+        )
         pooled = torch.from_numpy(best)
     return pooled.permute(0, 3, 1, 2), torch.from_numpy(cells).permute(0, 3, 1, 2)
 
 
-def _like_pooled(features: Tensor, rois: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    return features.new_empty((rois.shape[0], size, size, features.shape[1]), dtype=dtype).permute(0, 3, 1, 2)
+def _like_pooled(features: Tensor, rois: Tensor, bins: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return features.new_empty((rois.shape[0], *bins, features.shape[1]), dtype=dtype).permute(0, 3, 1, 2)
 
 
 @_with_winners.register_fake
-def _(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> tuple[Tensor, Tensor]:
+def _(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> tuple[Tensor, Tensor]:
     number = torch.int16 if max_pool_cpu.fits_16_bits(*features.shape[2:]) else torch.int32
-    pooled = _like_pooled(features, rois, output_size, features.dtype)
-    return pooled, _like_pooled(features, rois, output_size, number)
+    pooled = _like_pooled(features, rois, bins, features.dtype)
+    return pooled, _like_pooled(features, rois, bins, number)
 
 
 @_only.register_fake
-def _(features: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> Tensor:
-    return _like_pooled(features, rois, output_size, features.dtype)
+def _(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> Tensor:
+    return _like_pooled(features, rois, bins, features.dtype)
 
 
 @_backward.register_fake

@@ -4,7 +4,7 @@ torchvision processes one channel after the other and reads scattered numbers; h
 in memory, and the inner loop compares the channels of one cell with the best so far.
 
 Half precision is pooled as 16-bit integers in the same order, so that half as many bytes are moved.
-Glossary: B images, h x w cells, C channels, R RoIs, S x S bins.
+Glossary: B images, h x w cells, C channels, R RoIs, H x W bins.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ _FEW = 16  # bins of at most this many cells are searched by `_spread` with vect
 
 Maps = NDArray[Any]  # float32, int16 (see `arrays.half_as_keys`), or float64 for gradient checks
 Cells = NDArray[np.int16] | NDArray[np.int32]
+Bins = tuple[int, int]  # rows and columns
 
 
 def forward(
-    maps: Maps, rois: NDArray[np.float32], size: int, scale: float, lowest: Any, winners: bool
+    maps: Maps, rois: NDArray[np.float32], bins: Bins, scale: float, lowest: Any, winners: bool
 ) -> tuple[Maps, Cells]:
     """Pools every RoI.
 
     Args:
         maps: [B, h, w, C], contiguous.
         rois: float32 [R, 5]: image index and corners, as in `max_pool.roi_max_pool`.
-        size: bins per side, S.
+        bins: rows and columns of bins, H and W.
         lowest: the initial value of a maximum, in the dtype of `maps`.
         winners: whether to return the largest cells, which `backward` needs.
 
     Returns:
-        pooled: [R, S, S, C], in the dtype of `maps`.
-        cells: [R, S, S, C], the index y * w + x of the first largest cell, -1 for an empty bin; empty unless `winners`.
+        pooled: [R, H, W, C], in the dtype of `maps`.
+        cells: [R, H, W, C], the index y * w + x of the first largest cell, -1 for an empty bin; empty unless `winners`.
     """
-    shape = (len(rois), size, size, maps.shape[3])
+    shape = (len(rois), *bins, maps.shape[3])
     pooled = np.empty(shape, maps.dtype)
     index = _numbers(maps.shape[1], maps.shape[2])
     cells = np.empty(shape if winners else (0, 0, 0, 0), index.dtype)
@@ -48,9 +49,9 @@ def forward(
     def work(start: int, stop: int) -> None:
         part, out = rois[start:stop], pooled[start:stop]
         if winners:
-            _pool_with_winners(maps, part, size, np.float32(scale), lowest, index, out, cells[start:stop])
+            _pool_with_winners(maps, part, np.float32(scale), lowest, index, out, cells[start:stop])
         else:
-            _pool(maps, part, size, np.float32(scale), lowest, out)
+            _pool(maps, part, np.float32(scale), lowest, out)
 
     in_parts(work, equal_parts(len(rois), min_size=32))
     return pooled, cells
@@ -71,7 +72,7 @@ def _numbers(height: int, width: int) -> Cells:
 def backward(
     gradient: Maps, cells: Cells, rois: NDArray[np.float32], scale: float, shape: tuple[int, int, int, int]
 ) -> Maps:
-    """The gradient of the maps [B, h, w, C] from the gradient of the pooled RoIs [R, S, S, C].
+    """The gradient of the maps [B, h, w, C] from the gradient of the pooled RoIs [R, H, W, C].
 
     Each thread writes rows of the maps that no other thread writes, and adds in the order of the RoIs, so the sums are
     the same for any number of threads and bit-identical to torchvision's.
@@ -96,9 +97,9 @@ def _cell(corner: Any) -> Any:
 
 
 @kernel(inline="always")
-def _bin(i: int, length: int, size: int, start: int, end: int) -> Any:
-    """First and last + 1 cell of bin i of a RoI with `length` cells from `start`, on a map of `end` cells."""
-    step = np.float32(length) / np.float32(size)
+def _bin(i: int, length: int, count: int, start: int, end: int) -> Any:
+    """First and last + 1 cell of bin i of `count`, of a RoI of `length` cells from `start`, on a map of `end` cells."""
+    step = np.float32(length) / np.float32(count)
     first = int(np.floor(np.float32(i) * step)) + start
     last = int(np.ceil(np.float32(i + 1) * step)) + start
     return min(max(first, 0), end), min(max(last, 0), end)
@@ -113,14 +114,15 @@ def _place(roi: Any, scale: Any, images: int) -> Any:
 
 
 @kernel()
-def _pool(maps: Any, rois: Any, size: int, scale: Any, lowest: Any, pooled: Any) -> None:
+def _pool(maps: Any, rois: Any, scale: Any, lowest: Any, pooled: Any) -> None:
     images, height, width, channels = maps.shape
+    _, rows, columns, _ = pooled.shape
     for r in range(len(rois)):
         image, y0, x0, high, long = _place(rois[r], scale, images)
-        for i in range(size):
-            top, bottom = _bin(i, high, size, y0, height)
-            for j in range(size):
-                left, right = _bin(j, long, size, x0, width)
+        for i in range(rows):
+            top, bottom = _bin(i, high, rows, y0, height)
+            for j in range(columns):
+                left, right = _bin(j, long, columns, x0, width)
                 best = pooled[r, i, j]
                 if bottom <= top or right <= left or image < 0:
                     best[:] = 0
@@ -144,16 +146,15 @@ def _pool(maps: Any, rois: Any, size: int, scale: Any, lowest: Any, pooled: Any)
 
 
 @kernel()
-def _pool_with_winners(
-    maps: Any, rois: Any, size: int, scale: Any, lowest: Any, index: Any, pooled: Any, cells: Any
-) -> None:
+def _pool_with_winners(maps: Any, rois: Any, scale: Any, lowest: Any, index: Any, pooled: Any, cells: Any) -> None:
     images, height, width, channels = maps.shape
+    _, rows, columns, _ = pooled.shape
     for r in range(len(rois)):
         image, y0, x0, high, long = _place(rois[r], scale, images)
-        for i in range(size):
-            top, bottom = _bin(i, high, size, y0, height)
-            for j in range(size):
-                left, right = _bin(j, long, size, x0, width)
+        for i in range(rows):
+            top, bottom = _bin(i, high, rows, y0, height)
+            for j in range(columns):
+                left, right = _bin(j, long, columns, x0, width)
                 best = pooled[r, i, j]
                 winner = cells[r, i, j]
                 winner[:] = -1
@@ -172,14 +173,14 @@ def _pool_with_winners(
 
 
 @kernel()
-def _count_rows(rois: Any, size: int, scale: Any, height: int, images: int, change: Any) -> None:
+def _count_rows(rois: Any, rows: int, scale: Any, height: int, images: int, change: Any) -> None:
     """Counts the bins on each row of the maps, as differences: +1 in `change` where a bin begins, -1 where it ends."""
     for r in range(len(rois)):
         image, y0, _, high, _ = _place(rois[r], scale, images)
         if image < 0:
             continue
-        for i in range(size):
-            top, bottom = _bin(i, high, size, y0, height)
+        for i in range(rows):
+            top, bottom = _bin(i, high, rows, y0, height)
             if top < bottom:
                 change[image * height + top] += 1
                 change[image * height + bottom] -= 1
@@ -191,17 +192,17 @@ def _spread(
 ) -> None:
     """Adds the gradient of each bin to its largest cell, for the rows first_row .. end_row - 1 of all maps together."""
     images, height, width, channels = maps.shape
-    size = gradient.shape[1]
+    _, rows, columns, _ = gradient.shape
     for r in range(len(rois)):
         image, y0, x0, high, long = _place(rois[r], scale, images)
         if image < 0:
             continue
         begin, end = max(first_row - image * height, 0), min(end_row - image * height, height)
-        for i in range(size):
-            top, bottom = _bin(i, high, size, y0, height)
+        for i in range(rows):
+            top, bottom = _bin(i, high, rows, y0, height)
             top, bottom = max(top, begin), min(bottom, end)
-            for j in range(size):
-                left, right = _bin(j, long, size, x0, width)
+            for j in range(columns):
+                left, right = _bin(j, long, columns, x0, width)
                 if bottom <= top or right <= left:
                     continue
                 slope, winner = gradient[r, i, j], cells[r, i, j]

@@ -6,6 +6,8 @@ same time and find its cells in the cache. Memory traffic is the map, read once,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -16,22 +18,22 @@ from frcnn_cli.roi.pooling.gpu import EXACT, block, current
 from frcnn_cli.roi.pooling.max_pool_cpu import fits_16_bits
 
 
-def forward(features: Tensor, rois: Tensor, size: int, scale: float, winners: bool) -> tuple[Tensor, Tensor]:
-    """Pooled RoIs [R, C, S, S], and the index y * w + x of the first largest cell per bin (or an empty tensor)."""
+def forward(features: Tensor, rois: Tensor, bins: Sequence[int], scale: float, winners: bool) -> tuple[Tensor, Tensor]:
+    """Pooled RoIs [R, C, H, W], and the index y * w + x of the first largest cell per bin (or an empty tensor)."""
     maps, rois = last(features), rois.to(torch.float32).contiguous()
     images, height, width, channels = maps.shape
-    shape = (len(rois), size, size, channels)
+    shape = (len(rois), *bins, channels)
     pooled = maps.new_empty(shape)
     number = torch.int16 if fits_16_bits(height, width) else torch.int32
     cells = maps.new_empty(shape if winners else (0, 0, 0, 0), dtype=number)
     if pooled.numel():
         wide = block(channels)
         with current(maps.device):
-            _pool[len(rois) * size * size, triton.cdiv(channels, wide)](
+            _pool[len(rois) * bins[0] * bins[1], triton.cdiv(channels, wide)](
                 *(maps, rois, pooled, cells, images, height, width, channels, float(scale)),
                 torch.finfo(maps.dtype).min,
                 # Two warps of 32 threads: 0.092 ms for 2,000 RoIs on an H100, where four take 0.114 and one 0.094.
-                **{"SIZE": size, "WINNERS": winners, "BLOCK": wide, "num_warps": 2, **EXACT},
+                **{"ROWS": bins[0], "COLUMNS": bins[1], "WINNERS": winners, "BLOCK": wide, "num_warps": 2, **EXACT},
             )
     return pooled.permute(0, 3, 1, 2), cells.permute(0, 3, 1, 2)
 
@@ -42,9 +44,9 @@ def backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shap
     images, channels, height, width = shape
     slopes, cells, rois = last(gradient), last(winners), rois.to(torch.float32).contiguous()
     maps = torch.zeros((images, height, width, channels), dtype=torch.float32, device=gradient.device)
-    count, size = slopes.shape[:2]
+    count, bins = len(slopes), slopes.shape[1:3]
     wide = block(channels)
-    blocks, options = triton.cdiv(channels, wide), {"SIZE": size, "BLOCK": wide, **EXACT}
+    blocks, options = triton.cdiv(channels, wide), {"ROWS": bins[0], "COLUMNS": bins[1], "BLOCK": wide, **EXACT}
     if slopes.numel():
         with current(maps.device):
             if torch.are_deterministic_algorithms_enabled():
@@ -52,7 +54,7 @@ def backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shap
                     *(slopes, cells, rois, maps, count, images, height, width, channels, float(scale)), **options
                 )
             else:
-                _scatter[count * size * size, blocks](
+                _scatter[count * bins[0] * bins[1], blocks](
                     *(slopes, cells, rois, maps, images, height * width, channels), **options
                 )
     return maps.to(gradient.dtype).permute(0, 3, 1, 2)
@@ -81,9 +83,9 @@ def _span(first, last, scale):
 
 
 @triton.jit
-def _bin(i, start, length, end, SIZE: tl.constexpr):
-    """First and last + 1 cell of bin i of a RoI, on a map of `end` cells."""
-    step = tl.div_rn(length.to(tl.float32), SIZE * 1.0)
+def _bin(i, start, length, end, COUNT: tl.constexpr):
+    """First and last + 1 cell of bin i of `COUNT` of a RoI, on a map of `end` cells."""
+    step = tl.div_rn(length.to(tl.float32), COUNT * 1.0)
     first = tl.floor(i * step).to(tl.int32) + start
     last = tl.ceil((i + 1) * step).to(tl.int32) + start
     return tl.minimum(tl.maximum(first, 0), end), tl.minimum(tl.maximum(last, 0), end)
@@ -101,19 +103,20 @@ def _pool(
     channels,
     scale,
     lowest,
-    SIZE: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
     WINNERS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     number = tl.program_id(0)
-    roi = rois + number // (SIZE * SIZE) * 5
+    roi = rois + number // (ROWS * COLUMNS) * 5
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = channel < channels
     image = _image(roi, images)
     x0, wide = _span(roi + 1, roi + 3, scale)
     y0, high = _span(roi + 2, roi + 4, scale)
-    top, bottom = _bin(number // SIZE % SIZE, y0, high, height, SIZE)
-    left, right = _bin(number % SIZE, x0, wide, width, SIZE)
+    top, bottom = _bin(number // COLUMNS % ROWS, y0, high, height, ROWS)
+    left, right = _bin(number % COLUMNS, x0, wide, width, COLUMNS)
     empty = (top >= bottom) | (left >= right) | (image < 0)
     bottom = tl.where(empty, top, bottom)
     best = tl.full((BLOCK,), lowest, tl.float32)
@@ -134,10 +137,12 @@ def _pool(
 
 
 @triton.jit
-def _scatter(slopes, winners, rois, maps, images, cells, channels, SIZE: tl.constexpr, BLOCK: tl.constexpr):
+def _scatter(
+    slopes, winners, rois, maps, images, cells, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr
+):
     """Each bin adds its gradient to its largest cells."""
     number = tl.program_id(0)
-    image = _image(rois + number // (SIZE * SIZE) * 5, images)
+    image = _image(rois + number // (ROWS * COLUMNS) * 5, images)
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     at = number.to(tl.int64) * channels + channel
     winner = tl.load(winners + at, mask=channel < channels, other=-1).to(tl.int64)
@@ -158,7 +163,8 @@ def _gather(
     width,
     channels,
     scale,
-    SIZE: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Each cell of the maps collects the gradients of the bins in which it is the largest, in the order of the RoIs."""
@@ -175,13 +181,13 @@ def _gather(
         # Include one more row and column than the RoI has: in float32 the last bin may extend so far (7 bins of 57
         # cells do).
         if mine & (row >= y0) & (row <= y0 + high) & (column >= x0) & (column <= x0 + wide):
-            for i in range(SIZE):
-                top, bottom = _bin(i, y0, high, height, SIZE)
+            for i in range(ROWS):
+                top, bottom = _bin(i, y0, high, height, ROWS)
                 if (row >= top) & (row < bottom):
-                    for j in range(SIZE):
-                        left, right = _bin(j, x0, wide, width, SIZE)
+                    for j in range(COLUMNS):
+                        left, right = _bin(j, x0, wide, width, COLUMNS)
                         if (column >= left) & (column < right):
-                            at = tl.cast((r * SIZE + i) * SIZE + j, tl.int64) * channels + channel
+                            at = tl.cast((r * ROWS + i) * COLUMNS + j, tl.int64) * channels + channel
                             won = tl.load(winners + at, mask=inside, other=-1).to(tl.int32) == here
                             total += tl.load(slopes + at, mask=inside & won, other=0).to(tl.float32)
     tl.store(maps + number.to(tl.int64) * channels + channel, total, mask=inside)

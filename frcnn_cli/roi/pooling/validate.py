@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def check_arguments(features: Tensor, rois: Tensor, output_size: int) -> None:
-    """Refuses arguments that the kernels do not support.
+def checked_bins(features: Tensor, rois: Tensor, output_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of bins; refuses arguments that the kernels do not support.
 
     Raises:
         ValueError: features that are not floating point [B, C, h, w], RoIs that are not floating point [R, 5], or an
@@ -18,5 +18,7 @@ def check_arguments(features: Tensor, rois: Tensor, output_size: int) -> None:
         raise ValueError(
             f"expected floating-point RoIs [R, 5] (image index, x1, y1, x2, y2), got {rois.dtype} {list(rois.shape)}"
         )
-    if output_size < 1:
-        raise ValueError(f"expected an output size of at least 1, got {output_size}")
+    bins = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    if len(bins) != 2 or min(bins) < 1:
+        raise ValueError(f"expected an output size of at least 1, or two of them, got {output_size}")
+    return int(bins[0]), int(bins[1])
