@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +53,9 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, key: str, description: 
         try:
             save_file(tensors, temporary, metadata)
         except SafetensorError as error:
-            number = 28 if "os error 28" in str(error).lower() or "no space" in str(error).lower() else 5
-            raise OSError(number, str(error)) from None
+            reported = re.search(r"os error (\d+)", str(error))
+            number = int(reported[1]) if reported else errno.EIO
+            raise OSError(number, os.strerror(number)) from None
 
 
 def load_tensors(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -197,9 +197,11 @@ class StageWriter:
 
         The space is allocated, so that quotas and limits apply too, and released at once.
         """
-        needed = self._journal.size - (rows.size if rows else 0) + _SPARE_BYTES
+        in_place = rows.size if rows else 0
+        needed = self._journal.size - in_place + _SPARE_BYTES
         try:
             with open(temporary, "wb") as file:
+                file.truncate(in_place + needed)  # HDF5 leaves a hole for rows that are in place
                 allocate(file.fileno(), 0, needed)
         except OSError as error:
             temporary.unlink(missing_ok=True)
