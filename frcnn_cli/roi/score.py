@@ -68,13 +68,13 @@ def score_boxes(
     ]
     original_order = np.argsort(np.argsort(level, kind="stable"), kind="stable")
     logits, deltas = (torch.cat(parts).cpu()[original_order] for parts in zip(*outputs, strict=True))
-    probabilities = (_from_margins(logits) if margins else logits.softmax(dim=1)).numpy()
+    probabilities = (probabilities_of_margins(logits) if margins else logits.softmax(dim=1)).numpy()
     offsets = deltas[:, 1:].numpy()
     refined = decode(boxes, offsets, less) if refine else np.repeat(boxes[:, None], offsets.shape[1], axis=1)
     return Scores(probabilities, clip(refined, height, width))
 
 
-def _from_margins(margins: Tensor) -> Tensor:
+def probabilities_of_margins(margins: Tensor) -> Tensor:
     """Margins [R, K+1], of which the background's is ignored, to probabilities."""
     claimed = margins[:, 1:].sigmoid()
     return torch.cat([1 - claimed.amax(dim=1, keepdim=True), claimed], dim=1)

@@ -32,7 +32,6 @@ _BIAS_FEATURE = 10.0
 _MEAN_NORM = 20.0
 _NEGATIVE_IOU = 0.3
 _HARD, _EASY = -1.0, -1.2  # margins above which a negative is added, and below which it is removed
-_REFIT_AFTER = 2000  # new negatives of a class
 _NORM_IMAGES = 100  # images on which the mean norm is measured
 
 Features = NDArray[np.float32]  # [N, D]
@@ -40,13 +39,14 @@ Features = NDArray[np.float32]  # [N, D]
 
 @dataclass
 class ClassSVM:
-    """The SVM of one class while it is fitted. positives: [N, D]. weight: [D], and bias."""
+    """The SVM of one class while it is fitted. positives: [N, D]. weight: [D], and bias. refit_after: new negatives."""
 
     positives: Features
     negatives: list[Features] = field(default_factory=list)
     new: int = 0
     weight: NDArray[np.float64] | None = None
     bias: float = 0.0
+    refit_after: int = 2000
 
     def margins(self, features: Features) -> NDArray[np.float64]:
         """The margins [N] of features [N, D]; before the first fit all 0, so that every negative is hard."""
@@ -61,7 +61,7 @@ class ClassSVM:
         if len(hard):
             self.negatives.append(hard)
             self.new += len(hard)
-        if self.new > _REFIT_AFTER:
+        if self.new > self.refit_after:
             self.fit()
 
     def fit(self) -> None:

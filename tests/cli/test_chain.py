@@ -49,7 +49,10 @@ def test_eval_as_table_and_json(work, voc):
     assert shown.code == 0
     assert re.search(r"^\s*mean\s+\d\.\d{3}", shown.out, re.M)
     by_area, by_points = run_frcnn(*common, "--json").json, run_frcnn(*common, "--metric", "voc07", "--json").json
-    assert 0 <= by_area["map"] <= 1
+    for told in (by_area, by_points):
+        assert told["map"] == pytest.approx(np.mean([figures["ap"] for figures in told["classes"].values()]))
+    shown_map = re.search(r"^\s*mean\s+(\d\.\d{3})", shown.out, re.M)[1]
+    assert float(shown_map) == pytest.approx(by_area["map"], abs=0.0005)
     assert by_points["metric"] == "voc07"
     assert set(by_area["classes"]) == {"disc", "square", "star", "triangle"}
 
@@ -225,7 +228,9 @@ def test_compress(work, voc, tmp_path):
     ran = run_frcnn("compress", work / "run", "-o", out, "--rank", "fc6=64", *data)
     assert ran.code == 0, ran.err
     assert ran.json["ranks"] == {"fc6": 64}
-    assert 0 <= ran.json["after"]["map"] <= 1
+    whole = run_frcnn("compress", work / "run", "-o", tmp_path / "whole.safetensors", "--rank", "fc6=256", *data)
+    assert whole.json["after"]["map"] == pytest.approx(whole.json["before"]["map"], abs=1e-4)
+    assert ran.json["before"]["map"] == whole.json["before"]["map"]
     detected = run_frcnn("detect", voc / "JPEGImages", "--model", out, "--json")
     assert detected.code == 0, detected.err
     again = run_frcnn("compress", out, "-o", tmp_path / "x.safetensors", "--rank", "fc7=8")

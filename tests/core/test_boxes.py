@@ -82,6 +82,7 @@ def test_a_whole_image_in_every_convention():
     assert B.from_inclusive(np.array([[1, 1, 640, 480]]), base=1).tolist() == whole
     assert B.from_inclusive(np.array([[0, 0, 639, 479]]), base=0).tolist() == whole
     assert B.from_xywh(np.array([[0, 0, 640, 480]])).tolist() == whole
+    assert B.from_xywh(np.array([[10, 200, 3, 4]])).tolist() == [[10, 200, 13, 204]]
 
 
 @pytest.mark.parametrize("base", [0, 1])
@@ -103,6 +104,12 @@ def test_clip_keeps_boxes_inside():
 def test_first_of_equal_keeps_places():
     boxes = np.array([[1, 1, 2, 2], [0, 0, 1, 1], [1, 1, 2, 2], [0, 0, 1, 1], [0, 0, 2, 2]], np.float32)
     assert B.first_of_equal(boxes).tolist() == [0, 1, 4]
+
+
+def test_no_boxes_at_all():
+    assert B.as_boxes([]).shape == (0, 4)
+    assert B.as_boxes(np.zeros((0, 5))).dtype == np.float32
+    assert B.first_of_equal(np.zeros((0, 4), np.float32)).tolist() == []
 
 
 @pytest.mark.parametrize("values", [[[1, 2, 3]], [1, 2, 3, 4], [[1, 2, 3, np.nan]], [[0, 0, np.inf, 1]]])

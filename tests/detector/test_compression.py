@@ -10,6 +10,7 @@ from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.errors import UsageError
 from frcnn_cli.detector.compression import Compressor, MappedSample, mean_ap, milliseconds, random_image
 from frcnn_cli.detector.detector import Detector
+from frcnn_cli.evaluation.voc import evaluate
 from frcnn_cli.recipes.recipe import Recipe
 from tests.detector.test_model import detector, picture
 
@@ -70,7 +71,9 @@ def test_measuring():
     boxes = np.array([[5, 5, 40, 40]], np.float32)
     truth = GroundTruth(np.array([[0, 0, 64, 48]], np.float32), np.array([0]))
     scene = MappedSample(features, boxes, scale, 48, 64, truth)
-    assert 0 <= mean_ap(made, [scene]) <= 1
+    detections = made.detect_in_maps(features, boxes, scale, 48, 64)
+    expected = evaluate({"i": detections}, {"i": truth}, made.classes).mean_ap
+    assert mean_ap(made, [scene]) == pytest.approx(expected)
     # By the model's own rule: nothing is surer than certain.
     strict = Recipe().changed({"detection.per_set": 0, "detection.min_score": 1.0})
     whole = MappedSample(features, truth.boxes, scale, 48, 64, truth)

@@ -346,11 +346,11 @@ def test_networks_defined_here_are_torchvisions(name):
 
     from frcnn_cli.features.backbones.alexnet import AlexNet
     from frcnn_cli.features.backbones.squeezenet import SqueezeNet
-    from frcnn_cli.features.backbones.vgg import _BLOCKS, VGG
+    from frcnn_cli.features.backbones.vgg import BLOCKS, VGG
 
     made = {
-        "vgg11": lambda: VGG(_BLOCKS["vgg11"], False),
-        "vgg11_bn": lambda: VGG(_BLOCKS["vgg11"], True),
+        "vgg11": lambda: VGG(BLOCKS["vgg11"], False),
+        "vgg11_bn": lambda: VGG(BLOCKS["vgg11"], True),
         "alexnet": AlexNet,
         "squeezenet1_0": lambda: SqueezeNet(name),
         "squeezenet1_1": lambda: SqueezeNet(name),

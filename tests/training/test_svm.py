@@ -11,8 +11,7 @@ from frcnn_cli.core.image import Image
 from frcnn_cli.core.progress import Bar, Progress
 from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.detector.detector import Detector
-from frcnn_cli.roi.score import _from_margins
-from frcnn_cli.training import svm
+from frcnn_cli.roi.score import probabilities_of_margins
 from frcnn_cli.training.svm import ClassSVM, fit_svms
 from tests.detector.test_model import detector
 
@@ -21,11 +20,10 @@ def points(count, centre, seed):
     return (np.random.default_rng(seed).normal(0, 1, (count, 8)) + centre).astype(np.float32)
 
 
-def test_hard_negatives_are_enough(monkeypatch):
+def test_hard_negatives_are_enough():
     """Mined in parts, the SVM is nearly that of all negatives at once, and keeps far fewer."""
-    monkeypatch.setattr(svm, "_REFIT_AFTER", 300)
     positives, negatives = points(60, 3.0, 0), points(6000, -3.0, 1)
-    mined = ClassSVM(positives)
+    mined = ClassSVM(positives, refit_after=300)
     for part in np.array_split(negatives, 20):
         mined.mine(part)
     mined.fit()
@@ -46,7 +44,7 @@ def test_a_class_without_examples_claims_nothing():
 
 
 def test_margins_as_probabilities():
-    found = _from_margins(torch.tensor([[9.0, 0.0, -1.0], [0.0, -20.0, -20.0]]))
+    found = probabilities_of_margins(torch.tensor([[9.0, 0.0, -1.0], [0.0, -20.0, -20.0]]))
     assert found[0].tolist() == pytest.approx([0.5, 0.5, 1 / (1 + np.e)])
     assert found[1, 0] > 0.999
 

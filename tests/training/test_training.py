@@ -193,10 +193,9 @@ class TestBatches:
         return Batches(images, recipe, PLAIN, DecodedImages(read_ref, ImageTransform(short_side=0)))
 
     def test_every_image_is_seen_as_it_is_and_mirrored_in_each_pass(self, images):
-        looks = [self.batches(images)._sample_at(position) for position in range(2 * len(images))]
-        assert sorted((image.ref.key, flip) for image, flip in looks) == sorted(
-            (image.ref.key, flip) for image in images for flip in (False, True)
-        )
+        batches = self.batches(images)  # two images per mini-batch
+        looks = [(planned.ref.key, planned.view.flip) for i in range(len(images)) for planned in batches.plan(i)]
+        assert sorted(looks) == sorted((image.ref.key, flip) for image in images for flip in (False, True))
 
     def test_a_batch_follows_from_its_number_alone(self, images):
         first, again = self.batches(images)[7], self.batches(images)[7]
@@ -213,7 +212,8 @@ class TestBatches:
 
     def test_boxes_are_mirrored_with_the_pixels(self, images):
         batches = self.batches(images, sampling__images=1)
-        positions = {batches._sample_at(p)[1]: p for p in range(40) if batches._sample_at(p)[0] is images[0]}
+        plans = [(batches.plan(iteration)[0], iteration) for iteration in range(2 * len(images))]
+        positions = {planned.view.flip: i for planned, i in plans if planned.ref == images[0].ref}
         plain, mirrored = (batches[positions[flip]] for flip in (False, True))
         torch.testing.assert_close(mirrored.images, plain.images.flip(3))
         width = plain.images.shape[3]
@@ -227,8 +227,7 @@ class TestBatches:
         sizes = [image.pixels.shape[:2] for image in map(read_ref, (image.ref for image in images))]
         assert batch.images.shape[0] == 2
         assert batch.images.shape[2] <= max(h for h, _ in sizes)
-        looks = [batches._sample_at(position)[0] for position in (0, 1)]
-        for pixels, look in zip(batch.images, looks, strict=True):
+        for pixels, look in zip(batch.images, batches.plan(0), strict=True):
             height, width = read_ref(look.ref).pixels.shape[:2]
             assert pixels[:, height:].abs().sum() == pixels[:, :, width:].abs().sum() == 0
             assert pixels[:, :height, :width].abs().sum() > 0

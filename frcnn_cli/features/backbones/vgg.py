@@ -14,7 +14,7 @@ from frcnn_cli.features.backbones.backbone import Backbone, freeze_batch_norm, i
 from frcnn_cli.features.backbones.loading import Weights
 
 # Channels of the conv layers of each block; a block ends with max pooling.
-_BLOCKS = {
+BLOCKS = {
     "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
     "vgg13": ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)),
     "vgg16": ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
@@ -53,13 +53,13 @@ class VGG(nn.Module):
 def vgg(name: str, weights: Weights) -> Backbone:
     """Stride 16, 512 channels, 7x7 grid, two fully connected layers of 4096; conv1 and conv2 frozen. In the variants
     with batch normalisation ("_bn"), that is frozen in all layers."""
-    return _backbone(weights.into(VGG(_BLOCKS[name.removesuffix("_bn")], name.endswith("_bn"))))
+    return _backbone(weights.into(VGG(BLOCKS[name.removesuffix("_bn")], name.endswith("_bn"))))
 
 
 def vgg16_caffe(weights: Weights) -> Backbone:
     """The paper's "L" for weights converted from Caffe, under torchvision's names of tensors: stride 16, 512 channels,
     7x7 grid; conv1 and conv2 frozen. Pooled maps are rounded up: 600 x 800 pixels become 38 x 50 cells, not 37 x 50."""
-    return _backbone(weights.into(VGG(_BLOCKS["vgg16"], batch_norm=False, ceil_mode=True)))
+    return _backbone(weights.into(VGG(BLOCKS["vgg16"], batch_norm=False, ceil_mode=True)))
 
 
 def _backbone(net: VGG) -> Backbone:

@@ -144,7 +144,7 @@ _NUMPY_MODULES = (
     "numpy._core.numeric",
     "numpy",
 )
-_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     **{(module, "_reconstruct"): PickledArray for module in _NUMPY_MODULES},
     **{(module, "scalar"): _scalar for module in _NUMPY_MODULES},
     **{(module, "_frombuffer"): _from_buffer for module in _NUMPY_MODULES},
@@ -209,12 +209,12 @@ class _Unpickler(_Python):  # type: ignore[misc]
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in ALLOWED:
             raise FileFormatError(
                 f"it refers to {module}.{name}, which frcnn refuses to load",
                 "Write only NumPy arrays, dicts, lists, numbers and strings",
             )
-        return _ALLOWED[module, name]
+        return ALLOWED[module, name]
 
     def get_extension(self, code: int) -> None:
         raise FileFormatError(f"it refers to the registered extension {code}", "Write arrays and plain containers")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.proposals.box_files.reading import read_box_file
-from frcnn_cli.proposals.box_files.unpickle import _ALLOWED
+from frcnn_cli.proposals.box_files.unpickle import ALLOWED
 from tests.conftest import assert_one_line_error, run_frcnn
 
 LENGTH = 1 << 33  # more than the tests may take
@@ -125,10 +125,10 @@ def test_pickles(tmp_path, what):
     path = tmp_path / "b.pkl"
     path.write_bytes(PICKLES[what])
     before = {
-        key: (function.__dict__.copy(), getattr(function, "__defaults__", None)) for key, function in _ALLOWED.items()
+        key: (function.__dict__.copy(), getattr(function, "__defaults__", None)) for key, function in ALLOWED.items()
     }
     assert_refused(path)
-    for key, function in _ALLOWED.items():
+    for key, function in ALLOWED.items():
         assert (function.__dict__, getattr(function, "__defaults__", None)) == before[key]
 
 
