@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -6,7 +7,7 @@ from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.boxes import iou
 from frcnn_cli.core.drawing import class_colour, draw_detections
 from frcnn_cli.detections.columns import from_columns, to_columns
-from frcnn_cli.detections.nms import Thresholds, detections_from_scores, nms
+from frcnn_cli.detections.nms import Thresholds, detections_from_scores, nms, trace_selection
 
 
 def slow_nms(boxes, scores, threshold):
@@ -52,6 +53,53 @@ def test_the_score_must_exceed_the_threshold_and_the_best_stay():
     given_scores = three_classes([[0.5, 0.5, 0, 0], [0.95, 0, 0.05, 0], [0.4, 0.6, 0, 0]])
     assert detections_from_scores(*given_scores, Thresholds(min_score=0.05)).labels.tolist() == [0, 0]
     assert detections_from_scores(*given_scores, Thresholds(max_per_image=1)).scores.tolist() == [np.float32(0.6)]
+
+
+def slow_detections(probabilities, boxes, thresholds, min_scores):
+    """By the definition, one class after the other: (score, label, row) by falling score."""
+    kept = []
+    for label in range(boxes.shape[1]):
+        scores = probabilities[:, label + 1]
+        rows = [r for r in range(len(boxes)) if scores[r] > max(thresholds.min_score, min_scores[label])]
+        if thresholds.per_class:
+            rows = sorted(rows, key=lambda r: (-scores[r], r))[: thresholds.per_class]
+        best = [rows[i] for i in slow_nms(boxes[rows, label], scores[rows], thresholds.iou)]
+        kept += [(float(scores[row]), label, row) for row in best]
+    kept.sort(key=lambda row: -row[0])
+    return kept[: thresholds.max_per_image] if thresholds.max_per_image else kept
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0, 3]), st.sampled_from([0, 4]), st.sampled_from([0.0, 0.3, 0.6]))
+def test_suppression_of_several_classes_equals_the_definition(seed, per_class, max_per_image, iou_threshold):
+    rng = np.random.default_rng(seed)
+    count, classes = int(rng.integers(0, 9)), int(rng.integers(1, 4))
+    corners = rng.integers(0, 8, (count, classes, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(0, 8, corners.shape)], axis=2).astype(np.float32)
+    probabilities = (rng.integers(0, 5, (count, classes + 1)) / 4).astype(np.float32)  # with ties
+    thresholds = Thresholds(iou_threshold, 0.2, max_per_image, per_class)
+    min_scores = rng.choice([0.0, 0.5], classes).tolist()
+    found = detections_from_scores(probabilities, boxes, thresholds, min_scores)
+    expected = slow_detections(probabilities, boxes, thresholds, min_scores)
+    assert found.scores.tolist() == [score for score, _, _ in expected]
+    assert found.labels.tolist() == [label for _, label, _ in expected]
+    assert found.boxes.tolist() == [boxes[row, label].tolist() for _, label, row in expected]
+
+
+def test_how_far_each_box_came():
+    """Traced: what NMS considered, what it kept, and what the limit of the image left."""
+    probabilities, boxes = three_classes([[0.1, 0.9, 0, 0], [0.3, 0.7, 0, 0], [0.4, 0.0, 0.6, 0]])
+    traced = trace_selection(probabilities, boxes, Thresholds(max_per_image=1))
+    assert traced.ranked.tolist() == [[True, False, False], [True, False, False], [False, True, False]]
+    assert traced.kept.tolist() == [[True, False, False], [False, False, False], [False, True, False]]
+    assert traced.final.tolist() == [[True, False, False], [False, False, False], [False, False, False]]
+
+
+def test_thresholds_that_make_no_sense():
+    for values in ({"iou": 1.5}, {"iou": -0.1}, {"min_score": 2}, {"max_per_image": -1}, {"per_class": -1}):
+        with pytest.raises(ValueError, match="threshold"):
+            Thresholds(**values).check()
+    Thresholds(iou=0, min_score=1, max_per_image=0, per_class=0).check()
+    Thresholds(iou=1, min_score=0).check()
 
 
 def test_nothing_in_nothing_out():

@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from frcnn_cli import evaluate
 from frcnn_cli.core.annotations import Detections, GroundTruth
-from frcnn_cli.core.boxes import from_inclusive, from_xywh
+from frcnn_cli.core.boxes import from_inclusive, from_xywh, iou
 from frcnn_cli.evaluation import voc
 
 # Owner's figures, PROVENANCE.txt of eval/voc7: IoU -> (11 points, area). They count pixels: a box's width is w + 1.
@@ -164,3 +166,61 @@ def test_equal_scores_have_a_stated_order():
     assert average([right], [right, wrong]) == 1
     assert average([right], [wrong, right]) == pytest.approx(0.5 + 0.5 * 2 / 3)
     assert average([wrong], [right]) == pytest.approx(0.25)
+
+
+def slow_average_precision(have, wanted, label, iou_threshold):
+    """AP of one class by both rules, from the definition: one detection, one object, one recall at a time."""
+    objects = {
+        key: [(box, hard) for box, of, hard in zip(t.boxes, t.labels, t.difficult, strict=True) if of == label]
+        for key, t in wanted.items()
+    }
+    total = sum(not hard for key in objects for _, hard in objects[key])
+    ranked = sorted(
+        (-float(score), key, place)
+        for key, d in have.items()
+        for place, (score, of) in enumerate(zip(d.scores, d.labels, strict=True))
+        if of == label
+    )
+    claimed, points, right, wrong = set(), [], 0, 0
+    for _, key, place in ranked:
+        overlaps = [iou(have[key].boxes[place : place + 1], box[None])[0, 0] for box, _ in objects[key]]
+        best = max(range(len(overlaps)), key=lambda i: overlaps[i], default=None)
+        if best is not None and overlaps[best] >= iou_threshold:
+            if objects[key][best][1]:
+                continue  # a difficult object: neither right nor wrong
+            if (key, best) not in claimed:
+                claimed.add((key, best))
+                right += 1
+                points.append((right / total, right / (right + wrong)))
+                continue
+        wrong += 1
+        points.append((right / total, right / (right + wrong)))
+    area = recall_before = 0.0
+    for recall in sorted({recall for recall, _ in points}):
+        area += (recall - recall_before) * max(p for r, p in points if r >= recall)
+        recall_before = recall
+    thresholds = [i / 10 for i in range(11)]
+    eleven = sum(max((p for r, p in points if r >= t - 1e-9), default=0.0) for t in thresholds) / 11
+    return area, eleven
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.3, 0.5, 0.75]))
+def test_difficult_objects_and_ties_equal_the_definition(seed, iou_threshold):
+    rng = np.random.default_rng(seed)
+
+    def boxes(count):
+        corners = rng.integers(0, 6, (count, 2))
+        return np.concatenate([corners, corners + rng.integers(3, 9, (count, 2))], axis=1)
+
+    have, wanted = {}, {}
+    for key in "abcd":
+        count = int(rng.integers(0, 5))
+        wanted[key] = truth(boxes(count), rng.integers(0, 2, count), rng.random(count) < 0.3)
+        count = int(rng.integers(0, 6))
+        have[key] = found(boxes(count), rng.integers(0, 4, count) / 4, rng.integers(0, 2, count))
+    assume(all(any(not d for t in wanted.values() for d in t.difficult[t.labels == label]) for label in (0, 1)))
+    for metric, at in (("area", 0), ("voc07", 1)):
+        result = evaluate(have, wanted, ["x", "y"], iou_threshold, metric)
+        for label in (0, 1):
+            expected = slow_average_precision(have, wanted, label, iou_threshold)[at]
+            assert result.classes[label].ap == pytest.approx(expected, abs=1e-9)

@@ -21,7 +21,7 @@ from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.recipes.sections import Sampling, Solver
+from frcnn_cli.recipes.sections import Loss, Sampling, Solver
 from frcnn_cli.roi.box_coder import encode
 from frcnn_cli.training.batches import Batches, trainable
 from frcnn_cli.training.inputs import DecodedImages
@@ -101,6 +101,28 @@ class TestLoss:
         assert losses.classification.item() == pytest.approx((math.log(2) - math.log(0.75)) / 2)
         assert losses.boxes.item() == pytest.approx((0.125 + 1.5 + 0 + 0.5) / 2)
         assert losses.total.item() == pytest.approx(losses.classification.item() + losses.boxes.item())
+
+    @pytest.mark.parametrize(("beta", "weight"), [(1.0, 1.0), (0.5, 2.0), (1.0, 0.0)])
+    def test_fixed_inputs_against_the_formulas(self, beta, weight):
+        """Section 2.3, one number at a time; the inputs are written here."""
+        logits = [[0.2, -1.0, 0.7], [1.5, 0.3, -0.4], [-0.6, 0.1, 2.2], [0.0, 0.0, 0.0]]
+        labels = [2, 0, 1, 1]
+        deltas = [[[(7 * r + 3 * k + c) % 5 / 2 - 1.0 for c in range(4)] for k in range(3)] for r in range(4)]
+        targets = [[0.3, -0.2, 0.9, -1.4], [9, 9, 9, 9], [0.0, 0.25, -0.5, 1.0], [-2.0, 0.1, 0.6, 0.0]]
+
+        def smooth(difference):
+            size = abs(difference)
+            return 0.5 * size**2 / beta if size < beta else size - 0.5 * beta
+
+        classification = boxes = 0.0
+        for r, u in enumerate(labels):
+            classification -= math.log(math.exp(logits[r][u]) / sum(map(math.exp, logits[r])))
+            if u >= 1:
+                boxes += weight * sum(smooth(deltas[r][u][c] - targets[r][c]) for c in range(4))
+        given = (torch.tensor(logits), torch.tensor(deltas), torch.tensor(labels), torch.tensor(targets))
+        losses = multi_task_loss(*given, Loss(beta=beta, box_weight=weight))
+        assert losses.classification.item() == pytest.approx(classification / 4, rel=1e-6)
+        assert losses.boxes.item() == pytest.approx(boxes / 4, rel=1e-6)
 
     def test_only_the_true_class_learns_its_box(self):
         deltas = torch.zeros(1, 3, 4, requires_grad=True)
