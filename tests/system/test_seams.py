@@ -98,3 +98,16 @@ def test_without_windows_pictures_are_saved(monkeypatch):
         done = subprocess.CompletedProcess([], code)
         monkeypatch.setattr(window.subprocess, "run", lambda *_, done=done, **__: done)
         assert window.has_display() is found
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with folder_lock(tmp_path / "run") as alone:
+        assert alone
+    assert write(tmp_path / "p.h5").exists()

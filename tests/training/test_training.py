@@ -384,9 +384,10 @@ class TestLoop:
             with pytest.raises(FrcnnError, match="another training is writing"):
                 check_free(folder)
             first.kill()
-        with only_training_in(folder):
+        assert (folder / ".lock").exists()
+        with only_training_in(folder), pytest.raises(FrcnnError, match="another"), only_training_in(folder):
             pass
-        assert folder.is_dir()
+        assert list(folder.iterdir()) == []
         with only_training_in(tmp_path / "new"):
             pass
         assert not (tmp_path / "new").exists()
