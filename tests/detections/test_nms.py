@@ -1,3 +1,6 @@
+import heapq
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +10,8 @@ from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.boxes import iou
 from frcnn_cli.core.drawing import class_colour, draw_detections
 from frcnn_cli.detections.columns import from_columns, to_columns
-from frcnn_cli.detections.nms import Thresholds, detections_from_scores, nms, trace_selection
+from frcnn_cli.detections.nms import Thresholds, detections_from_scores, min_scores_of_set, nms, trace_selection
+from frcnn_cli.recipes.sections import Detection
 
 
 def slow_nms(boxes, scores, threshold):
@@ -92,6 +96,56 @@ def test_how_far_each_box_came():
     assert traced.ranked.tolist() == [[True, False, False], [True, False, False], [False, True, False]]
     assert traced.kept.tolist() == [[True, False, False], [False, False, False], [False, True, False]]
     assert traced.final.tolist() == [[True, False, False], [False, False, False], [False, False, False]]
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0, 2]), st.integers(1, 3))
+def test_the_thresholds_of_a_set_are_those_with_which_the_authors_end(seed, per_class, per_set):
+    """As their code does: a heap of the best scores of each class, whose lowest score is the threshold of the next
+    image. min_scores_of_set computes what it ends with."""
+    rng = np.random.default_rng(seed)
+    images = [(rng.integers(0, 6, (int(rng.integers(0, 6)), 3)) / 5).astype(np.float32) for _ in range(4)]
+    found = min_scores_of_set(iter(images), 2, Thresholds(min_score=0.2, per_class=per_class), per_set)
+    for label in (0, 1):
+        heap, threshold = [], 0.0
+        for probabilities in images:
+            scores = sorted((s for s in probabilities[:, label + 1].tolist() if s > np.float32(0.2)), reverse=True)
+            for score in scores[: per_class or None]:
+                if score > threshold:
+                    heapq.heappush(heap, score)
+            if len(heap) > per_set * len(images):
+                while len(heap) > per_set * len(images):
+                    heapq.heappop(heap)
+                threshold = heap[0]
+        assert found[label] == pytest.approx(threshold)
+
+
+def test_the_thresholds_of_one_image():
+    """A rule over a set cannot be applied to one image: what the recipe leaves as in `paper` is that of later code."""
+    assert Thresholds.of_one_image(Detection()) == Thresholds()
+    changed = Detection(min_score=0.4, iou=0.45, max_per_image=7)
+    assert Thresholds.of_one_image(changed) == Thresholds(0.45, 0.4, 7, 0)
+    assert Thresholds.of_one_image(replace(changed, per_set=0)) == Thresholds(0.45, 0.4, 7, changed.per_class)
+    assert Thresholds().changed(iou=0.0, min_score=None) == Thresholds(iou=0.0)
+
+
+def test_arguments_of_other_shapes_are_refused():
+    boxes, scores = np.zeros((2, 4), np.float32), np.zeros(2, np.float32)
+    for wrong in ((boxes[0], scores), (boxes[:, :3], scores), (boxes, scores[:1]), (boxes[None], scores)):
+        with pytest.raises(ValueError, match="expected"):
+            nms(*wrong, 0.5)
+    probabilities, refined = three_classes([[0.1, 0.9, 0, 0], [0.3, 0.7, 0, 0], [0.4, 0.0, 0.6, 0]])
+    for wrong in ((probabilities[:2], refined), (probabilities[:, :3], refined), (probabilities, refined[:, 0])):
+        with pytest.raises(ValueError, match="expected"):
+            detections_from_scores(*wrong)
+
+
+def test_traces_are_compared_by_value():
+    scores = three_classes([[0.1, 0.9, 0, 0], [0.3, 0.7, 0, 0], [0.4, 0.0, 0.6, 0]])
+    one, same, other = trace_selection(*scores), trace_selection(*scores), trace_selection(*scores, Thresholds(iou=1))
+    assert one == same
+    assert (one != same) is False
+    assert one != other
+    assert one != "text"
 
 
 def test_thresholds_that_make_no_sense():
