@@ -14,7 +14,7 @@ from pathlib import Path
 
 from frcnn_cli.core.errors import FileFormatError, FrcnnError
 
-_CPU_SECONDS = 10  # of processor time, so that a busy machine does not change the outcome
+_CPU_SECONDS = 4  # of processor time, so that a busy machine does not change the outcome; starting takes 0.5
 _CPU_SECONDS_PER_MB = 0.1  # measured on boxes of 100,000 images: 0.02
 _WALL_SECONDS_PER_CPU_SECOND = 30
 _MEMORY = 8 << 30
