@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from frcnn_cli.store.reader import open_stage
     from frcnn_cli.training.train import train
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = [
     "Detections",
     "Detector",

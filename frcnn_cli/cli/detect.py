@@ -76,7 +76,9 @@ def command(
     from frcnn_cli.system.device import check_device_name
 
     if settings and not sources:
-        raise click.UsageError("--set needs --source: the options of the model's own source are those of training.")
+        raise click.UsageError(
+            "--set needs --source: the model's own source always uses the options it was trained with."
+        )
     check_device_name(device)
     arguments.check_images(images, split)
     to_file = output is not None and output.suffix.lower() == ".h5"

@@ -79,7 +79,7 @@ def _export_detections(file: StageFile, form: str, output: Path, data: str | Non
     if form == "voc":
         return export_voc_results(file, output, split or "test")
     if form != "coco":
-        raise UsageError(f"detections cannot be written as {form}", "Write --format voc or --format coco")
+        raise UsageError(f"detections cannot be written as {form}", "Use --format voc or --format coco")
     if data is not None:
         dataset = arguments.dataset(data, split, "fix", covered_by=file.images)
         if dataset.image_ids:

@@ -66,8 +66,8 @@ def command(
 ) -> None:
     """Compute conv maps, one pass per image.
 
-    Images are resized and normalised as the model requires. Interrupted at any moment, the same command continues where
-    it stopped. --weights, --fine, --short-side and --long-side need --backbone.
+    Images are resized and normalised as the model requires. After an interruption at any moment, the same command
+    continues where it stopped. --weights, --fine, --short-side and --long-side need --backbone.
 
     \b
     frcnn features images/ --model runs/my -o feats.h5

@@ -79,13 +79,14 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Read the boxes that another tool wrote into a proposals file.
+    """Convert a box file of another tool to a proposals file.
 
-    FILE is a .mat (of selective search and others, v5 or v7.3), a .pkl of Detectron, detectron2 or MMDetection, COCO
-    results or boxes by image in .json, .csv, .tsv, .npz, a .h5 of frcnn, or a folder with one .mat or .npy per image.
+    FILE is a .mat (of selective search and others, v5 or v7.3), a .pkl of Detectron, detectron2 or MMDetection, a .json
+    (COCO results, or boxes by image), a .csv, a .tsv, an .npz, a .h5 of frcnn, or a folder with one .mat or .npy per
+    image.
 
     The convention of its numbers is detected from the image sizes, and from the objects of a data set. It is
-    printed, with what was assumed; options can state it instead. Boxes are sorted by score if the file has
+    printed, with what was assumed; options can set it instead. Boxes are sorted by score if the file has
     scores, and otherwise keep their order; duplicates within an image are dropped.
 
     \b
@@ -129,7 +130,7 @@ def _report(console: Console, found: Interpretation, stated: Mapping[str, Any]) 
         if why == "assumed":
             value = getattr(found.convention, name)
             as_written = _WORDS.get((name, value), f"{_FLAGS[name]} {value}")
-            console.warn(f"{_FLAGS[name]} could not be detected; {as_written} is assumed: check it, or state the value")
+            console.warn(f"{_FLAGS[name]} could not be detected; {as_written} is assumed: check it, or set the value")
     for name, value in stated.items():
         if name in found.file.stated and found.file.stated[name] != value:
             console.warn(f"the file states another value for {_FLAGS[name]}; the value on the command line is used")

@@ -51,7 +51,8 @@ def command(console: Console, file: Path, verify: bool, as_json: bool) -> None:
     content = {"file": str(file), **content}
     if verify:
         checked = content.pop("checked", False)
-        content["verified"] = "the content matches its checksums" if checked else _UNCHECKED
+        if "damaged" not in content:
+            content["verified"] = "the content matches its checksums" if checked else _UNCHECKED
     else:
         content.pop("checked", None)
     if as_json:
@@ -86,11 +87,12 @@ def _stage(path: Path, verified_for: Console | None) -> dict[str, Any]:
 def _journal(path: Path) -> dict[str, Any]:
     from frcnn_cli.store.journal import summary
 
-    identity, finished = summary(path)
+    identity, finished, damaged = summary(path)
     return {
         "megabytes": round(path.stat().st_size / 1e6, 3),
         "format": f"unfinished {identity['format']}; run the same command again to continue",
         "images finished": finished,
+        **({"damaged": "what follows is incomplete or damaged, and will be computed again"} if damaged else {}),
         "provenance": identity["provenance"],
         "checked": True,
     }
@@ -146,12 +148,16 @@ def _model(path: Path) -> dict[str, Any]:
 
 def _training(folder: Path) -> dict[str, Any]:
     """The progress and the settings of the run that a model belongs to, if it belongs to one."""
+    from frcnn_cli.detector.header import STATE_KEY, read_description
     from frcnn_cli.system.untrusted import read_json
+    from frcnn_cli.training.log import read_log
 
-    log, config = folder / LOG_FILE, folder / CONFIG_FILE
-    if not (log.is_file() and config.is_file()):
+    config, state = folder / CONFIG_FILE, folder / STATE_FILE
+    if not (config.is_file() and state.is_file()):
         return {}
     begun = read_json(config, _MAX_CONFIG)
     if not isinstance(begun, dict) or not {"recipe", "data"} <= set(begun):
         raise FileFormatError(f"{config} is not the configuration of a run", "Remove it, or train again")
-    return {"trained": _log(log)["last"], "recipe": begun["recipe"], "data": begun["data"]}
+    lines = read_log(folder / LOG_FILE)
+    trained = {**(lines[-1] if lines else {}), "iteration": read_description(state, STATE_KEY).get("iteration")}
+    return {"trained": trained, "recipe": begun["recipe"], "data": begun["data"]}

@@ -63,9 +63,11 @@ def command(
 
     \b
     kept          mean number of boxes per image, at most the number in the first column
-    recall 0.5    fraction of objects that a box covers with IoU 0.5 or more
-    AR            average recall: mean of the recall at IoU 0.5, 0.55, ..., 0.95
-    best overlap  best IoU of each object, averaged
+    recall 0.5    fraction of objects that a box covers with IoU 0.5 or more; likewise recall 0.7
+    AR COCO       average recall: mean of the recall at IoU 0.5, 0.55, ..., 0.95
+    AR Hosang     twice the area under the recall between IoU 0.5 and 1
+    ABO           average best overlap: best IoU of each object, averaged over all objects
+    MABO          the same, averaged per class first and then over the classes
     ceiling       the mAP of a perfect classifier of these boxes, without refining them (IoU 0.5)
 
     \b

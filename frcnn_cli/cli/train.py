@@ -92,7 +92,9 @@ def command(
     checkpoint = folder / STATE_FILE
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() and not resume else None
     try:
-        summary = run_training(folder, run, chosen, about, resume=resume, stopping=stopping, progress=console)
+        summary = run_training(
+            folder, run, chosen, about, resume=resume, force=force, stopping=stopping, progress=console
+        )
     except KeyboardInterrupt:
         if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:  # of this run, not of one that it replaces
             fix = f"Continue with: {resume_command(folder)}"

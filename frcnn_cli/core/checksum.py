@@ -10,5 +10,5 @@ from numpy.typing import NDArray
 
 
 def checksum(array: NDArray[Any]) -> int:
-    """The CRC-32 of the bytes of an array, row by row. It notices every change of one bit, and swapped rows."""
+    """The CRC-32 of the bytes of an array, row by row. It detects every single-bit error, and swapped rows."""
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -7,6 +7,7 @@ and exits with `exit_code`; a notebook sees an ordinary exception.
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 
@@ -102,12 +103,16 @@ def explain_os_error(error: OSError, path: Path | str | None = None) -> FrcnnErr
 
 
 def explain_missing_library(error: BaseException) -> FrcnnError | None:
-    """An `ImportError` because a library of the system is missing, which OpenCV needs for its windows; None for other
-    errors."""
-    if not isinstance(error, ImportError) or not any(ending in str(error) for ending in (".so", ".dylib")):
+    """The error to show for an `ImportError` whose cause is a missing system library (OpenCV needs some for its
+    windows); None for any other error."""
+    missing = r"(lib[\w.+-]+\.so[.\d]*): cannot open shared object file|Library not loaded: (\S+)"
+    found = re.search(missing, str(error)) if isinstance(error, ImportError) else None
+    if found is None:
         return None
-    return FrcnnError(
-        f"a system library is missing ({error})",
-        "On Debian, apt install libgl1 libglib2.0-0; or install opencv-contrib-python-headless in place of"
-        " opencv-contrib-python",
-    )
+    fix = f"Install the package of the system that has {found[1] or found[2]}"
+    if found[2] or re.match(r"lib(GL|EGL|glib|gthread|SM|Xext|X11|xcb)", found[1]):
+        fix = (
+            "On Debian, apt install libgl1 libglib2.0-0; or install opencv-contrib-python-headless in place of"
+            " opencv-contrib-python"
+        )
+    return FrcnnError(f"a system library is missing ({error})", fix)

@@ -3,10 +3,10 @@ one, never a part)."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def check_regular(path: Path, error_type: type[FrcnnError] = FrcnnError) -> Path
     """Refuses devices, pipes and sockets, whose content may never come or never end; returns the path.
 
     Raises:
-        FrcnnError (or `error_type`): the path is none of a file, a folder, or missing.
+        FrcnnError (or `error_type`): the path exists, but is neither a file nor a folder.
     """
     try:
         mode = path.stat().st_mode
@@ -65,7 +65,7 @@ _TEMPORARY = ".frcnn-tmp"
 
 def new_temporary(path: Path) -> Path:
     """A new, empty file beside `path`, of a name that no file had."""
-    descriptor, name = tempfile.mkstemp(_TEMPORARY, f".{path.name[:100]}.", path.parent)
+    descriptor, name = tempfile.mkstemp(_TEMPORARY, _prefix(path), path.parent)
     os.close(descriptor)
     _set_permissions(Path(name))
     return Path(name)
@@ -77,40 +77,24 @@ def _set_permissions(path: Path) -> None:
     path.chmod(0o666 & ~mask)
 
 
+def _prefix(path: Path) -> str:
+    """The beginning of the names of temporary files for `path`; a hash if the name is so long that they would be longer
+    than the system allows."""
+    long = len(path.name.encode(errors="surrogateescape")) > 200
+    return f".{hashlib.blake2b(os.fsencode(path.name), digest_size=16).hexdigest() if long else path.name}."
+
+
 def remove_temporaries(path: Path) -> None:
-    """Deletes what processes that were killed left of `new_temporary`. For those who hold a lock for `path`."""
-    pattern = re.compile(re.escape(f".{path.name[:100]}.") + r"[a-z0-9_]{8}" + re.escape(_TEMPORARY))
+    """Deletes the files of `new_temporary` that killed processes left. Call it only while holding a lock for `path`."""
+    pattern = re.compile(re.escape(_prefix(path)) + r"[a-z0-9_]{8}" + re.escape(_TEMPORARY))
     for other in path.parent.iterdir():
         if pattern.fullmatch(other.name) and other.is_file():
             other.unlink(missing_ok=True)
 
 
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends; if the block fails, nothing is left.
-
-    Raises:
-        FrcnnError: `path` is a file or a folder with content, or the system refuses to write.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(_TEMPORARY, f".{path.name[:100]}.", path.parent))
-        yield temporary
-        os.umask(mask := os.umask(0))
-        temporary.chmod(0o777 & ~mask)
-        temporary.replace(path)
-    except BaseException as error:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise explain_os_error(error, path) from None
-        raise
-
-
 def open_own(path: Path) -> BinaryIO:
-    """Opens a file for reading and writing that only frcnn writes, and creates it if necessary; never through a
-    symbolic link.
+    """Opens, for reading and writing, a file that only frcnn writes; creates it if necessary, and follows no symbolic
+    link.
 
     Raises:
         OSError: it is a link, or the system refuses.
@@ -134,7 +118,7 @@ def save_image(pixels: NDArray[np.uint8], path: Path) -> None:
 
     kind = Pillow.registered_extensions().get(path.suffix.lower())
     if kind is None:
-        raise FrcnnError(f"{path} does not end like an image file", "Write for example .jpg or .png")
+        raise FrcnnError(f"{path} does not end like an image file", "Use for example .jpg or .png")
     encoded = io.BytesIO()
     Pillow.fromarray(pixels).save(encoded, kind, quality=92)
     write_atomic(path, encoded.getvalue())

@@ -157,7 +157,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise UsageError(f"--set {pair!r} is not KEY=VALUE", "Write for example --set preset=fast")
+            raise UsageError(f"--set {pair!r} is not KEY=VALUE", "Use for example --set preset=fast")
         if key in settings:
             raise UsageError(f"--set {key} is given twice", "Set each option once")
         settings[key] = value.strip()

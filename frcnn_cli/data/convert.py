@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 
 from frcnn_cli.core.decoding import read_record, read_ref
 from frcnn_cli.core.errors import DataError, ImageError, UsageError
-from frcnn_cli.core.files import new_folder
 from frcnn_cli.core.find import images_below
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset, union
@@ -21,6 +20,7 @@ from frcnn_cli.data.labels import BadBoxes
 from frcnn_cli.data.load import read_splits
 from frcnn_cli.data.pairing import BadImages
 from frcnn_cli.data.spec import is_dataset_spec
+from frcnn_cli.system.folders import new_folder
 from frcnn_cli.system.prefetch import prefetch
 
 Layout = Literal["voc", "coco"]
@@ -74,6 +74,9 @@ def convert_labels(
     refs = [sample.ref for dataset in datasets for sample in dataset.samples]
     sizes, skipped = _read_pictures(refs, bad_images)
     datasets = [replace(d, samples=tuple(s for s in d.samples if s.ref.key in sizes)) for d in datasets]
+    for d in datasets:
+        if not len(d):
+            raise DataError(f"no image of the split {d.split} can be read", "Convert another split with --split")
     datasets = [d.within([sizes[sample.ref.key] for sample in d.samples], bad_boxes) for d in datasets]
     if layout == "voc" and bad_boxes == "fix":
         datasets = [without_slivers(dataset) for dataset in datasets]
@@ -113,7 +116,7 @@ _UNKNOWN_SIZE = 1 << 20  # larger than any image, so that its boxes are read
 
 
 def _header(ref: ImageRef) -> ImageRecord:
-    """The record of an image; if it cannot be read, which matters only if a label names it, of unknown size."""
+    """The record of an image. One that cannot be read gets an unknown size; that matters only if a label names it."""
     try:
         return read_record(ref)
     except ImageError:

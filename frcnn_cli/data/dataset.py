@@ -122,7 +122,7 @@ class Dataset(ArrayRecord):
         """The same images with labels that index `names`; objects of other classes are excluded.
 
         Raises:
-            DataError: a name that is no class of the data set.
+            DataError: a name that is not a class of the data set.
         """
         if isinstance(names, str):
             raise ValueError(f"classes must be a list of names, not the text {names!r}")

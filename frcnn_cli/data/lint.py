@@ -63,7 +63,9 @@ def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]
     turned = record.orientation >= 5
     size = (float(record.width), float(record.height))
     if not image.objects:
-        yield Finding("warning", "no objects", file, image.ref.key, "no object is marked", "Correct if there is none")
+        yield Finding(
+            "warning", "no objects", file, image.ref.key, "no object is marked", "Nothing to do if the image shows none"
+        )
     if image.size is not None and image.size != size:
         written = f"{image.size[0]:g} x {image.size[1]:g}"
         what = f"annotated as {written}, but the image is {record.width} x {record.height}"
@@ -88,7 +90,12 @@ def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]
             corners = " ".join(f"{v:g}" for v in box)
             what = f"the same object is marked {times} times"
             yield Finding(
-                "error", "object twice", file, f"{name} {corners}", what, "Keep it once: a box finds one object"
+                "error",
+                "object twice",
+                file,
+                f"{name} {corners}",
+                what,
+                "Remove the copies: a detection finds only one of them",
             )
     for obj in image.objects:
         x1, y1, x2, y2 = obj.box

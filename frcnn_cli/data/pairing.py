@@ -54,8 +54,8 @@ def pair(dataset: Dataset, file: StageFile, bad_boxes: str = "error", bad_images
     """Finds the images of a data set in a file.
 
     Args:
-        bad_images: "skip" leaves out images that the file lacks because they cannot be read; "error" states that this
-            is possible; None if the caller does not offer it.
+        bad_images: "skip" leaves out images that the file lacks because they cannot be read; "error" stops, and the
+            message mentions --bad-images skip; None: like "error", without that advice.
 
     Raises:
         MismatchError: the file lacks an image, or holds another image under its key.
@@ -66,9 +66,14 @@ def pair(dataset: Dataset, file: StageFile, bad_boxes: str = "error", bad_images
     skipped: dict[str, FrcnnError] = {}
 
     def find(some: Sequence[ImageRef]) -> dict[str, tuple[int, str]]:
-        """Row and content hash by key of those that the file has."""
+        """By key, row and content hash of each of these images that the file contains."""
         found, absent = {}, []
-        for ref, record in zip(some, identify_all(some), strict=True):
+        for ref, record in zip(some, prefetch(_identified, some, threads=4, ahead=16), strict=True):
+            if isinstance(record, ImageError):
+                if bad_images != "skip":
+                    raise record
+                skipped[ref.key] = record
+                continue
             row = lookup.find(record, dataset.title)
             if row is not None:
                 found[ref.key] = row, record.digest
@@ -90,6 +95,13 @@ def pair(dataset: Dataset, file: StageFile, bad_boxes: str = "error", bad_images
     for note in fitted.notes[len(dataset.notes) :]:
         warnings.warn(FrcnnWarning(note), stacklevel=2)
     return Pairing(fitted, rows, digests, skipped)
+
+
+def _identified(ref: ImageRef) -> ImageRecord | ImageError:
+    try:
+        return identify(ref)
+    except ImageError as error:
+        return error
 
 
 def _names(key: str) -> set[str]:

@@ -69,7 +69,7 @@ def nms(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[
         boxes: [N, 4]. scores: [N].
 
     Raises:
-        ValueError: other shapes, or not one score per box.
+        ValueError: the shapes are not as stated.
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != (len(boxes),):
         raise ValueError(f"expected boxes [N, 4] and scores [N], got {list(boxes.shape)} and {list(scores.shape)}")
@@ -82,7 +82,7 @@ def nms(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[
 
 
 class Selection(NamedTuple):
-    """How far each refined box came: bool [N, K] each.
+    """Which steps of the selection each refined box passed: bool [N, K] each.
 
     ranked: among the best boxes of its class, which NMS considers. kept: not suppressed. final: a detection.
     """
@@ -116,7 +116,7 @@ def detections_from_scores(
         classes: the K class names, which the detections then know.
 
     Raises:
-        ValueError: other shapes, or thresholds that make no sense.
+        ValueError: shapes that are not as stated, or thresholds that make no sense.
     """
     thresholds.check()
     _check_shapes(probabilities, boxes)
@@ -130,7 +130,7 @@ def trace_selection(
     thresholds: Thresholds = Thresholds(),
     min_scores: Sequence[float] | None = None,
 ) -> Selection:
-    """How far each box came on its way to the detections of `detections_from_scores`, which has the same arguments."""
+    """Which steps each box passed on the way to `detections_from_scores`, which has the same arguments."""
     _check_shapes(probabilities, boxes)
     ranked, kept = _kept_per_class(probabilities, boxes, thresholds, min_scores)
     selection = Selection(*(np.zeros(boxes.shape[:2], bool) for _ in range(3)))

@@ -53,7 +53,7 @@ class Compressor:
     def __post_init__(self) -> None:
         if self.detector.config.ranks:
             raise UsageError("the model is compressed already", "Compress the model that it was made from")
-        if self.detector.exact_ids:
+        if self.detector.rounded:
             raise UsageError("the model was rounded to another precision", "Load it in float32")
         if not set(HIDDEN) <= set(self.detector.head.hidden_layers()):
             backbone = self.detector.config.network.backbone

@@ -94,7 +94,8 @@ class ModelConfig:
         backbone = recipe.network.backbone
         if values.get("geometry", 1) != BACKBONES[backbone].geometry:
             raise FileFormatError(
-                f"the model was trained with a {backbone} of other padding (see docs/fidelity.md)", "Train it again"
+                f"the model was trained with an older {backbone}, whose padding differs (see docs/fidelity.md)",
+                "Train it again",
             )
         described = recipe.to_dict() if values.get("recipe") else {}
         return cls(recipe.network, classes, ImageTransform(**transform), proposals, ranks, described)

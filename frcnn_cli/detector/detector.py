@@ -54,6 +54,7 @@ class Detector(nn.Module):
         self.precision = "float32"
         self.conv = backbone.conv
         self.head = make_head(config, backbone)
+        self.rounded = False  # whether the weights were ever rounded; they stay so in float32
         self.exact_ids: tuple[str, str] | None = None  # model_id and features_id before the weights were rounded
 
     # The network.
@@ -273,7 +274,7 @@ class Detector(nn.Module):
         Raises:
             FrcnnError: the system refuses to write, or the model was rounded to another precision.
         """
-        if self.exact_ids:
+        if self.rounded:
             fix = "Load it with --precision float32 and save that"
             raise FrcnnError("a model rounded to another precision cannot be saved", fix)
         write_model(Path(path), self.config, self.state_dict())

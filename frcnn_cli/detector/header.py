@@ -61,7 +61,7 @@ def has_checksums(description: Mapping[str, Any]) -> bool:
 
 
 def checksum_of(description: Mapping[str, Any]) -> int:
-    """The checksum of a description, which is recorded in it as `checksum`; of everything else in it."""
+    """The checksum of everything in a description except its entry `checksum`, where it is recorded."""
     rest = {name: value for name, value in description.items() if name != "checksum"}
     return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 

@@ -15,7 +15,7 @@ _RESIZING = "sampled at the scale"  # since 0.3; maps that were computed before 
 
 
 def model_id(detector: Detector) -> str:
-    """A hash of all weights, the network, the image transform, the classes, and unusual widths of the box coder."""
+    """A hash of all weights, the network, the image transform, the classes, and `targets.widths` if not the default."""
     config = detector.config
     coder = (config.as_recipe.targets.widths,) if config.as_recipe.targets.less else ()
     network = repr(config.network).replace(", grid=()", "")  # as before there was this option

@@ -24,12 +24,12 @@ def set_precision(detector: Detector, precision: str) -> None:
         precision: "float32", "bfloat16", or "float16" on a GPU.
 
     Raises:
-        FrcnnError: float16 on a CPU. ValueError: another precision.
+        FrcnnError: float16 on a CPU. ValueError: an unknown precision.
     """
     if precision not in DTYPES:
         raise ValueError(f"precision must be {', '.join(map(repr, DTYPES))}, not {precision!r}")
     if precision == "float16" and detector.device.type == "cpu":
-        raise FrcnnError("float16 is supported on GPUs only", "Write --precision bfloat16, or --device cuda")
+        raise FrcnnError("float16 is supported on GPUs only", "Use --precision bfloat16, or --device cuda")
     if precision == "bfloat16" and detector.device.type == "cpu" and not has_bfloat16():
         warnings.warn(
             FrcnnWarning(
@@ -37,8 +37,8 @@ def set_precision(detector: Detector, precision: str) -> None:
             ),
             stacklevel=2,
         )
-    if precision != "float32":  # once rounded, the weights stay so
-        detector.exact_ids = (detector.model_id, detector.features_id)
+    detector.exact_ids = None if precision == "float32" else (detector.model_id, detector.features_id)
+    detector.rounded |= precision != "float32"
     for layer in (detector.conv, *detector.head.hidden_layers().values()):
         layer.to(DTYPES[precision])
     detector.precision = precision

@@ -41,7 +41,7 @@ _MIN_OVERLAP = 0.1  # Hoiem's minimum IoU of a detection that is related to an o
 
 
 class Evidence(NamedTuple):
-    """The proposals of one image, and how far each box came on its way to a detection.
+    """The proposals of one image, and which steps each box passed on the way to a detection.
 
     proposals: float32 [P, 4]. probabilities: float32 [P, K+1]. refined: float32 [P, K, 4].
     thresholds: [K], the score that detections of each class must exceed.

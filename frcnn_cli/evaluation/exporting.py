@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import glob
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from frcnn_cli.core.errors import FrcnnError, UsageError, explain_os_error
 from frcnn_cli.core.files import write_atomic
 from frcnn_cli.evaluation.results import coco_results, voc_lines
 from frcnn_cli.store.reader import StageFile
+from frcnn_cli.system.folders import temporary_folder
 
 
 def export_voc_results(file: StageFile, folder: Path, split: str = "test") -> int:
@@ -27,19 +28,26 @@ def export_voc_results(file: StageFile, folder: Path, split: str = "test") -> in
         raise FrcnnError(f"{folder} is a file", "Name a folder: VOC's results are one file per class")
     for name in file.classes:
         if not name.strip() or set(name) & set("/\\\0"):
-            raise FrcnnError(f"the class {name!r} cannot be part of a file name", "Write --format coco")
-    lines = voc_lines(_detections(file), file.classes)
+            raise FrcnnError(f"the class {name!r} cannot be part of a file name", "Use --format coco")
+    texts = {f"comp4_det_{split}_{name}.txt": text for name, text in voc_lines(_detections(file), file.classes).items()}
+    others = sorted(
+        path.name for path in folder.glob(f"comp4_det_{glob.escape(split)}_*.txt") if path.name not in texts
+    )
+    if others:
+        raise FrcnnError(
+            f"{folder} holds results of a class that {file.path} does not know ({others[0]})",
+            "Remove that file, or name another folder",
+        )
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name[:100]}.", dir=folder.parent) as temporary:
-            for name, text in lines.items():
-                (Path(temporary) / f"comp4_det_{split}_{name}.txt").write_bytes(text.encode())
-            folder.mkdir(exist_ok=True)
-            # Results of another file are removed first: a class without a file is noticed, a mixture is not.
-            for old in folder.glob(f"comp[0-9]*_det_{split}_*.txt"):
-                old.unlink()
-            for path in Path(temporary).iterdir():
-                path.replace(folder / path.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(folder) as temporary:
+            for name, text in texts.items():
+                (temporary / name).write_bytes(text.encode())
+            # The old files are removed first: a class without a file is noticed later, a mixture is not.
+            for name in texts:
+                (folder / name).unlink(missing_ok=True)
+            for name in texts:
+                (temporary / name).replace(folder / name)
     except OSError as error:
         raise explain_os_error(error, folder) from None
     return file.row_count

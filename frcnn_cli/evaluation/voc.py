@@ -89,7 +89,7 @@ def evaluate(
 
     Raises:
         ValueError: `classes` is missing or does not cover all labels, or `detections` lacks images.
-        KeyError: detections of an image that `ground_truth` lacks. TypeError: other arguments.
+        KeyError: detections of an image that `ground_truth` lacks. TypeError: arguments of the wrong type.
     """
     if isinstance(ground_truth, str) or not isinstance(detections, Mapping):
         raise TypeError(

@@ -62,8 +62,8 @@ class ImageTransform:
         """uint8 [H, W, 3] RGB -> float32 [3, h, w] and the scale.
 
         The image is normalised before it is resized (bilinear, no smoothing), in the order of the authors' code. Pixels
-        are sampled at the scale itself, also where a side is rounded to whole pixels. An image that is still very
-        narrow or low is padded with zeros on the right and bottom.
+        are sampled at the scale itself, also where a side is rounded to whole pixels. An image that is then
+        less than 64 pixels wide or high is padded with zeros on the right and bottom.
         """
         scale = self.scale_for(*pixels.shape[:2])
         factor = np.float32(1) / (255 * np.array(self.std, np.float32))

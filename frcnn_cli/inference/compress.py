@@ -49,8 +49,8 @@ def compress(
     """Replaces hidden layers by two smaller ones each.
 
     Args:
-        ranks: by layer (fc6, fc7). Or
-        energy: the smallest ranks that keep this share of the squared singular values. Or
+        ranks: by layer (fc6, fc7). Exactly one of ranks, energy and max_drop must be given.
+        energy: the smallest ranks that keep this share of the squared singular values.
         max_drop: the smallest ranks with which mAP on `samples` drops by at most this much.
         samples: images to evaluate and time on (see `map_samples`).
 
@@ -60,7 +60,7 @@ def compress(
     if sum(given is not None for given in (ranks, energy, max_drop)) != 1:
         raise UsageError("state one of ranks, energy and max_drop", "Give one of --rank, --energy and --max-drop")
     if energy is not None and not 0 < energy <= 1:
-        raise UsageError(f"energy is a fraction between 0 and 1, not {energy}", "Write for example 0.9")
+        raise UsageError(f"energy is a fraction between 0 and 1, not {energy}", "Use for example 0.9")
     if max_drop is not None and not samples:
         raise UsageError("max_drop needs samples to evaluate on", "Pass samples (see map_samples)")
     compressor = Compressor(detector)
@@ -72,7 +72,7 @@ def compress(
     if not ranks:
         option, fix = ("--energy", "lower") if energy is not None else ("--max-drop", "larger")
         raise FrcnnError(
-            f"no layer can be made smaller within this {option}", f"Write a {fix} {option}, or name a --rank"
+            f"no layer becomes smaller with this {option}", f"Use a {fix} {option}, or choose ranks with --rank"
         )
     made = compressor.compressed(ranks)
     both = None if before is None else (before, mean_ap(made, samples, "after", progress))

@@ -91,7 +91,7 @@ def run_detection(
     """Like `detect_images`, but continues after images that fail, and can write a detections file.
 
     Args:
-        output: a detections file to write. Interrupted at any moment, the same call continues where it stopped; and it
+        output: a detections file to write. After an interruption, the same call continues where it stopped, and it
             completes a file that lacks images which could not be read before.
         dtype: "float16" or "float32", to which conv maps are rounded.
         batch: maximum number of images of equal shape per batch; by default 8 on a GPU and 1 on a CPU.
@@ -157,7 +157,7 @@ class _Proposer:
     def ahead(
         self, images: Iterator[tuple[ImageRef, Image | ImageError]]
     ) -> Iterator[tuple[ImageRef, Image | FrcnnError]]:
-        """The images; one on which the source fails becomes its error."""
+        """The images; one on which the source fails is replaced by its error."""
         return prefetch(self._propose, images, threads=1)
 
     def take(self, key: str) -> Boxes:

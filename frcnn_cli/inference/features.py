@@ -36,7 +36,7 @@ def extract_features(
 ) -> StageSummary:
     """Computes the conv maps of images and writes them to a features file.
 
-    Interrupted at any moment, the same call continues where it stopped.
+    After an interruption at any moment, the same call continues where it stopped.
 
     Args:
         images: a `Dataset`, a file, a folder, `@list.txt`, or a list of files or `ImageRef`.

@@ -1,4 +1,4 @@
-"""Images decoded ahead on threads; an image that cannot be read becomes its error, so that the others continue."""
+"""Images decoded ahead on threads; the error of one that cannot be read takes its place."""
 
 from __future__ import annotations
 

@@ -83,8 +83,8 @@ class Registry:
                 f"Install that version, or accept the difference with --source {source.name}",
             )
         if "content" in described and source.described().get("content") != described["content"]:
-            named = " ".join(map(str, described["options"].values()))
-            warnings.warn(FrcnnWarning(f"the boxes of the source {source.name} ({named}) have changed"), stacklevel=2)
+            changed = f"{described['options'].get('path', source.name)} has changed since the model was trained"
+            warnings.warn(FrcnnWarning(f"the box file {changed}"), stacklevel=2)
         return source
 
     def build(self, kind: Any, value: Any) -> ProposalSource:

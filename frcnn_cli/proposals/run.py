@@ -36,8 +36,8 @@ def propose_images(
 
         propose_images("photographs/", "props.h5", get_source("selective-search", preset="quality"))
 
-    Interrupted at any moment, the same call continues where it stopped. An image that cannot be read, on which the
-    source crashes, or that takes too long, is listed in the summary as failed; the others continue.
+    After an interruption at any moment, the same call continues where it stopped. An image that cannot be read, on
+    which the source crashes, or that takes too long, is listed in the summary as failed; the others continue.
 
     Args:
         images: a `Dataset`, a file, a folder, `@list.txt`, or a list of files or `ImageRef`.

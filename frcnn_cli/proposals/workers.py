@@ -1,8 +1,8 @@
 """Many images to proposals, on several processes.
 
 Each worker decodes images, proposes boxes and answers through its own pipe, one image at a time; a second image waits
-in the pipe, so that no worker waits while the parent writes. If the source crashes on an image, even with its process,
-or takes too long, the image is reported and the others continue.
+in the pipe, so that no worker waits while the parent writes. If the source crashes on an image, even if its process
+dies, or takes too long, the image is reported and the others continue.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from frcnn_cli.core.options import did_you_mean
 from frcnn_cli.system.untrusted import read_text
 
 BUILT_IN = {
-    "paper": "the authors' released code of 2015, number by number",
-    "modern": "later practice, as far as measurements here confirm it",
+    "paper": "the authors' released code of 2015; docs/fidelity.md lists the exceptions",
+    "modern": "later improvements; docs/recipes.md has their effect on BCCD",
 }
 _MAX_BYTES = 1 << 20
 

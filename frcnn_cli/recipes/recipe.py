@@ -47,7 +47,9 @@ class Recipe:
                 raise UsageError(f"{key.partition('.')[0]}.{error.what}", error.fix) from None
         low, high = self.sampling.background_iou
         if low >= high:
-            raise UsageError(f"sampling.background_iou: the range [{low:g}, {high:g}) is empty", "Write LOW < HIGH")
+            raise UsageError(
+                f"sampling.background_iou: the range [{low:g}, {high:g}) is empty", "LOW must be less than HIGH"
+            )
         if len(self.network.grid) not in (0, 2):
             numbers = ",".join(map(str, self.network.grid))
             raise UsageError(f"network.grid is {numbers}", "Write the number of rows and of columns, e.g. 7,5")
@@ -78,7 +80,7 @@ class Recipe:
         return self.images.train_short_sides or (self.images.short_side,)
 
     def iterations(self, images: int) -> int:
-        """Mini-batches per stage: `solver.iterations`, or as many as use each of `images` `solver.epochs` times."""
+        """Mini-batches per stage on so many images: `solver.iterations`, or those of `solver.epochs`."""
         if self.solver.epochs == 0:
             return self.solver.iterations
         return max(1, round(self.solver.epochs * images / self.sampling.images))

@@ -34,8 +34,8 @@ class Network:
     pooling: Literal["max", "align"] = option("max", help="RoI max pooling, or RoI align on the same grid.")
     grid: tuple[int, ...] = option(
         (),
-        help="Rows and columns of the grid on which RoIs are pooled, e.g. 7,5; empty: those of the backbone, which its"
-        " ImageNet fc6 needs (with others, fc6 starts from scratch).",
+        help="Rows and columns of the grid on which RoIs are pooled, e.g. 7,5; empty: the grid of the backbone. Any"
+        " other grid changes the input size of fc6, which then starts from random weights.",
         minimum=1,
         maximum=64,
     )
@@ -128,7 +128,7 @@ class Targets:
 
     @property
     def less(self) -> int:
-        """Pixels by which `roi.box_coder` takes widths and heights smaller."""
+        """Pixels that `roi.box_coder` subtracts from widths and heights."""
         return 1 if self.widths == "2015" else 0
 
 
@@ -154,7 +154,7 @@ class Solver:
     )
     epochs: float = option(
         0.0,
-        help="Epochs of training, instead of iterations; 0: train for iterations. (The paper's 40,000 iterations are 16"
+        help="Epochs of training, which replace solver.iterations unless this is 0. (The paper's 40,000 iterations are 16"
         " epochs of VOC 2007 trainval.)",
         minimum=0,
         maximum=1e6,
@@ -221,8 +221,7 @@ class Detection:
     )
     per_set: int = option(
         40,
-        help="Per class, keep at most this many boxes times the number of images, over the whole set, before NMS; 0:"
-        " all.",
+        help="Per class, keep at most this number times the number of images over the whole set, before NMS; 0: no limit.",
         minimum=0,
         maximum=1_000_000_000,
     )

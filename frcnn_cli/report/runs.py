@@ -43,7 +43,8 @@ def write_runs_page(runs: Sequence[Path], output: Path) -> None:
     logs = {str(run): _read_log(run) for run in runs}
     for name, log in logs.items():
         if not log:
-            raise FrcnnError(f"{name} holds no log of a run", "Name a folder that frcnn train wrote")
+            fix = "Name a folder that frcnn train wrote; a run has a log after its first ten iterations"
+            raise FrcnnError(f"{name} holds no log of a run", fix)
     parts = [
         "<!doctype html><meta charset=utf-8><title>frcnn curves</title>",
         _STYLE,

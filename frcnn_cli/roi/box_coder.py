@@ -24,7 +24,7 @@ def encode(proposals: NDArray[Any], targets: NDArray[Any], less: int = 0) -> NDA
 
     Args:
         proposals, targets: [N, 4] boxes, matched row by row.
-        less: pixels by which widths and heights are taken smaller; see above.
+        less: pixels that are subtracted from widths and heights; see above.
 
     Returns:
         float32 [N, 4] deltas, not normalised.

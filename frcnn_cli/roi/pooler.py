@@ -21,8 +21,8 @@ class RoIPooler(NamedTuple):
     kind: "max" or "align".
     grid: rows and columns of bins, H x W.
     stride: resized pixels per cell of the map.
-    cell_offset: resized pixels by which the cells' centres are shifted to the right and down, compared with squares of
-        `stride` pixels that start at the corner; RoI align corrects for it.
+    cell_offset: resized pixels by which the centre of cell (i, j) lies to the right of and below ((j + 0.5) stride,
+        (i + 0.5) stride); RoI align corrects for it.
     """
 
     kind: Pooling

@@ -10,6 +10,7 @@ separate file (see `rows`); the journal then records its position and checksum.
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Collection, Iterator, Mapping
@@ -67,7 +68,9 @@ class Journal:
         except OSError as error:
             raise explain_os_error(error, path) from None
         try:
-            self._lock()
+            while not self._lock():
+                self._file.close()
+                self._file = open_own(path)
             self._open(json.loads(json.dumps(identity)), discard_other)
         except FrcnnError:
             self.close()
@@ -76,9 +79,13 @@ class Journal:
             self.close()
             raise explain_os_error(error, path) from None
 
-    def _lock(self) -> None:
+    def _lock(self) -> bool:
+        """Locks the journal; returns False if another process has just deleted it, after finishing."""
         if not try_lock(self._file.fileno()):
             raise FrcnnError(f"another frcnn is writing {self.path}", "Wait for it, or choose another output path")
+        with suppress(FileNotFoundError):
+            return os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+        return False
 
     def _open(self, identity: dict[str, Any], discard_other: bool) -> None:
         self._file.seek(0)
@@ -93,12 +100,12 @@ class Journal:
             )
         records = list(scan(self._file))
         if self._wide is not None:
-            self._rows = self._open_rows(records)
+            self._rows = self._open_rows(records, of_other_version=bool(start) and start != MAGIC)
         same = bool(records) and self._payload_json(records[0][0]) == identity
         if not same:
             if len(records) > 1 and not discard_other:
                 raise FrcnnError(
-                    f"{self.path} holds {len(records) - 1} finished images of a run with other options or model",
+                    f"{self.path} holds {len(records) - 1} finished images of a run with other options or another model",
                     "Run that command again to continue it (frcnn inspect shows it), or add --force to discard it",
                 )
             self._file.seek(0)
@@ -120,11 +127,15 @@ class Journal:
         self._file.truncate(end)
         self._file.seek(end)
 
-    def _open_rows(self, records: list[tuple[int, int]]) -> Rows:
+    def _open_rows(self, records: list[tuple[int, int]], of_other_version: bool) -> Rows:
         rows = Rows(self.path.with_name(self.path.name + "-rows"))
         places = (self._payload_json(offset).get("rows") for offset, _ in records[1:])
         # A process that was killed while it completed the file leaves the head of an HDF5 file.
-        if not rows.is_marked() and not any(place and rows.holds(Place(**place)) for place in places):
+        if (
+            not rows.is_marked()
+            and not of_other_version
+            and not any(place and rows.holds(Place(**place)) for place in places)
+        ):
             rows.close()
             raise FrcnnError(
                 f"{rows.path} exists and was not written by frcnn", "Move it, or choose another output path"
@@ -224,10 +235,11 @@ class Journal:
 
     def _cut_back(self, end: int) -> None:
         """After a failed write: drops the incomplete record, on disk and in Python's buffer."""
+        descriptor = os.dup(self._file.fileno())  # which keeps the lock
         with suppress(OSError):  # closing tries to write the buffer again
             self._file.close()
-        with open(self.path, "r+b") as file:
-            file.truncate(end)
+        os.ftruncate(descriptor, end)
+        os.close(descriptor)
 
     def _place(self, key: str) -> Place:
         return Place(**self._payload_json(self._where[key][1])["rows"])
@@ -257,8 +269,20 @@ def scan(file: BinaryIO) -> Iterator[tuple[int, int]]:
         position = start + length
 
 
-def summary(path: Path) -> tuple[dict[str, Any], int]:
-    """The description of a journal's work, and the number of finished images; for `frcnn inspect`.
+class Summary(NamedTuple):
+    """What a journal holds.
+
+    identity: the description of its work. finished: the images that are complete and match their checksums.
+    damaged: whether anything is incomplete or does not match; the same work, run again, computes those images again.
+    """
+
+    identity: dict[str, Any]
+    finished: int
+    damaged: bool
+
+
+def summary(path: Path) -> Summary:
+    """Reads a journal and the file of its wide column, for `frcnn inspect`.
 
     Raises:
         FileFormatError: not a journal.
@@ -267,9 +291,24 @@ def summary(path: Path) -> tuple[dict[str, Any], int]:
         records = list(scan(file))
         if not records:
             raise FileFormatError(f"{path} is not the journal of a stage", "Name a file that frcnn wrote")
-        file.seek(records[0][0])
-        identity: dict[str, Any] = json.loads(file.readline())
-    return identity, len(records) - 1
+        heads = []
+        for offset, _ in records:
+            file.seek(offset)
+            heads.append(json.loads(file.readline()))
+        complete = sum(records[-1]) == file.seek(0, 2)
+    places = [Place(**head["rows"]) for head in heads[1:] if "rows" in head]
+    lost = 0
+    if places:
+        rows_path = path.with_name(path.name + "-rows")
+        with suppress(OSError), open(rows_path, "rb") as rows:
+            lost = -sum(_holds(rows, place) for place in places)
+        lost += len(places)
+    return Summary(heads[0], len(heads) - 1 - lost, bool(lost) or not complete)
+
+
+def _holds(rows: BinaryIO, place: Place) -> bool:
+    rows.seek(place.offset)
+    return zlib.crc32(rows.read(place.bytes)) == place.checksum
 
 
 def _crc(file: BinaryIO, length: int) -> int:

@@ -98,7 +98,9 @@ class _Reader:
             return "" if kind == b"char" else np.zeros((0, 4))
         if kind == b"char":
             if array.size > _MAX_TEXT:
-                raise FileFormatError(f"{self.path} has a text of {array.size:,} letters", "Save only boxes and names")
+                raise FileFormatError(
+                    f"{self.path} holds a string of {array.size:,} characters", "Save only boxes and names"
+                )
             return array.T.astype("<u2").tobytes().decode("utf-16-le", "replace")
         if array.dtype == h5py.ref_dtype:
             return [self._inner(reference) for reference in array.T.ravel(order="F")]

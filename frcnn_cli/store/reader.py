@@ -4,8 +4,8 @@ An HDF5 file may be truncated, damaged, of another stage, of a newer version, or
 or claim sizes that exhaust the memory. Each of these raises `FileFormatError`. What a file holds is compared with its
 checksums when it is read.
 
-Files of version 1 hold text of variable length, on whose damage HDF5's library can loop for ever. A child process
-opens such a file first (`store.version_1`); text of variable length is not read in this process.
+Files of version 1 hold variable-length strings; HDF5's library can loop for ever on a damaged one. A child process
+opens such a file first (`store.version_1`); variable-length strings are not read in this process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StageFile:
 
         Args:
             fmt: the required format; None: any.
-            in_child: whether this is the child process, which may read text of variable length.
+            in_child: whether this is the child process, which may read variable-length strings.
 
         Raises:
             FileFormatError: see the module. FrcnnError: the file cannot be read.
@@ -162,7 +162,7 @@ class StageFile:
         return FileFormatError(f"{self.path} is damaged ({reason})", "Compute it again with the command that wrote it")
 
     def _read_attributes(self, in_child: bool) -> dict[str, str]:
-        """The text attributes, or those that are there."""
+        """The string attributes that the file has, of those expected."""
         root = self._file.id
         if h5py.h5a.get_num_attrs(root) > _MAX_ATTRIBUTES:
             raise self._damaged(f"it has {h5py.h5a.get_num_attrs(root):,} attributes")
@@ -173,7 +173,7 @@ class StageFile:
             attribute = h5py.h5a.open(root, name.encode())
             kind = attribute.get_type()
             if not isinstance(kind, h5py.h5t.TypeStringID) or attribute.get_space().get_simple_extent_npoints() != 1:
-                raise self._damaged(f"its attribute {name} is not a text")
+                raise self._damaged(f"its attribute {name} is not a string")
             if kind.is_variable_str():
                 if not in_child and not found.get("format_version"):
                     return _attributes_in_child(self.path)
@@ -267,6 +267,9 @@ class StageFile:
         tables |= {f"images/{name}": self._dataset(f"images/{name}")[()] for name in IMAGE_COLUMNS}
         columns = {name: self._dataset(name) for name in names}
         described = {name: (str(data.dtype), tuple(data.shape)) for name, data in columns.items()}
+        recorded = self._file.attrs.get_id(checksums.DESCRIPTION)
+        if recorded.dtype != np.uint32 or recorded.shape != ():
+            raise self._damaged("its checksum is not a number")
         if checksums.of_description(self.attributes, tables, described) != self._file.attrs[checksums.DESCRIPTION]:
             raise self._damaged("its description does not match its checksum")
         if not set(self._columns) <= set(found) or any(len(values) != len(self) for values in found.values()):
@@ -299,7 +302,7 @@ def _check_readable(path: Path) -> None:
 
 def _superblock(path: Path) -> int:
     """The version of the superblock of an HDF5 file; since 2, HDF5's own structures have checksums. 2 if it is not
-    HDF5, and 0 if it starts later in the file than frcnn's files do."""
+    HDF5 (opening it then fails harmlessly), and 0 if it starts later in the file than frcnn's files do (not trusted)."""
     with open(path, "rb") as file:
         start = file.read(_SIGNATURE.size)
     if not h5py.is_hdf5(path):
@@ -309,7 +312,8 @@ def _superblock(path: Path) -> int:
 
 
 def _attributes_in_child(path: Path) -> dict[str, str]:
-    """The text attributes of a file of version 1, from a child process that did all that opening the file does."""
+    """The string attributes of a file of version 1, read by a child process that first opens the file completely, so that a
+    hang or a crash happens there."""
     attributes: dict[str, str] = json.loads(parse_in_child("frcnn_cli.store.version_1", path))
     return attributes
 

@@ -4,7 +4,7 @@ Most of what a run writes are conv maps; writing them to a journal first and the
 and space. So they are written end to end into a file that becomes the HDF5 file: its first `HEAD` bytes stay free, and
 when all rows are written, HDF5 lays out a file with a hole for them (`lay_out`, `make_room`), whose bytes before and
 after the hole are copied around the rows (`put_around`). Nothing reads the file as HDF5 before that, so nothing is lost
-if the process is killed. Until then the file starts with `MAGIC`.
+if the process is killed. Until it is completed, the file starts with `MAGIC`.
 """
 
 from __future__ import annotations

@@ -11,14 +11,14 @@ from frcnn_cli.system.child import answer
 
 
 def describe(path: Path) -> bytes:
-    """The attributes of a file, after all that opening it does was done here.
+    """The attributes of a file that this process has opened completely.
 
     Raises:
-        FileFormatError: the file cannot be opened, or it is of a later version, which has no such text.
+        FileFormatError: the file cannot be opened, or it is of a later version, which has no such strings.
     """
     with StageFile(path, in_child=True) as file:
         if not file.format_version.startswith("1."):
-            raise FileFormatError(f"{path} is damaged (text of variable length)", "Compute it again")
+            raise FileFormatError(f"{path} is damaged (variable-length string)", "Compute it again")
         return json.dumps(file.attributes).encode()
 
 

@@ -104,7 +104,7 @@ class StageWriter:
         return todo
 
     def _copy_existing(self, wanted: set[str]) -> None:
-        """Copies the images of the existing file into the journal, if it is the same work without some images."""
+        """Copies the images of the existing file into the journal, if it was made in the same way and only lacks some images."""
         try:
             old = StageFile(self.path, self.format)
         except FileFormatError:
@@ -293,8 +293,8 @@ def _write_images(file: h5py.File, images: list[ImageRecord]) -> None:
 
 
 def _write_description(file: h5py.File, attributes: dict[str, str], sums: dict[str, NDArray[np.uint32]]) -> None:
-    """Writes the attributes and the checksums, as the last thing. All text has a fixed length: damage to text of
-    variable length can make HDF5 loop for ever."""
+    """Writes the attributes and the checksums, as the last thing. All strings have a fixed length: a damaged
+    variable-length string can make HDF5 loop for ever."""
     for name, text in attributes.items():
         encoded = text.encode()
         file.attrs.create(name, encoded, dtype=h5py.string_dtype("utf-8", len(encoded)))

@@ -1,1 +1,1 @@
-"""The machine: devices, memory, compiled kernels, threads, atomic file writing, untrusted text."""
+"""The machine: devices, memory, disk space, locks, processes, compiled kernels, untrusted files."""

@@ -30,5 +30,5 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise FrcnnError(f"there is no GPU {name!r} on this machine", "Write --device cpu, or --device auto")
+        raise FrcnnError(f"there is no GPU {name!r} on this machine", "Use --device cpu, or --device auto")
     return device

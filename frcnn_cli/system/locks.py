@@ -14,7 +14,7 @@ LOCK_FILE = ".lock"
 
 
 def try_lock(descriptor: int) -> bool:
-    """Locks an open file; returns False if another process, or another opening of the file, holds the lock. On a file
+    """Locks an open file; returns False if another process, or another descriptor of the file, holds the lock. On a file
     system without locks, everyone gets it.
 
     Raises:

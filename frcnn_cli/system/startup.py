@@ -9,7 +9,7 @@ import sys
 
 
 def is_supported() -> bool:
-    """Whether frcnn runs on this system. Windows lacks file locks, and files that are renamed while they are open."""
+    """Whether frcnn runs on this system. Windows has no such file locks and cannot rename open files."""
     return sys.platform != "win32"
 
 

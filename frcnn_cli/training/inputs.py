@@ -88,7 +88,7 @@ class CachedMaps:
         if self.file.provenance["features_id"] != features_id:
             raise MismatchError(
                 f"the maps in {self.file.path} were made with other weights or another image transform",
-                "Use the same --weights in both commands; in the section images, change only the sides",
+                "Use the same --weights in both commands; of the section images, change only short_side and long_side",
             )
 
     def __call__(self, ref: ImageRef, view: View) -> Input:

@@ -55,15 +55,15 @@ class RunFolder:
 
 @contextmanager
 def only_training_in(path: Path) -> Iterator[None]:
-    """Refuses a second training in the folder while one lives.
+    """Refuses to train in the folder while another process does.
 
     Raises:
-        FrcnnError: another process trains in it, or it cannot be created.
+        FrcnnError: another process does, or the folder cannot be created.
     """
     with folder_lock(path) as alone:
         if not alone:
             raise FrcnnError(
-                f"another training is writing to {path}", "Wait until it has ended, or choose another output folder"
+                f"another training run is writing to {path}", "Wait until it has ended, or choose another output folder"
             )
         for name in (STATE_FILE, MODEL_FILE, BEST_FILE, CONFIG_FILE, LOG_FILE):
             remove_temporaries(path / name)
@@ -71,10 +71,7 @@ def only_training_in(path: Path) -> Iterator[None]:
 
 
 def check_free(path: Path) -> None:
-    """Raises OutputExistsError if the folder holds a run, and FrcnnError if one is being trained in it."""
-    if path.is_dir():
-        with only_training_in(path):
-            pass
+    """Raises OutputExistsError if the folder holds a run."""
     if any((path / name).exists() for name in (STATE_FILE, MODEL_FILE)):
         fix = (
             "Add --resume to continue that run, --force to start again from scratch, or choose another -o (in Python:"
@@ -92,6 +89,9 @@ def new_run_folder(data: str, backbone: str) -> Path:
         folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
         try:
             check_free(folder)
+            if folder.is_dir():
+                with only_training_in(folder):
+                    pass
         except FrcnnError:
             number += 1
         else:

@@ -83,7 +83,7 @@ def check_settings(settings: RunSettings, recipe: Recipe) -> None:
         UsageError: see above.
     """
     if settings.patience is not None and settings.patience < 1:
-        raise UsageError(f"a patience of {settings.patience} would stop training at once", "Write 1 or more")
+        raise UsageError(f"a patience of {settings.patience} would stop training at once", "Use 1 or more")
     if settings.validate_on is None:
         for name in ("patience", "val_data", "val_props"):
             if getattr(settings, name) is not None:

@@ -23,7 +23,7 @@ from frcnn_cli.training.run_folder import check_free, new_run_folder, only_train
 from frcnn_cli.training.settings import RunSettings, adapted, check_settings
 from frcnn_cli.training.trainer import Trainer
 from frcnn_cli.training.training_set import read_training_set, read_validation
-from frcnn_cli.training.watch import Watch, iterations_of, tensorboard_writer
+from frcnn_cli.training.watch import Watch, check_tensorboard, iterations_of, tensorboard_writer
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,9 @@ def train(
         check_free(folder)
     dataset = None if isinstance(data, str) else data
     about = RunOptions(device=device, workers=workers)
-    summary = run_training(folder, settings, chosen, about, resume=resume, dataset=dataset, progress=progress)
+    summary = run_training(
+        folder, settings, chosen, about, resume=resume, force=force, dataset=dataset, progress=progress
+    )
     return Detector.load(summary.best_model, device)
 
 
@@ -155,6 +157,7 @@ def run_training(
     options: RunOptions = RunOptions(),
     *,
     resume: bool = False,
+    force: bool = False,
     dataset: Dataset | None = None,
     stopping: AbstractContextManager[Callable[[], bool]] = nullcontext(lambda: False),
     progress: Progress = SILENT,
@@ -162,7 +165,7 @@ def run_training(
     """Runs or continues a training run, with checkpoints, validation and SVMs as its settings and recipe state.
 
     Args:
-        resume: continue the run in `folder`.
+        resume: continue the run in `folder`. force: replace a run in it.
         dataset: replaces the data set that the settings name.
         stopping: a context for the iterations. After each of them, its value states whether to save and stop.
 
@@ -176,7 +179,11 @@ def run_training(
     device = choose_device(options.device)
     if options.deterministic:
         _use_deterministic_algorithms()
+    if options.tensorboard:
+        check_tensorboard()
     with only_training_in(folder):
+        if not resume and not force:
+            check_free(folder)
         return _run(folder, settings, recipe, options, device, resume, dataset, stopping, progress)
 
 
@@ -242,6 +249,8 @@ def _iterate(
             bar.advance()
             early = watch.after(step)
             stop = should_stop()
+            if early:
+                trainer.write_log()
             if stop or early or step.iteration % every == 0 or step.iteration == step.total:
                 trainer.save()
             if stop or early:

@@ -151,7 +151,7 @@ class Trainer:
             step = self._train_on(batch, before)
             self.log.pending.append(step)
             if step.iteration % _LOG_EVERY == 0 or step.iteration == self.total:
-                self._write_log()
+                self.write_log()
             yield step
             before = time.perf_counter()  # the time of the caller is not training time
 
@@ -293,7 +293,8 @@ class Trainer:
             if state.get(parameter, {}).get("momentum_buffer") is not None
         }
 
-    def _write_log(self) -> None:
+    def write_log(self) -> None:
+        """Writes the iterations that are not in the log yet; at the end of a run, or after every tenth iteration."""
         if self.log.pending:
             self._files.claim(self.state.to_json())
             self.log.write_pending(self.recipe.sampling.images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +68,17 @@ def iterations_of(trainer: Trainer, epochs: float) -> int:
     return max(1, round(epochs * len(trainer.batches.samples) / trainer.recipe.sampling.images))
 
 
-def tensorboard_writer(folder: Path) -> Any:
-    """A writer of TensorBoard event files in `folder`/tensorboard, which is also a context that closes it.
-
-    Raises:
-        FrcnnError: TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+def check_tensorboard() -> None:
+    """Raises FrcnnError if TensorBoard is not installed."""
+    if find_spec("tensorboard") is None:
         raise FrcnnError(
             "TensorBoard is not installed",
             "Install it: uv sync --extra tensorboard in a checkout, or pip install tensorboard",
-        ) from None
+        )
+
+
+def tensorboard_writer(folder: Path) -> Any:
+    """A writer of TensorBoard event files in `folder`/tensorboard, which is also a context that closes it."""
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(folder / "tensorboard")

@@ -229,10 +229,13 @@ def test_exported_results_are_whole_or_not_there(work, data, tmp_path):
     line = ("export", work / "dets.h5", "--format", "voc", "-o", folder)
     assert run_frcnn(*line).code == 0
     first = {path.name: path.read_text() for path in folder.iterdir()}
-    (folder / "comp4_det_test_old class.txt").write_text("")
-    (folder / "comp4_det_val_other.txt").write_text("kept")
+    for other in ("comp4_det_val_other.txt", "comp3_det_test_disc.txt"):
+        (folder / other).write_text("kept")
     assert_one_line_error(run_frcnn(*line), "exists already")
+    (folder / "comp4_det_test_old class.txt").write_text("kept")
+    assert_one_line_error(run_frcnn(*line, "--force"), "comp4_det_test_old class.txt", "Remove that file")
+    (folder / "comp4_det_test_old class.txt").unlink()
     assert run_frcnn(*line, "--force").code == 0
     again = {path.name: path.read_text() for path in folder.iterdir()}
-    assert again == first | {"comp4_det_val_other.txt": "kept"}
+    assert again == first | {"comp4_det_val_other.txt": "kept", "comp3_det_test_disc.txt": "kept"}
     assert [path.name for path in tmp_path.iterdir()] == ["results"]

@@ -302,3 +302,13 @@ def test_a_hundred_iterations_are_sixty_and_forty_after_a_kill(line, tmp_path):
     assert all((resumed[name] == value).all() for name, value in whole.items())
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "parts")]
     assert files[0] == files[1]
+
+
+def test_the_log_of_a_run_that_ends_early_is_complete(line, props, tmp_path):
+    ran = run_frcnn(*line, *no_better(props, 4, 1))
+    assert ran.code == 0, ran.err
+    assert "training stops" in ran.err
+    losses = [entry for entry in log(tmp_path / "run") if "loss" in entry]
+    told = json.loads(run_frcnn("inspect", tmp_path / "run", "--json").out)
+    assert losses[-1]["iteration"] == told["trained"]["iteration"] == 10
+    assert run_frcnn("curves", tmp_path / "run").code == 0

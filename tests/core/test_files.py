@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from frcnn_cli.core.errors import DataError, FrcnnError
+from frcnn_cli.core.errors import DataError, FrcnnError, explain_missing_library
 from frcnn_cli.core.files import check_regular, new_temporary, open_own, remove_temporaries, write_atomic
 
 
@@ -106,3 +106,28 @@ def test_own_files_are_not_opened_through_links(tmp_path):
     (tmp_path / "link").symlink_to(target)
     with pytest.raises(OSError, match=r"[Ll]ink"):
         open_own(tmp_path / "link")
+
+
+def test_names_so_long_that_a_longer_one_is_not_allowed(tmp_path):
+    path = tmp_path / ("あ" * 82 + ".h5")
+    write_atomic(path, b"content")
+    left = new_temporary(path)
+    remove_temporaries(path)
+    assert not left.exists()
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("libGL.so.1: cannot open shared object file: No such file or directory", "apt install libgl1"),
+        ("libgthread-2.0.so.0: cannot open shared object file: No such file", "headless"),
+        ("libcudart.so.12: cannot open shared object file: No such file", "package of the system that has libcudart"),
+        ("No module named 'my_plugin.sources'", None),
+        ("/usr/lib/foo.so: undefined symbol: bar", None),
+    ],
+)
+def test_missing_system_libraries(message, words):
+    found = explain_missing_library(ImportError(message))
+    assert found is None if words is None else words in found.fix
+    assert explain_missing_library(OSError(message)) is None

@@ -83,6 +83,8 @@ def test_a_header_of_many_tensors_is_refused(tmp_path):
 
 def test_a_model_that_was_rounded_is_not_saved(tmp_path):
     model = detector()
-    model.to_precision("bfloat16").to_precision("float32")
+    before = model.model_id
+    assert model.to_precision("bfloat16").model_id == before
+    assert model.to_precision("float32").model_id != before  # its weights differ now
     with pytest.raises(FrcnnError, match="rounded"):
         model.save(tmp_path / "model.safetensors")

@@ -205,7 +205,7 @@ def test_models_of_another_padding_are_refused(geometry):
     values.pop("geometry")
     if geometry is not None:
         values["geometry"] = geometry
-    with pytest.raises(FileFormatError, match="caffenet of other padding.*Train it again"):
+    with pytest.raises(FileFormatError, match="older caffenet, whose padding differs.*Train it again"):
         ModelConfig.from_json(values)
     ModelConfig.from_json(detector().config.to_json() | {"geometry": 1})
 

@@ -194,5 +194,5 @@ def test_a_restored_source_notices_other_boxes(tmp_path):
         warnings.simplefilter("error")
         load_registry().restored(json.loads(json.dumps(recorded)))
     path.write_text("image,x1,y1,x2,y2\na,1,2,30,41\n")
-    with pytest.warns(FrcnnWarning, match=r"boxes of the source file \(.*boxes\.csv.*\) have changed"):
+    with pytest.warns(FrcnnWarning, match=r"the box file .*boxes\.csv has changed since"):
         load_registry().restored(recorded)

@@ -6,10 +6,12 @@ A flip in a file with checksums must be noticed or change nothing. Any damage mu
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import random
 import resource
 import signal
+import tempfile
 import time
 import traceback
 import warnings
@@ -22,7 +24,9 @@ from frcnn_cli.core.errors import FrcnnError
 from tests.soak.files import Kind
 from tests.soak.table import Row, Table
 
-SECONDS = 120  # until a case counts as hanging: a child process has 4 s of processor time, which a busy machine stretches
+SECONDS = (
+    120  # until a case counts as hanging; a child process may take 4 s of processor time, longer if the machine is busy
+)
 MEGABYTES = 1500  # by which a case may raise the memory of this process
 
 
@@ -83,16 +87,17 @@ DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 
 def flips(kinds: list[Kind], generator: random.Random, until: float, table: Table) -> None:
-    """One flip of one bit of one file after the other, until a time of `time.monotonic`."""
+    """Changes one bit of a randomly chosen file, again and again, until `time.monotonic()` reaches `until`."""
     checked = [kind for kind in kinds if kind.checked]
-    _cases(checked, lambda: flip, generator, until, table, "bit flips: ")
+    _cases(checked, lambda: flip, generator, until, table, "bit flips: ", several=False)
 
 
 def damages(kinds: list[Kind], generator: random.Random, until: float, table: Table) -> None:
-    """One or more damages of one file after the other; files that a child process reads come less often."""
+    """Damages a randomly chosen file in one or more places, again and again; files that a child process reads come less
+    often."""
     quick = [kind for kind in kinds if not kind.in_child]
     slow = [kind for kind in kinds if kind.in_child]
-    _cases(quick * 10 + slow, lambda: generator.choice(DAMAGES), generator, until, table, "damage: ")
+    _cases(quick * 10 + slow, lambda: generator.choice(DAMAGES), generator, until, table, "damage: ", several=True)
 
 
 def _cases(
@@ -102,6 +107,7 @@ def _cases(
     until: float,
     table: Table,
     title: str,
+    several: bool,
 ) -> None:
     wholes = {kind.name: _content_of(kind) for kind in kinds}
     with warnings.catch_warnings(), _timer():
@@ -112,7 +118,7 @@ def _cases(
             path = generator.choice(list(files))
             content = bytearray(files[path])
             choose()(content, generator)
-            while content and choose() is not flip and generator.random() < 0.5:  # some files have several damages
+            while several and content and generator.random() < 0.5:
                 choose()(content, generator)
             try:
                 path.write_bytes(content)
@@ -136,6 +142,7 @@ def _case(kind: Kind, expected: Any, content: bytes, row: Row) -> None:
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     problem, refused = "", False
     signal.alarm(SECONDS)
+    faulthandler.dump_traceback_later(2 * SECONDS, exit=True)  # a library in C does not let the alarm through
     try:
         found = kind.read(kind.path)
         if kind.checked and not _is_part(found, expected):
@@ -148,12 +155,13 @@ def _case(kind: Kind, expected: Any, content: bytes, row: Row) -> None:
         problem = traceback.format_exc()
     finally:
         signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
     row.add(refused, time.perf_counter() - started)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     if grown > MEGABYTES:
         problem = problem or f"took {grown:.0f} MB"
     if problem:
-        kept = kind.path.with_name(f"failure-{len(row.failures)}-{kind.path.name}")
+        kept = Path(tempfile.gettempdir()) / f"frcnn-soak-failure-{len(row.failures)}-{kind.path.name}"
         kept.write_bytes(content)
         row.failures.append(f"{kind.name}: {problem} ({kept})")
     if row.cases % 200 == 0:
@@ -161,7 +169,7 @@ def _case(kind: Kind, expected: Any, content: bytes, row: Row) -> None:
 
 
 def _is_part(found: Any, expected: Any) -> bool:
-    """Equal; or, of a journal, images that were not damaged, each as it was."""
+    """Whether the result equals the expected one or, for a journal, holds some of its images, each unchanged."""
     if isinstance(found, dict) and isinstance(expected, dict):
         return all(key in expected and expected[key] == value for key, value in found.items())
     return bool(found == expected)

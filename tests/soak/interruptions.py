@@ -51,7 +51,7 @@ class Stages:
             self.seconds[name] = time.monotonic() - began
 
     def start(self, name: str, output: Path, most: int | None = None) -> subprocess.Popen[str]:
-        """Starts the stage. most: the size that its files may have, in place of a disk that fills up."""
+        """Starts the stage. most: a limit on the size of its files, which stands for a full disk."""
         line = [*map(str, self.lines[name]), "-o", str(output), "-q"]
         if name == "run" and (output / "state.safetensors").exists():
             line.append("--resume")
@@ -68,7 +68,7 @@ class Stages:
 
 
 def kills(stages: Stages, generator: random.Random, until: float, table: Table) -> None:
-    """Kills each stage at random moments until it is done, again and again, until a time of `time.monotonic`."""
+    """Kills randomly chosen stages at random moments, and completes them, until `time.monotonic()` reaches `until`."""
 
     def disturb(name: str, output: Path) -> tuple[int, str]:
         process = stages.start(name, output)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Row:
-    """Counts of one kind of case. refused: ended in one line. slowest: seconds."""
+    """Counts of one kind of case. refused: ended in a one-line error. slowest: seconds."""
 
     cases: int = 0
     refused: int = 0
@@ -30,7 +30,7 @@ def new_table() -> Table:
 
 def printed(table: Table) -> str:
     """The table in Markdown, with a total."""
-    lines = ["| | cases | ended in one line | failures | slowest |", "|---|---|---|---|---|"]
+    lines = ["| | cases | one-line errors | failures | slowest |", "|---|---|---|---|---|"]
     rows = [*table.items(), ("all", _total(table))]
     for name, row in rows:
         lines.append(f"| {name} | {row.cases:,} | {row.refused:,} | {len(row.failures)} | {row.slowest:.2f} s |")

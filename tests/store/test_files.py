@@ -15,6 +15,7 @@ from frcnn_cli.store.join import join
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import DETECTIONS, FEATURES, FORMATS, PROPOSALS
 from frcnn_cli.store.writer import StageWriter
+from frcnn_cli.system.child import parse_in_child
 from tests.conftest import same_datasets
 
 IMAGES = [ImageRecord(f"sub/ö{i}.jpg", 10 + i, 20, f"{i:032x}", 1 + i) for i in range(4)]
@@ -358,9 +359,9 @@ def huge(file):
         (lambda file: file.__delitem__("checksums"), "checksums are missing"),
         (lambda file: file.attrs.__delitem__("description_checksum"), "damaged"),
         (lambda file: file.attrs.__setitem__("provenance", "{}"), "provenance has a variable length"),
-        (lambda file: file.attrs.__setitem__("format_version", "2.0"), "variable length"),
-        (lambda file: file.attrs.create("provenance", np.array([b"{}", b"{}"])), "provenance is not a text"),
-        (lambda file: file.attrs.create("provenance", 1), "provenance is not a text"),
+        (lambda file: file.attrs.__setitem__("format_version", "2.0"), "variable-length string"),
+        (lambda file: file.attrs.create("provenance", np.array([b"{}", b"{}"])), "provenance is not a string"),
+        (lambda file: file.attrs.create("provenance", 1), "provenance is not a string"),
         (lambda file: [file.attrs.create(f"a{i}", 1) for i in range(100)], "it has 105 attributes"),
     ],
 )
@@ -491,7 +492,7 @@ def test_files_of_version_1_are_read(tmp_path):
 
 def test_a_file_of_version_1_that_hdf5_reads_for_ever_is_refused(tmp_path, monkeypatch):
     """An object of size 0 in the heap of texts keeps HDF5's library in a loop."""
-    monkeypatch.setattr("frcnn_cli.system.child._cpu_seconds", lambda path: 1)
+    monkeypatch.setattr("frcnn_cli.system.child._cpu_seconds", lambda path: 2)
     path = as_version_1(write(tmp_path / "p.h5"))
     raw = bytearray(path.read_bytes())
     heap = raw.index(b"GCOL")
@@ -499,3 +500,59 @@ def test_a_file_of_version_1_that_hdf5_reads_for_ever_is_refused(tmp_path, monke
     path.write_bytes(raw)
     with pytest.raises(FileFormatError, match=r"p\.h5 is damaged"):
         StageFile(path)
+
+
+def test_a_file_of_the_name_of_a_module_in_the_current_folder_is_not_run(tmp_path, monkeypatch):
+    """`python -m` would prefer it."""
+    path = as_version_1(write(tmp_path / "p.h5"))
+    for name in ("h5py", "random", "queue"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w'); raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    with StageFile(path) as file:
+        assert file.provenance == PROVENANCE
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_child_process_that_cannot_work_is_not_called_damage(tmp_path):
+    path = write(tmp_path / "p.h5")
+    with pytest.raises(RuntimeError, match="No module named"):
+        parse_in_child("frcnn_cli.store.nothing", path)
+
+
+def test_a_checksum_of_another_type_is_refused(tmp_path):
+    for value in ("text", np.zeros(2, np.uint32), 1.5):
+        path = edited(
+            write(tmp_path / "p.h5", force=True), lambda file, v=value: file.attrs.create("description_checksum", v)
+        )
+        with pytest.raises(FileFormatError, match="checksum is not a number"):
+            StageFile(path)
+
+
+def test_a_journal_that_another_process_has_just_finished_is_opened_anew(tmp_path, monkeypatch):
+    """It is deleted between opening and locking it."""
+    from frcnn_cli.store import journal
+
+    lock, deleted = journal.try_lock, []
+
+    def late(descriptor):
+        if not deleted:
+            deleted.append((tmp_path / "p.h5.partial").unlink())
+        return lock(descriptor)
+
+    monkeypatch.setattr(journal, "try_lock", late)
+    stop_after(tmp_path / "p.h5", 3)
+    assert go_on(tmp_path / "p.h5") == [3]
+
+
+def test_damage_to_unfinished_work_is_reported(tmp_path):
+    from frcnn_cli.store.journal import summary
+
+    stop_after(tmp_path / "p.h5", 4)
+    path = tmp_path / "p.h5.partial"
+    assert summary(path)[1:] == (4, False)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) * 2 // 3] ^= 1
+    path.write_bytes(raw)
+    _, finished, damaged = summary(path)
+    assert finished < 4
+    assert damaged

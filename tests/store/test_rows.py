@@ -213,3 +213,28 @@ def test_the_checksum_is_of_the_values_in_their_order():
     assert checksum(values.T) != checksum(values)
     assert checksum(values[[1, 0, 2, 3]]) != checksum(values)
     assert checksum(values[:0]) == 0
+
+
+def test_rows_of_another_version_are_discarded_with_their_journal(tmp_path, whole):
+    """They had no mark."""
+    (tmp_path / "f.h5.partial").write_bytes(b"frcnn-journal-2\n and so on")
+    (tmp_path / "f.h5.partial-rows").write_bytes(bytes(HEAD) + b"rows")
+    with StageWriter(tmp_path / "f.h5", FEATURES, PROVENANCE, force=True) as out:
+        for i in range(4):
+            out.add(IMAGES[i], columns(i))
+        out.finish()
+    assert same_datasets(tmp_path / "f.h5", whole)
+
+
+def test_damaged_rows_are_reported(tmp_path):
+    from frcnn_cli.store.journal import summary
+
+    begin(tmp_path / "f.h5", range(4))
+    assert summary(tmp_path / "f.h5.partial")[1:] == (4, False)
+    rows = tmp_path / "f.h5.partial-rows"
+    raw = bytearray(rows.read_bytes())
+    raw[-1] ^= 1
+    rows.write_bytes(raw)
+    assert summary(tmp_path / "f.h5.partial")[1:] == (3, True)
+    rows.unlink()
+    assert summary(tmp_path / "f.h5.partial")[1:] == (0, True)

@@ -213,7 +213,7 @@ def source(names: Sequence[str], pairs: Sequence[str]) -> ProposalSource:
     for key, value in parse_settings(pairs).items():
         name, dot, option = key.rpartition(".")
         if not dot and len(names) > 1:
-            raise UsageError(f"--set {key} does not state its source", f"Write --set {names[0]}.{key}=VALUE")
+            raise UsageError(f"--set {key} does not state its source", f"Use --set {names[0]}.{key}=VALUE")
         if dot and name not in options:
             raise UsageError(f"--set {key} is for {name!r}, which is not among the sources", f"Add --source {name}")
         options[name if dot else names[0]][option] = value

@@ -71,7 +71,7 @@ class Command(click.Command):
             if not isinstance(error, SomeFailed):
                 console.list_failures()
             if isinstance(error, KeyboardInterrupt):
-                writes_stage = ctx.info_name == "detect" and str(ctx.params.get("output")).endswith(".h5")
+                writes_stage = ctx.info_name == "detect" and str(ctx.params.get("output")).lower().endswith(".h5")
                 after = _CONTINUES if writes_stage else _AFTER_INTERRUPT.get(ctx.info_name or "", "")
                 click.echo(f"interrupted{after}", err=True)
             elif explained is not None:
@@ -138,7 +138,7 @@ class LazyGroup(click.Group):
 
 
 def _give_up_output(error: Exception | None) -> NoReturn:
-    """Ends the process with exit code 1, after an error that is not explained yet."""
+    """Ends the process with exit code 1: standard output cannot be written. error: one that is not reported yet."""
     if error is not None:
         reason = getattr(error, "strerror", None) or error
         with suppress(OSError):
@@ -190,7 +190,9 @@ def _explained(error: BaseException) -> tuple[FrcnnError | None, int]:
         case ValueError() if "embedded null" in str(error):
             return FrcnnError("a path holds a null character", "Correct it"), 1
         case UnicodeEncodeError():
-            return FrcnnError(f"a text holds a character that cannot be written ({error.reason})", "Correct it"), 1
+            return FrcnnError(
+                f"a string contains a character that cannot be written ({error.reason})", "Correct the argument or file"
+            ), 1
         case ImportError() if (explained := explain_missing_library(error)) is not None:
             return explained, 1
         case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch

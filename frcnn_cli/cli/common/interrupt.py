@@ -23,8 +23,9 @@ class StoppedAtOnce(FrcnnError):
 class StopOnSignal(AbstractContextManager["Callable[[], bool]"]):
     """What Ctrl-C does to a training run that is about to begin.
 
-    Before the context is entered, it interrupts at once. In the context it is remembered, so that the iteration is
-    finished and saved, and a second one stops at once; so do SIGTERM, and SIGHUP, which a closed terminal sends. The
+    Before the context is entered, it interrupts at once. In the context the first one is remembered, so that the
+    iteration is finished and saved, and a second one stops at once. SIGTERM, and SIGHUP, which a closed terminal sends,
+    are treated in the same way. The
     value of the context is a function that is true once one of them has been received, even if it was received before
     and a library ignored the interruption.
     """

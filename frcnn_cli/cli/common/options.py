@@ -18,8 +18,8 @@ DATA_HELP = (
     " both together; A@SPLIT: this split of it."
 )
 SPLIT_HELP = (
-    "Split of the data set. Default: the split whose images are all in the stage file (.h5) that the command reads."
-    " Without such a file: trainval, or else the only split."
+    "Split of the data set. Default: if the command reads a .h5 of these images, the split that it covers completely;"
+    " otherwise trainval, or else the only split."
 )
 
 
@@ -180,7 +180,7 @@ bad_images = click.option(
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="Images that cannot be read. error: stop; skip: name them, and leave them out.",
+    help="Image files that cannot be decoded. error: stop; skip: name them, and leave them out.",
 )
 classes = click.option(
     "--classes", default=None, metavar="A,B", help="Use only objects of these classes. Default: all classes."

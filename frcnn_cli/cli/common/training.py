@@ -119,4 +119,4 @@ def print_summary(console: Console, summary: TrainingSummary) -> None:
     console.note(f"{summary.folder}/model.safetensors: {took}")
     if summary.validated and summary.best_model.name == "best.safetensors":
         best = max(value for _, value in summary.validated)
-        console.note(f"the best while training (validation mAP {best:.3f}): --model {summary.best_model}")
+        console.note(f"the best model of this run (validation mAP {best:.3f}): use --model {summary.best_model}")

@@ -40,7 +40,7 @@ def command(
     a .csv               one line per object: image, class, xmin, ymin, xmax, ymax or x, y, w, h, optionally split;
                          a line with only the image means that it has no objects
     a folder             in YOLO's layout: images/SPLIT, labels/SPLIT, data.yaml
-    voc:DIR, coco:J:DIR  a data set
+    voc:DIR, coco:JSON:DIR  a data set
 
     \b
     frcnn data convert labels.csv --images photographs/ --to voc -o my-data

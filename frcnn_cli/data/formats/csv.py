@@ -93,7 +93,7 @@ def _object(name: str, words: Sequence[str], corners: bool, where: str, number: 
 
 
 def _lines(lines: csv.DictReader[str], table: Path) -> Iterator[dict[str, str]]:
-    """First the header, as if it were a line of its own names; then the lines."""
+    """The header, as a row that maps each column name to itself, and then the rows."""
     try:
         yield {name: name for name in lines.fieldnames or ()}
         yield from lines

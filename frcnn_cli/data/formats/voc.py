@@ -81,7 +81,7 @@ def read_voc_images(
 
 
 def voc_splits(folder: Path) -> list[str]:
-    """The splits of a folder; the lists of single classes (`cat_train`, beside `train`) are none."""
+    """The splits of a folder; lists of single classes (`cat_train`, beside `train`) are not splits."""
     names = {path.stem for path in (folder / "ImageSets" / "Main").glob("*.txt")}
     return sorted(name for name in names if "_" not in name or name.rpartition("_")[2] not in names)
 

@@ -26,7 +26,7 @@ class BackboneSpec(NamedTuple):
     """How a backbone is built.
 
     normalisation: of the pixels that its weights were trained on.
-    geometry: counts the changes of padding and rounding; maps and models of an earlier geometry do not fit this one.
+    geometry: a version number, raised whenever padding or rounding changes; maps and models of another are refused.
     """
 
     build: Callable[[Weights], Backbone]

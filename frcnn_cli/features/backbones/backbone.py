@@ -47,13 +47,13 @@ class Backbone:
             return len(self.conv) if layer else self.frozen
         if layer not in self.layers:
             known = ", ".join(self.layers)
-            raise UsageError(f"network.train_from is {layer!r}, which is no layer", f"Name one of {known}, or fc6")
+            raise UsageError(f"network.train_from is {layer!r}, which is not a layer", f"Name one of {known}, or fc6")
         return self.layers[layer]
 
     @property
     def cell_offset(self) -> float:
-        """Resized pixels by which the centres of cells are shifted to the right and down, compared with the centres of
-        squares of `stride` pixels that start at the corner: layers without full padding shift them."""
+        """Resized pixels by which layers without full padding shift the cells: the centre of cell (i, j) lies at
+        ((j + 0.5) stride + offset, (i + 0.5) stride + offset)."""
         centre, jump = 0.5, 1
         for layer in _chain(self.conv):
             size, padding, step = (v[0] if isinstance(v, tuple) else v for v in _window(layer))
@@ -91,7 +91,7 @@ _BESIDE = {"downsample", "expand1x1", "fc1", "fc2", "avgpool"}
 
 
 def _chain(module: nn.Module) -> Iterator[nn.Conv2d | nn.MaxPool2d]:
-    """The layers with a window on the way from image to map, in order; of parallel branches, one."""
+    """The conv and pooling layers between image and map, in order; of parallel branches, only one."""
     for name, child in module.named_children():
         if isinstance(child, (nn.Conv2d, nn.MaxPool2d)) and name not in _BESIDE:
             yield child

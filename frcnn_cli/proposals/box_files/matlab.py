@@ -45,7 +45,8 @@ def read_mat(path: Path) -> BoxFile:
         if len(fitting) != 1:
             have = ", ".join(variables) or "nothing"
             raise FileFormatError(
-                f"{path} has no variable that clearly holds boxes; it has {have}", "Name the variable boxes"
+                f"{path} has no variable that clearly holds boxes; it has {have}",
+                "Rename the variable that holds them to boxes",
             )
         boxes = variables[fitting[0]]
     scores = next((variables[name] for name in _SCORES if name in variables), None)

@@ -127,7 +127,7 @@ def _ordered(items: Any = ()) -> dict[Any, Any]:
 
 
 def _key(key: Any) -> Any:
-    """A key that is hashed quickly; nested tuples that refer to each other twice at each of 60 levels are not."""
+    """A key of a dictionary, if it is text or a number: hashing nested tuples of a small file can take 2^60 steps."""
     if not isinstance(key, (str, bytes, int, float)):
         raise FileFormatError(f"it has a {type(key).__name__} as a key", "Write names or numbers as keys")
     return key

@@ -35,7 +35,7 @@ def roi_align(
         spatial_scale: 1 / stride.
         sampling_ratio: samples per side of a bin; 0 or less: one per cell of the bin.
         aligned: shift by half a cell, so that centres of cells and centres of pixels coincide (Detectron2); without
-            it, a RoI is at least one cell large.
+            it, a RoI is at least one cell wide and high.
 
     Returns:
         [R, C, H, W], in the dtype of `features`, channels last in memory, with gradient to
