@@ -154,8 +154,8 @@ class Solver:
     )
     epochs: float = option(
         0.0,
-        help="Epochs of training, which replace solver.iterations unless this is 0. (The paper's 40,000 iterations are 16"
-        " epochs of VOC 2007 trainval.)",
+        help="Epochs of training, which replace solver.iterations unless this is 0. (The paper's 40,000 iterations are"
+        " 16 epochs of VOC 2007 trainval.)",
         minimum=0,
         maximum=1e6,
     )
@@ -221,7 +221,8 @@ class Detection:
     )
     per_set: int = option(
         40,
-        help="Per class, keep at most this number times the number of images over the whole set, before NMS; 0: no limit.",
+        help="Per class, keep at most this number times the number of images over the whole set, before NMS; 0: no"
+        " limit.",
         minimum=0,
         maximum=1_000_000_000,
     )

@@ -105,7 +105,7 @@ class Journal:
         if not same:
             if len(records) > 1 and not discard_other:
                 raise FrcnnError(
-                    f"{self.path} holds {len(records) - 1} finished images of a run with other options or another model",
+                    f"{self.path} holds {len(records) - 1} finished images of a run with other options or model",
                     "Run that command again to continue it (frcnn inspect shows it), or add --force to discard it",
                 )
             self._file.seek(0)

@@ -302,7 +302,7 @@ def _check_readable(path: Path) -> None:
 
 def _superblock(path: Path) -> int:
     """The version of the superblock of an HDF5 file; since 2, HDF5's own structures have checksums. 2 if it is not
-    HDF5 (opening it then fails harmlessly), and 0 if it starts later in the file than frcnn's files do (not trusted)."""
+    HDF5 (opening it fails harmlessly), and 0 if it starts later in the file than frcnn's files do (not trusted)."""
     with open(path, "rb") as file:
         start = file.read(_SIGNATURE.size)
     if not h5py.is_hdf5(path):
@@ -312,8 +312,8 @@ def _superblock(path: Path) -> int:
 
 
 def _attributes_in_child(path: Path) -> dict[str, str]:
-    """The string attributes of a file of version 1, read by a child process that first opens the file completely, so that a
-    hang or a crash happens there."""
+    """The string attributes of a file of version 1, read by a child process that first opens the file completely, so
+    that a hang or a crash happens there."""
     attributes: dict[str, str] = json.loads(parse_in_child("frcnn_cli.store.version_1", path))
     return attributes
 

@@ -104,7 +104,7 @@ class StageWriter:
         return todo
 
     def _copy_existing(self, wanted: set[str]) -> None:
-        """Copies the images of the existing file into the journal, if it was made in the same way and only lacks some images."""
+        """Copies the images of the existing file into the journal, if it was made in the same way and lacks some."""
         try:
             old = StageFile(self.path, self.format)
         except FileFormatError:

@@ -1,4 +1,4 @@
-"""Facts about the machine and the installation, for a bug report. The error of a probe that fails is reported as a fact."""
+"""Facts about the machine and the installation, for a bug report. The error of a failed probe is reported as a fact."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ LOCK_FILE = ".lock"
 
 
 def try_lock(descriptor: int) -> bool:
-    """Locks an open file; returns False if another process, or another descriptor of the file, holds the lock. On a file
-    system without locks, everyone gets it.
+    """Locks an open file; returns False if the lock is held through another descriptor, also of another process. On a
+    file system without locks, everyone gets it.
 
     Raises:
         FrcnnError: the operating system has no such locks (Windows).

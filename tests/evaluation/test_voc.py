@@ -139,6 +139,25 @@ def test_an_image_without_detections_still_has_objects():
         evaluate({"j": found([], [])}, {"i": truth([A])}, ["x"], missing="empty")
 
 
+def test_labels_beyond_the_classes_and_unknown_images_are_refused():
+    for have, wanted in (({"i": found([A], [0.9], [1])}, truth([A])), ({"i": found([], [])}, truth([A], [1]))):
+        with pytest.raises(ValueError, match="label 1, but there are 1 classes"):
+            evaluate(have, {"i": wanted}, ["x"])
+    with pytest.raises(KeyError, match="no image of the data set"):
+        evaluate({"j": found([], [])}, {"i": truth([A])}, ["x"])
+
+
+def test_what_each_detection_was_matched_with():
+    """Detections of another class have no object; a class without detections has recall 0."""
+    have = {"a": found([A, A], [0.9, 0.8], [0, 1]), "b": found([B], [0.7])}
+    wanted = {"a": truth([A]), "b": truth([A, B], [0, 2])}
+    result = evaluate(have, wanted, ["x", "y", "z"])
+    assert result.matches.objects.tolist() == [0, 0, -1]
+    assert result.matches.overlaps.tolist() == [1, 0, 0]
+    assert [c.recall for c in result.classes][::2] == [0.5, 0]
+    assert "curve" not in repr(result)
+
+
 def test_the_result_does_not_depend_on_the_order_of_images():
     rng = np.random.default_rng(0)
     have = {str(i): found([A, B], rng.integers(0, 3, 2) / 4) for i in range(20)}

@@ -1,8 +1,8 @@
 """Folders that are written whole or not at all, also where they exist already."""
 
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,11 +52,11 @@ def test_what_a_killed_process_left_is_deleted_and_that_of_a_living_one_is_not(t
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], **pipes) as other:
-        made = other.stdout.readline().strip()
+        made = Path(other.stdout.readline().strip())
         with temporary_folder(tmp_path):
-            assert os.path.isdir(made)
+            assert made.is_dir()
         other.kill()
-    assert os.path.isdir(made)
+    assert made.is_dir()
     with temporary_folder(tmp_path):
-        assert not os.path.isdir(made)
+        assert not made.is_dir()
     assert list(tmp_path.iterdir()) == []

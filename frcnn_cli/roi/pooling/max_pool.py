@@ -20,8 +20,8 @@ def roi_max_pool(features: Tensor, rois: Tensor, output_size: int | tuple[int, i
     """The maximum over each bin of a grid on each RoI.
 
     Corners are multiplied by `spatial_scale` and rounded half away from zero; the end is inclusive, and a RoI is at
-    least one cell wide and high. Bin i of n covers floor(i h / n) to ceil((i + 1) h / n), clipped to the map; an empty bin
-    gives 0 and has no gradient. Of equal cells the first receives the gradient. The result is bit-identical to
+    least one cell wide and high. Bin i of n covers floor(i h / n) to ceil((i + 1) h / n), clipped to the map; an empty
+    bin gives 0 and has no gradient. Of equal cells the first receives the gradient. The result is bit-identical to
     torchvision's `roi_pool`, except that half precision turns -0 into 0. RoIs are read as float32, whatever the dtype
     of the features.
 
