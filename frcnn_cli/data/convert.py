@@ -20,7 +20,7 @@ from frcnn_cli.data.labels import BadBoxes
 from frcnn_cli.data.load import read_splits
 from frcnn_cli.data.pairing import BadImages
 from frcnn_cli.data.spec import is_dataset_spec
-from frcnn_cli.system.folders import new_folder
+from frcnn_cli.system.folders import is_empty, new_folder
 from frcnn_cli.system.prefetch import prefetch
 
 Layout = Literal["voc", "coco"]
@@ -64,7 +64,7 @@ def convert_labels(
         DataError: the folder is not empty, or the labels cannot be read or written in this layout.
         ImageError: with `bad_images` "error", an image that cannot be read.
     """
-    if output.exists() and (output.is_file() or any(output.iterdir())):
+    if output.exists() and (output.is_file() or not is_empty(output)):
         raise DataError(f"{output} exists already", "Name a new folder")
     datasets, unnamed = _read(source, images, split, bad_boxes)
     if not datasets:

@@ -16,6 +16,11 @@ _PREFIX, _SUFFIX = ".frcnn-", ".tmp"
 _NAME = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}" + re.escape(_SUFFIX))
 
 
+def is_empty(path: Path) -> bool:
+    """Whether a folder holds nothing, apart from what a killed process left of `temporary_folder`."""
+    return all(_NAME.fullmatch(entry.name) for entry in path.iterdir())
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder whose content becomes that of `path` when the block ends; if the block fails, it is deleted.

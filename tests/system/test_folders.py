@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from frcnn_cli.core.errors import FrcnnError
-from frcnn_cli.system.folders import new_folder, temporary_folder
+from frcnn_cli.system.folders import is_empty, new_folder, temporary_folder
 
 
 def fill(path):
@@ -57,6 +57,7 @@ def test_what_a_killed_process_left_is_deleted_and_that_of_a_living_one_is_not(t
             assert made.is_dir()
         other.kill()
     assert made.is_dir()
+    assert is_empty(tmp_path)
     with temporary_folder(tmp_path):
         assert not made.is_dir()
     assert list(tmp_path.iterdir()) == []
