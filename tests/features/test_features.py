@@ -103,7 +103,7 @@ def test_layers_are_named_where_they_begin(backbone):
         assert backbone.frozen_before(name) == at
     assert backbone.frozen_before("") == backbone.frozen
     assert backbone.frozen_before("fc6") == len(backbone.conv)
-    with pytest.raises(UsageError, match="is no layer.*or fc6"):
+    with pytest.raises(UsageError, match="is not a layer.*or fc6"):
         backbone.frozen_before("conv99")
 
 
