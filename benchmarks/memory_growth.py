@@ -21,8 +21,7 @@ import numpy as np
 OBJECT = (
     "<object><name>cell</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
 )
-EARLY = 50  # iterations or images, by the share of the time
-START = 5.0  # seconds until a command begins its work
+EARLY = 50  # iterations or images, by the share of the time since the work began
 
 
 def photographs(data: Path, folder: Path, sizes: int, count: int) -> None:
@@ -50,17 +49,22 @@ def resident(process: subprocess.Popen[bytes]) -> float:
 
 def measure(name: str, words: list[str], total: int) -> None:
     """Runs a command on `total` iterations or images, and prints a row."""
-    began = time.perf_counter()
+    output = Path(words[words.index("-o") + 1])
+    signs = [output / "log.jsonl", output.with_name(output.name + ".partial")]  # files of finished work
     process = subprocess.Popen([sys.executable, "-m", "frcnn_cli", *words, "-q"], stdout=subprocess.DEVNULL)
-    samples = []
+    samples: list[tuple[float, float]] = []
+    began = None
     while process.poll() is None:
-        samples.append((time.perf_counter() - began, resident(process)))
+        if began is None and any(sign.exists() and sign.stat().st_size > 1000 for sign in signs):
+            began = time.perf_counter()
+        if began is not None:
+            samples.append((time.perf_counter() - began, resident(process)))
         time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"frcnn {' '.join(words)} failed")
-    work = samples[-1][0] - START
-    early = next(memory for at, memory in samples if at >= START + work * EARLY / total)
-    last = max(memory for at, memory in samples if at >= START + 0.9 * work)
+    work = samples[-1][0]
+    early = next(memory for at, memory in samples if at >= work * EARLY / total)
+    last = max(memory for at, memory in samples if at >= 0.9 * work)
     print(f"| {name} | {early:.0f} MB | {last:.0f} MB | {last / early:.2f} | {total / work:.2f}/s |", flush=True)
 
 
