@@ -21,6 +21,7 @@ from frcnn_cli.store.schema import DETECTIONS
 from frcnn_cli.system.prefetch import prefetch
 
 BadImages = Literal["error", "skip"]
+_SKIP = "leave them out with --bad-images skip"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ def pair(dataset: Dataset, file: StageFile, bad_boxes: str = "error", bad_images
         DataError: with `bad_boxes` "error", a box that reaches outside its image.
     """
     refs, lookup, name = dataset.refs, Lookup(file.images, str(file.path)), str(file.path)
-    or_else = "leave them out with --bad-images skip" if bad_images else "remove them from the split"
+    or_else = _SKIP if bad_images else "remove them from the split"
     skipped: dict[str, FrcnnError] = {}
 
     def find(some: Sequence[ImageRef]) -> dict[str, tuple[int, str]]:
@@ -95,6 +96,20 @@ def pair(dataset: Dataset, file: StageFile, bad_boxes: str = "error", bad_images
     for note in fitted.notes[len(dataset.notes) :]:
         warnings.warn(FrcnnWarning(note), stacklevel=2)
     return Pairing(fitted, rows, digests, skipped)
+
+
+def check_names(refs: Sequence[ImageRef], title: str, file: StageFile) -> None:
+    """What `pair` notices first, as a check of its own: reads only those images whose names the file lacks.
+
+    Raises:
+        MismatchError: the file lacks an image.
+    """
+    names = {known for image in file.images for known in _names(image.key)}
+    unknown = [ref for ref in refs if not names & _names(ref.key)]
+    if len(unknown) < len(refs):
+        lookup = Lookup(file.images, str(file.path))
+        absent = [ref.key for ref in unknown if lookup.find(identify(ref), title) is None]
+        check_complete(absent, len(refs), title, str(file.path), _SKIP)
 
 
 def _identified(ref: ImageRef) -> ImageRecord | ImageError:

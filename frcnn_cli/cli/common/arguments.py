@@ -222,8 +222,11 @@ def source(names: Sequence[str], pairs: Sequence[str]) -> ProposalSource:
 
 
 def check_training_inputs(run: RunSettings, device: str) -> None:
-    """Refuses, without importing torch, a device, a data set or a file of a stage that does not exist."""
-    from frcnn_cli.data.load import splits_of
+    """Refuses, without importing torch, a device, a data set or a stage file that does not exist, and proposals that
+    lack images of a data set in VOC layout."""
+    from frcnn_cli.data.load import default_split, load_image_refs, splits_of
+    from frcnn_cli.data.pairing import check_names
+    from frcnn_cli.data.spec import named
     from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import FEATURES, PROPOSALS
     from frcnn_cli.system.device import check_device_name
@@ -234,5 +237,7 @@ def check_training_inputs(run: RunSettings, device: str) -> None:
             splits_of(spec)
     for path, schema in ((run.props, PROPOSALS), (run.val_props, PROPOSALS), (run.features, FEATURES)):
         if path is not None:
-            with StageFile(path, schema):
-                pass
+            with StageFile(path, schema) as file:
+                if path == run.props and run.bad_images == "error" and "coco:" not in str(run.data):
+                    split = run.split or default_split(str(run.data), file.images)
+                    check_names(load_image_refs(str(run.data), split), named(str(run.data), split), file)
