@@ -28,8 +28,8 @@ WRITERS = {"voc": write_voc, "coco": write_coco}
 
 
 class Converted(NamedTuple):
-    """The data sets that were written, one per split; images below the folder that no label names; and the errors of
-    images that cannot be read and were left out, by key."""
+    """The data sets that were written, one per split; images below the folder that no label names; and by
+    key, the errors of unreadable images, which were left out."""
 
     datasets: list[Dataset]
     unnamed: list[str]

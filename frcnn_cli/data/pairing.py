@@ -37,7 +37,7 @@ class Pairing(NamedTuple):
     """A data set whose boxes were checked against the image sizes in a file; for each sample, its row in that file and
     its content hash.
 
-    skipped: the errors of images that cannot be read and were left out, by key.
+    skipped: by key, the errors of unreadable images, which were left out.
     """
 
     dataset: Dataset
@@ -86,8 +86,7 @@ def pair(dataset: Dataset, file: StageFile, bad_boxes: str = "error", bad_images
         return found
 
     # Images whose names the file lacks come first: if it lacks one, this is noticed before all others are read.
-    names = {known for image in file.images for known in _names(image.key)}
-    unknown = [ref for ref in refs if not names & _names(ref.key)]
+    unknown = _of_unknown_name(refs, file)
     found = find(unknown) if len(unknown) < len(refs) else {}
     found |= find([ref for ref in refs if ref.key not in found and ref.key not in skipped])
     dataset = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.ref.key in found))
@@ -104,12 +103,17 @@ def check_names(refs: Sequence[ImageRef], title: str, file: StageFile) -> None:
     Raises:
         MismatchError: the file lacks an image.
     """
-    names = {known for image in file.images for known in _names(image.key)}
-    unknown = [ref for ref in refs if not names & _names(ref.key)]
+    unknown = _of_unknown_name(refs, file)
     if len(unknown) < len(refs):
         lookup = Lookup(file.images, str(file.path))
         absent = [ref.key for ref in unknown if lookup.find(identify(ref), title) is None]
         check_complete(absent, len(refs), title, str(file.path), _SKIP)
+
+
+def _of_unknown_name(refs: Sequence[ImageRef], file: StageFile) -> list[ImageRef]:
+    """The images of whose names the file has none. It may still have them, under another name."""
+    names = {known for image in file.images for known in _names(image.key)}
+    return [ref for ref in refs if not names & _names(ref.key)]
 
 
 def _identified(ref: ImageRef) -> ImageRecord | ImageError:

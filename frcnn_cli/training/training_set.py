@@ -111,7 +111,7 @@ def read_validation(settings: RunSettings, training: TrainingSet) -> Validation:
 
 
 def _skipped_notes(pairing: Pairing) -> list[str]:
-    return [f"left out because it cannot be read: {error.what}" for error in pairing.skipped.values()]
+    return [f"skipped an image that cannot be read: {error.what}" for error in pairing.skipped.values()]
 
 
 def _named(data: str | None) -> str:

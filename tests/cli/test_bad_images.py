@@ -34,7 +34,7 @@ def test_training_without_it(damaged, tmp_path):
     assert not (tmp_path / "run").exists()
     ran = run_frcnn(*line, "--bad-images", "skip")
     assert ran.code == 0, ran.err
-    assert f"warning: left out because it cannot be read: {bad.path}" in ran.err
+    assert f"warning: skipped an image that cannot be read: {bad.path}" in ran.err
     assert "9 images, without 1 that cannot be read" in ran.err
     told = json.loads(run_frcnn("inspect", tmp_path / "run", "--json").out)
     assert told["data"]["left_out"] == [bad.key]
@@ -52,7 +52,7 @@ def test_validation_without_it(damaged, tmp_path):
     validated = ("--validate-on", "test", "--val-props", tmp_path / "test.h5", "--bad-images", "skip")
     ran = run_frcnn(*line, *validated)
     assert ran.code == 0, ran.err
-    assert f"left out because it cannot be read: {image.path}" in ran.err
+    assert f"skipped an image that cannot be read: {image.path}" in ran.err
 
 
 def test_an_image_that_can_be_read_is_not_skipped(voc, tmp_path):
@@ -70,7 +70,7 @@ def test_converting_without_it(damaged, tmp_path, layout):
     assert not (tmp_path / "out").exists()
     ran = run_frcnn(*line, "--bad-images", "skip")
     assert ran.code == 0, ran.err
-    assert f"left out because it cannot be read: {bad.path}" in ran.err
+    assert f"skipped an image that cannot be read: {bad.path}" in ran.err
     assert "trainval: 9 images" in ran.out
 
 
@@ -83,7 +83,7 @@ def test_converting_a_csv_without_it(damaged, tmp_path):
     assert_one_line_error(run_frcnn(*line), str(bad.path), "--bad-images skip")
     ran = run_frcnn(*line, "--bad-images", "skip")
     assert ran.code == 0, ran.err
-    assert f"left out because it cannot be read: {bad.path}" in ran.err
+    assert f"skipped an image that cannot be read: {bad.path}" in ran.err
     assert "9 images, 9 objects" in ran.out
 
 

@@ -60,7 +60,7 @@ def test_the_score_must_exceed_the_threshold_and_the_best_stay():
 
 
 def slow_detections(probabilities, boxes, thresholds, min_scores):
-    """By the definition, one class after the other: (score, label, row) by falling score."""
+    """By the definition, one class after the other: (score, label, row), best score first."""
     kept = []
     for label in range(boxes.shape[1]):
         scores = probabilities[:, label + 1]

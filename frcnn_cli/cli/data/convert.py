@@ -51,7 +51,7 @@ def command(
 
     converted = convert_labels(source, layout, output, images, split, bad_boxes, bad_images)
     for error in converted.skipped.values():
-        console.warn(f"left out because it cannot be read: {error.what}")
+        console.warn(f"skipped an image that cannot be read: {error.what}")
     if converted.unnamed:
         console.warn(
             f"{len(converted.unnamed)} image(s) are left out because no line names them, e.g. {converted.unnamed[0]};"
