@@ -29,8 +29,8 @@ import numpy as np
 
 from frcnn_cli import Image, __version__, read_image
 from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.convention import Convention
 from frcnn_cli.data.load import load_dataset
-from frcnn_cli.proposals.box_files.convention import Convention
 from frcnn_cli.proposals.box_files.reading import read_box_file
 from frcnn_cli.proposals.propose import Limits, propose
 from frcnn_cli.proposals.recall import Recall, cover

@@ -15,14 +15,6 @@ from frcnn_cli.cli.common.console import Console
 if TYPE_CHECKING:
     from frcnn_cli.proposals.box_files.interpreting import Interpretation
 
-_FLAGS = {"order": "--order", "base": "--base", "inclusive": "--end", "relative": "--relative"}
-_WORDS = {
-    ("inclusive", True): "--end inside",
-    ("inclusive", False): "--end beyond",
-    ("relative", True): "--relative",
-    ("relative", False): "--absolute",
-}
-
 
 @click.command(cls=Command)
 @click.argument("file", type=options.PATH)
@@ -34,18 +26,10 @@ _WORDS = {
 )
 @options.split
 @options.output("props.h5")
-@click.option(
-    "--order", type=click.Choice(["xyxy", "yxyx", "xywh", "yxhw", "cxcywh"]), help="Order of the four numbers of a box."
-)
-@click.option("--base", type=click.Choice(["0", "1"]), help="Coordinate of the first pixel.")
-@click.option(
-    "--end",
-    type=click.Choice(["inside", "beyond"]),
-    help="Whether the bottom right corner is the last pixel inside the box, or the first beyond it (width = x2 - x1).",
-)
-@click.option(
-    "--relative/--absolute", default=None, help="Whether coordinates are fractions of the image size, or pixels."
-)
+@options.order
+@options.base
+@options.end
+@options.relative
 @click.option(
     "--on-bad",
     type=click.Choice(["error", "drop", "clip"]),
@@ -97,9 +81,7 @@ def command(
     from frcnn_cli.proposals.importing import import_boxes
 
     arguments.check_output(output, force, (".h5",), file)
-    inclusive = None if end is None else end == "inside"
-    every = {"order": order, "base": None if base is None else int(base), "inclusive": inclusive, "relative": relative}
-    stated = {name: value for name, value in every.items() if value is not None}
+    stated = options.convention(order, base, end, relative)
     refs, truths = arguments.labelled_images(data, split)
     done = import_boxes(
         file, output, refs, truths, stated, on_bad, without, force,
@@ -122,18 +104,15 @@ def command(
 
 def _report(console: Console, found: Interpretation, stated: Mapping[str, Any]) -> None:
     """Prints how the file is interpreted, and warns of what is not certain."""
-    because = found.finding.because
-    reasons = ", ".join(f"{_FLAGS[name].lstrip('-')} {why}" for name, why in because.items())
+    from frcnn_cli.core.convention import OPTIONS
+
     console.note(f"{found.file.path}: {found.file.kind}, {found.file.count} entries, matched {found.matched}")
-    console.note(f"read as {found.convention} ({reasons})")
-    for name, why in because.items():
-        if why == "assumed":
-            value = getattr(found.convention, name)
-            as_written = _WORDS.get((name, value), f"{_FLAGS[name]} {value}")
-            console.warn(f"{_FLAGS[name]} could not be detected; {as_written} is assumed: check it, or set the value")
+    console.note(f"read as {found.finding}")
+    for doubt in found.finding.doubts():
+        console.warn(doubt)
     for name, value in stated.items():
         if name in found.file.stated and found.file.stated[name] != value:
-            console.warn(f"the file states another value for {_FLAGS[name]}; the value on the command line is used")
+            console.warn(f"the file states another value for {OPTIONS[name]}; the value on the command line is used")
     if found.matched not in ("by name", "by order"):
         console.warn(
             f"no entry has the full name of an image; entries were matched {found.matched}: check that this is right"

@@ -33,8 +33,13 @@ FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000"
 
 ORIENTATION_TAG = 0x0112
 
-# File endings that are searched for in folders. A file that is named explicitly is tried whatever its ending.
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2"})
+# The endings that Pillow registers for these formats (a test compares them). Folders are searched for files of these
+# endings; a file that is named explicitly is tried whatever its ending.
+IMAGE_ENDINGS = frozenset(
+    {".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".icb", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe"}
+    | {".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff"}
+    | {".vda", ".vst", ".webp"}
+)
 
 AnyImage = Image | str | Path | Pillow.Image | NDArray[np.uint8]
 

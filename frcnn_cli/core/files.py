@@ -3,6 +3,7 @@ one, never a part)."""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import os
@@ -19,6 +20,56 @@ from frcnn_cli.core.errors import FrcnnError, explain_os_error
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
+
+def decode_text(content: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 if it begins with its byte order mark (as Excel's "Unicode text" does); the mark is
+    removed.
+
+    Raises:
+        UnicodeDecodeError: neither.
+    """
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            return content[len(mark) :].decode(encoding)
+    return content.decode("utf-8")
+
+
+def text_encoding(path: Path) -> str:
+    """The encoding of a text file, for `open`: UTF-8, or UTF-16 if it begins with its byte order mark."""
+    with open(path, "rb") as file:
+        start = file.read(3)
+    return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def is_by_product(path: Path) -> bool:
+    """Whether a file was left by a system or an archive: hidden, `._x.jpg` of macOS, or below `__MACOSX`."""
+    return path.name.startswith(".") or "__MACOSX" in path.parts
+
+
+def files_in(folder: Path, *endings: str) -> list[Path]:
+    """The files directly in a folder, sorted, without by-products; an empty list if there is no such folder.
+
+    Args:
+        endings: only files with one of these endings, whatever their case; by default all.
+    """
+    if not folder.is_dir():
+        return []
+    found = (path for path in folder.iterdir() if not endings or path.suffix.lower() in endings)
+    return sorted(path for path in found if not is_by_product(path) and path.is_file())
+
+
+def files_below(folder: Path, *endings: str) -> list[Path]:
+    """Like `files_in`, with the files of all folders below; hidden folders and `__MACOSX` are left out."""
+    found = []
+    for top, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        paths = (Path(top, name) for name in names if not name.startswith("."))
+        found += [path for path in paths if not endings or path.suffix.lower() in endings]
+    return sorted(path for path in found if path.is_file())
 
 
 def check_regular(path: Path, error_type: type[FrcnnError] = FrcnnError) -> Path:

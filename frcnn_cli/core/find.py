@@ -15,8 +15,11 @@ from typing import Protocol
 
 from frcnn_cli.core.decoding import IMAGE_ENDINGS
 from frcnn_cli.core.errors import DataError
-from frcnn_cli.core.files import check_regular
+from frcnn_cli.core.files import check_regular, decode_text, files_below
 from frcnn_cli.core.image import ImageRef
+
+DEFAULT_SPLIT = "trainval"
+SPLIT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "trainval"})  # whatever their case
 
 
 class HasRefs(Protocol):
@@ -72,7 +75,7 @@ def find_images(arguments: Iterable[str]) -> list[ImageRef]:
 
 def images_below(folder: Path) -> list[ImageRef]:
     """Every image file below a folder; keys are paths below it."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
+    found = files_below(folder, *IMAGE_ENDINGS)
     return [ImageRef(path.relative_to(folder).as_posix(), path) for path in found]
 
 
@@ -86,8 +89,7 @@ def _expand(argument: str) -> Iterable[ImageRef]:
     if argument.startswith("@") and not path.exists():
         yield from _from_list(Path(argument[1:]))
     elif path.is_dir():
-        files = [Path(top, name) for top, _, names in os.walk(path) for name in names]
-        images = [file for file in files if file.suffix.lower() in IMAGE_ENDINGS and not file.name.startswith(".")]
+        images = files_below(path, *IMAGE_ENDINGS)
         if not images:
             endings = " ".join(sorted(IMAGE_ENDINGS))
             raise DataError(f"{path} holds no images", f"Name a folder with image files ({endings})")
@@ -99,7 +101,7 @@ def _expand(argument: str) -> Iterable[ImageRef]:
 
 def _from_list(path: Path) -> Iterable[ImageRef]:
     try:
-        lines = check_regular(path, DataError).read_text("utf-8").splitlines()
+        lines = decode_text(check_regular(path, DataError).read_bytes()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"the list {path} cannot be read ({error})", "Write a text file with one path per line"

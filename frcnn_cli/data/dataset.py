@@ -12,18 +12,21 @@ from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.boxes import area, clip
 from frcnn_cli.core.equality import ArrayRecord
 from frcnn_cli.core.errors import DataError, MismatchError
+from frcnn_cli.core.ids import CocoId
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.core.options import did_you_mean
+from frcnn_cli.data.sizes import SizeMismatch, differs, mismatch, to_picture
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a data set and its objects."""
+    """One image of a data set and its objects. size: width and height as annotated, if they are."""
 
     ref: ImageRef
     truth: GroundTruth
+    size: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,7 @@ class Dataset(ArrayRecord):
     notes: what was fixed on reading, to be shown to the user.
     image_ids: COCO's ID of an image -> its key. categories: COCO's ID of a class -> its name.
     title: how messages name the data set; by default its name and split.
+    size_mismatch: what `within` does with an image that has another size than the one annotated.
     """
 
     name: str
@@ -41,9 +45,10 @@ class Dataset(ArrayRecord):
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
-    image_ids: Mapping[int, str] = field(default_factory=dict)
-    categories: Mapping[int, str] = field(default_factory=dict)
+    image_ids: Mapping[CocoId, str] = field(default_factory=dict)
+    categories: Mapping[CocoId, str] = field(default_factory=dict)
     title: str = field(default="", compare=False)
+    size_mismatch: SizeMismatch = "error"
 
     def __post_init__(self) -> None:
         if not self.title:
@@ -66,13 +71,13 @@ class Dataset(ArrayRecord):
         return {sample.ref.key: sample.truth for sample in self.samples}
 
     @property
-    def category_ids(self) -> dict[int, int]:
+    def category_ids(self) -> dict[CocoId, int]:
         """COCO's ID of a class -> its label; without COCO, the IDs are 1, 2, ..."""
-        named = self.categories or dict(enumerate(self.classes, 1))
+        named: Mapping[CocoId, str] = self.categories or dict(enumerate(self.classes, 1))
         return {number: self.classes.index(name) for number, name in named.items() if name in self.classes}
 
     @property
-    def numbered(self) -> Mapping[int, str]:
+    def numbered(self) -> Mapping[CocoId, str]:
         """COCO's ID of an image -> its key; without COCO, the IDs are 1, 2, ... in the order of the keys."""
         return self.image_ids or dict(enumerate(sorted(sample.ref.key for sample in self.samples), 1))
 
@@ -94,15 +99,27 @@ class Dataset(ArrayRecord):
     def within(self, pictures: Iterable[ImageRecord], bad_boxes: str) -> Dataset:
         """The same objects, checked against the actual sizes of the images, one record per sample.
 
-        An annotation may state no size, or a wrong one. With `bad_boxes` "fix", boxes are clipped to their image, and
-        `notes` state how many.
+        An annotation may state no size, or that of another image: the one before it was scaled, or before it was
+        rotated as its EXIF orientation states. With `size_mismatch` "scale", its boxes are scaled or rotated too. With
+        `bad_boxes` "fix", boxes are clipped to their image. `notes` state how many.
 
         Raises:
-            DataError: with `bad_boxes` "error", a box that reaches outside its image.
+            DataError: with `size_mismatch` "error", an image of another size; with `bad_boxes` "error", a box that
+                reaches outside its image.
         """
-        samples, clipped = [], []
+        samples, clipped, scaled = [], [], []
         for sample, picture in zip(self.samples, pictures, strict=True):
             truth = sample.truth
+            if self.size_mismatch != "keep" and differs(sample.size, picture):
+                if self.size_mismatch == "error":
+                    raise DataError(
+                        f"{sample.ref.key}: {mismatch(sample.size, picture)}",
+                        "Correct the annotation, convert its boxes with --size-mismatch scale, or use them as they are"
+                        " with --size-mismatch keep",
+                    )
+                truth = replace(truth, boxes=to_picture(truth.boxes, sample.size, picture), areas=np.zeros(0))
+                sample = replace(sample, size=(float(picture.width), float(picture.height)))
+                scaled.append(sample.ref.key)
             fitting = clip(truth.boxes, picture.height, picture.width)
             outside = np.flatnonzero((fitting != truth.boxes).any(axis=1))
             if len(outside) and bad_boxes == "error":
@@ -115,8 +132,14 @@ class Dataset(ArrayRecord):
             clipped += [sample.ref.key] * len(outside)
             kept = area(fitting) > 0 if len(outside) else np.ones(len(truth), bool)
             samples.append(replace(sample, truth=replace(truth, boxes=fitting).where(kept)))
-        notes = (f"clipped {len(clipped)} box(es) to the size of their image, e.g. in {clipped[0]}",) if clipped else ()
-        return replace(self, samples=tuple(samples), notes=(*self.notes, *notes))
+        notes = list(self.notes)
+        if scaled:
+            notes.append(
+                f"converted the boxes of {len(scaled)} image(s) to the size of their picture, e.g. {scaled[0]}"
+            )
+        if clipped:
+            notes.append(f"clipped {len(clipped)} box(es) to the size of their image, e.g. in {clipped[0]}")
+        return replace(self, samples=tuple(samples), notes=tuple(notes))
 
     def with_classes(self, names: Iterable[str]) -> Dataset:
         """The same images with labels that index `names`; objects of other classes are excluded.
@@ -190,12 +213,13 @@ def union(datasets: Sequence[Dataset]) -> Dataset:
         notes=tuple(note for d in datasets for note in d.notes),
         image_ids=_merged([d.image_ids for d in datasets]),
         categories=_merged([d.categories for d in datasets]),
+        size_mismatch=datasets[0].size_mismatch,
     )
 
 
-def _merged(numbers: Sequence[Mapping[int, str]]) -> dict[int, str]:
+def _merged(numbers: Sequence[Mapping[CocoId, str]]) -> dict[CocoId, str]:
     """COCO's IDs of all data sets if they agree; empty if an ID has two meanings."""
-    merged: dict[int, str] = {}
+    merged: dict[CocoId, str] = {}
     for own in numbers:
         if not own or any(merged.get(number, name) != name for number, name in own.items()):
             return {}

@@ -6,7 +6,8 @@ Every format is read into these classes, whatever its own conventions; boxes are
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,10 +16,12 @@ import numpy as np
 
 from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.ids import CocoId
 from frcnn_cli.core.image import ImageRef
 from frcnn_cli.data.dataset import Dataset, Sample
 
 BadBoxes = Literal["error", "fix"]
+_FIRST_PIXEL = 1.5  # VOC's corners become 1 smaller
 MAX_PIXELS = 1e7  # largest plausible coordinate
 _TOLERANCE = 0.1  # pixels that a box may reach outside its image: COCO rounds corners to hundredths
 
@@ -44,6 +47,7 @@ class LabelledImage:
     source: the file with the annotation. size: width and height as annotated, if they are.
     min_side: a box is accepted only if both sides are longer than this. VOC: 1, because a box with xmin = xmax becomes
         one pixel wide, and is refused; otherwise 0.
+    file_name: the picture that the annotation names, if it does.
     """
 
     ref: ImageRef
@@ -51,18 +55,26 @@ class LabelledImage:
     size: tuple[float, float] | None
     objects: tuple[LabelledObject, ...]
     min_side: float = 0.0
+    file_name: str = ""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """One split. classes: the names that labels index. image_ids, categories: COCO's IDs, as in `Dataset`."""
+    """One split.
+
+    classes: the names that labels index. image_ids, categories: COCO's IDs, as in `Dataset`.
+    layout: the format and tree that were recognised, for people. notes: what was not read, or was read in a way that
+        the user should check.
+    """
 
     name: str
     split: str
     classes: tuple[str, ...]
     images: tuple[LabelledImage, ...]
-    image_ids: Mapping[int, str] = field(default_factory=dict)
-    categories: Mapping[int, str] = field(default_factory=dict)
+    image_ids: Mapping[CocoId, str] = field(default_factory=dict)
+    categories: Mapping[CocoId, str] = field(default_factory=dict)
+    layout: str = ""
+    notes: tuple[str, ...] = ()
 
     def dataset(self, bad_boxes: BadBoxes) -> Dataset:
         """The data set.
@@ -72,16 +84,54 @@ class Labels:
                 drops boxes without area and clips the others, and the `notes` of the data set state how many.
 
         Raises:
-            DataError: with "error", such a box.
+            DataError: with "error", such a box; or boxes that are fractions of the image size.
         """
+        if are_fractions(self.images):
+            example = next(image for image in self.images if image.objects)
+            raise DataError(
+                f"{example.source}: {example.objects[0].written} and the other boxes are fractions of the image size,"
+                " not pixels",
+                "Multiply them by the width and height of each image",
+            )
         reader = _GroundTruthReader(bad_boxes)
         order = {name: label for label, name in enumerate(self.classes)}
         samples = tuple(
-            Sample(image.ref, reader.ground_truth(image, order))
+            Sample(image.ref, reader.ground_truth(image, order), image.size)
             for image in sorted(self.images, key=lambda image: image.ref.key)
         )
-        notes = tuple(reader.notes())
+        notes = (*self.notes, *reader.notes(), *self._emptied(samples))
         return Dataset(self.name, self.split, self.classes, samples, notes, self.image_ids, self.categories)
+
+    def _emptied(self, samples: Iterable[Sample]) -> list[str]:
+        """Which classes lost all of their objects."""
+        before = {obj.name for image in self.images for obj in image.objects}
+        after = {self.classes[label] for sample in samples for label in sample.truth.labels}
+        lost = sorted(before - after)
+        return [f"no object of {', '.join(map(repr, lost))} is left"] if lost else []
+
+
+def are_fractions(images: Iterable[LabelledImage]) -> bool:
+    """Whether most boxes lie in the first pixel of their image, as only fractions of the image size do."""
+    inside = [max(map(abs, obj.box)) <= _FIRST_PIXEL for image in images for obj in image.objects]
+    return sum(inside) > len(inside) / 2
+
+
+def counted(what: str, found: Iterable[str]) -> list[str]:
+    """A note that counts things and gives an example; none if there are none.
+
+    counted("{} picture(s) have no label", ["a.jpg", "b.jpg"])  # ["2 picture(s) have no label, e.g. a.jpg"]
+    """
+    examples = sorted(found)
+    return [f"{what.format(len(examples))}, e.g. {examples[0]}"] if examples else []
+
+
+def single(names: Iterable[str], where: str) -> tuple[str, ...]:
+    """The names, each of which may occur once. Raises DataError for a class that is named twice."""
+    counts = Counter(names)
+    for name, times in counts.items():
+        if times > 1:
+            raise DataError(f"{where} names two classes {name!r}", "Give each its own name")
+    return tuple(counts)
 
 
 def plausible(*numbers: float) -> bool:

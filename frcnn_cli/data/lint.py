@@ -11,13 +11,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.core.decoding import IMAGE_ENDINGS, read_image
+from frcnn_cli.core.decoding import read_image
 from frcnn_cli.core.errors import DataError, ImageError
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.core.progress import SILENT, Progress
-from frcnn_cli.data.formats.voc import listed_keys, repeated_keys
+from frcnn_cli.data.formats.voc_tree import VocTree
 from frcnn_cli.data.labels import LabelledImage, Labels, has_area
-from frcnn_cli.data.load import read_splits
+from frcnn_cli.data.load import read_splits, voc_folders
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import PROPOSALS
 from frcnn_cli.system.prefetch import prefetch
@@ -187,22 +187,22 @@ def unreadable(problems: Sequence[DataError]) -> Iterator[Finding]:
 def lint_folder(folder: Path) -> Iterator[Finding]:
     """Findings in a folder in VOC layout: images without annotation, annotations without image, images that no split
     lists, and images that a split lists twice."""
-    listed = listed_keys(folder)
-    for split, key in repeated_keys(folder):
+    tree = VocTree(folder)
+    listed = {key for split in tree.splits for key in tree.keys(split)}
+    for split, key in tree.repeated():
         where = str(folder / "ImageSets" / "Main" / f"{split}.txt")
         yield Finding("warning", "listed twice", where, key, "the split lists it more than once", "It is read once")
-    marked = {path.stem for path in (folder / "Annotations").glob("*.xml")}
-    pictures = sorted((folder / "JPEGImages").iterdir())
-    shown = {path.stem: path for path in pictures if path.suffix.lower() in IMAGE_ENDINGS}
+    if not tree.listed:
+        return
+    marked, shown = tree.annotations(""), tree.pictures("")
     # Files that a split lists are reported by `read_splits`.
-    for key in sorted(set(shown) - marked - listed):
+    for key in sorted(shown.keys() - marked - listed):
         fix = "Annotate it (without objects if there are none), or remove it"
         yield Finding("warning", "no annotation", str(shown[key]), "", "the image has no annotation", fix)
-    for key in sorted(marked - set(shown) - listed):
+    for key in sorted(marked.keys() - shown - listed):
         fix = "Add the image, or remove the annotation"
-        path = folder / "Annotations" / f"{key}.xml"
-        yield Finding("warning", "no image", str(path), "", "the annotation has no image", fix)
-    for key in sorted((marked & set(shown)) - listed):
+        yield Finding("warning", "no image", str(marked[key]), "", "the annotation has no image", fix)
+    for key in sorted((marked.keys() & shown) - listed):
         fix = "Add it to a list in ImageSets/Main"
         yield Finding("warning", "in no split", str(shown[key]), "", "no split lists it", fix)
 
@@ -261,7 +261,8 @@ def lint_dataset(spec: str, proposals: Sequence[Path] = (), progress: Progress =
     Raises:
         DataError: the data set has no split, or its files cannot be read at all.
     """
-    splits, folders, problems = read_splits(spec)
+    problems: list[DataError] = []
+    splits = read_splits(spec, problems)
     if not splits:
         raise DataError(f"{spec} has no split", "List the keys of its images in ImageSets/Main/trainval.txt")
     refs = list({image.ref.path: image.ref for labels in splits for image in labels.images}.values())
@@ -271,7 +272,7 @@ def lint_dataset(spec: str, proposals: Sequence[Path] = (), progress: Progress =
             records[ref.path] = record
             bar.advance()
     found = [*unreadable(problems), *lint(splits, records)]
-    for folder in dict.fromkeys(folders):
+    for folder in voc_folders(spec):
         found += lint_folder(folder)
     for path in proposals:
         with StageFile(path, PROPOSALS) as file:

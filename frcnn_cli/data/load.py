@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.find import DEFAULT_SPLIT
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset, union
 from frcnn_cli.data.formats.coco import read_coco_labels
-from frcnn_cli.data.formats.voc import listed_keys, read_voc_images, read_voc_labels, voc_splits
+from frcnn_cli.data.formats.voc import read_voc_images, read_voc_labels, voc_splits
+from frcnn_cli.data.formats.voc_tree import VocTree
 from frcnn_cli.data.labels import BadBoxes, Labels
-from frcnn_cli.data.spec import DEFAULT_SPLIT, named, names_its_splits, parts
+from frcnn_cli.data.layouts import Problems, read_layout
+from frcnn_cli.data.sizes import SizeMismatch
+from frcnn_cli.data.spec import Part, named, names_its_splits, parts
 
 
 def load_dataset(
-    spec: str, split: str | None = None, bad_boxes: BadBoxes = "error", classes: Iterable[str] | None = None
+    spec: str,
+    split: str | None = None,
+    bad_boxes: BadBoxes = "error",
+    classes: Iterable[str] | None = None,
+    size_mismatch: SizeMismatch = "error",
+    pictures: bool = True,
 ) -> Dataset:
     """Reads a data set.
 
@@ -28,25 +38,48 @@ def load_dataset(
         bad_boxes: "error" stops at a box without area, or that reaches outside its image; "fix" drops boxes that have
             no area or lie wholly outside, and clips the others; `notes` of the data set state how many.
         classes: use only objects of these classes; labels then index them in this order.
+        size_mismatch: images of another size than the one annotated, which are noticed when the data set is joined with
+            its images: "error" stops, "scale" scales the boxes to the image, or rotates them if EXIF rotated it, and
+            "keep" uses the boxes as they are.
+        pictures: False if only the annotations are needed: the images of COCO's files may then be absent.
 
     Raises:
         DataError: the text names no data set, there is none, or its files are inconsistent.
-        ValueError: another value of `bad_boxes`, or `classes` is a single string instead of a list.
+        ValueError: another value of `bad_boxes` or `size_mismatch`, or `classes` is a single string instead of a list.
     """
-    if bad_boxes not in ("error", "fix"):
-        raise ValueError(f"bad_boxes must be 'error' or 'fix', not {bad_boxes!r}")
+    for name, value, choices in (("bad_boxes", bad_boxes, BadBoxes), ("size_mismatch", size_mismatch, SizeMismatch)):
+        if value not in get_args(choices):
+            raise ValueError(f"{name} must be {' or '.join(map(repr, get_args(choices)))}, not {value!r}")
     split = split or default_split(spec)
-    dataset = union([labels.dataset(bad_boxes) for labels in load_labels(spec, split)])
-    dataset = replace(dataset, title=named(spec, split))
+    dataset = union([labels.dataset(bad_boxes) for labels in load_labels(spec, split, pictures)])
+    dataset = replace(dataset, title=named(spec, split), size_mismatch=size_mismatch)
     return dataset if classes is None else dataset.with_classes(classes)
 
 
-def load_labels(spec: str, split: str) -> list[Labels]:
+def load_labels(spec: str, split: str, pictures: bool = True) -> list[Labels]:
     """The parts of a data set as they are annotated."""
-    return [
-        read_coco_labels(*part.coco) if part.kind == "coco" else read_voc_labels(part.folder, part.split or split)
-        for part in parts(spec)
-    ]
+    return [_part_labels(part, part.split or split, pictures) for part in parts(spec)]
+
+
+def _part_labels(part: Part, split: str, pictures: bool = True) -> Labels:
+    if part.kind == "coco":
+        annotations, folder = part.coco
+        if pictures and folder is None:
+            raise DataError(f"coco:{annotations} does not name the folder of its images", "Write coco:JSON:FOLDER")
+        labels = read_coco_labels(annotations, folder if pictures else None)
+        if part.split not in (None, labels.split):
+            raise DataError(f"{annotations} has no split {part.split!r}", f"It is the split {labels.split}")
+        return labels
+    if part.kind == "voc" or part.kind.startswith("voc"):
+        return read_voc_labels(part.folder, split)
+    every = read_layout(*part.labels)
+    for labels in every:
+        if labels.split == split:
+            return labels
+    if len(every) == 1 and part.split is None:
+        return every[0]
+    have = ", ".join(labels.split for labels in every)
+    raise DataError(f"{part.labels[0]} has no split {split!r}", f"It has: {have}")
 
 
 def load_image_refs(spec: str, split: str | None = None, as_listed: bool = False) -> list[ImageRef]:
@@ -55,8 +88,8 @@ def load_image_refs(spec: str, split: str | None = None, as_listed: bool = False
     split = split or default_split(spec)
     refs: list[ImageRef] = []
     for part in parts(spec):
-        if part.kind == "coco":
-            refs += [image.ref for image in read_coco_labels(*part.coco).images]
+        if part.kind in ("coco", "labels"):
+            refs += [image.ref for image in _part_labels(part, part.split or split).images]
         else:
             refs += read_voc_images(part.folder, part.split or split, as_listed)
     return refs if as_listed else sorted(refs)
@@ -74,11 +107,13 @@ def default_split(spec: str, images: Iterable[ImageRecord] | None = None) -> str
     """
     if names_its_splits(spec):
         return DEFAULT_SPLIT  # not used
-    folders = [part.folder for part in parts(spec) if not part.split and part.kind != "coco"]
-    splits = list(dict.fromkeys(name for folder in folders for name in voc_splits(folder)))
+    open_parts = [part for part in parts(spec) if not part.split and part.kind != "coco"]
+    keys: dict[str, set[str]] = {}
+    for part in open_parts:
+        for name, own in _keys(part, with_images=images is not None).items():
+            keys.setdefault(name, set()).update(own)
     if images is not None:
         known = {name for image in images for name in (image.key, Path(image.key).stem)}
-        keys = {split: _keys(folders, split) for split in splits}
         covered = {split: own for split, own in keys.items() if own and own <= known}
         for split, own in sorted(covered.items(), key=lambda item: -len(item[1])):
             if all(other <= own for other in covered.values()):
@@ -87,16 +122,19 @@ def default_split(spec: str, images: Iterable[ImageRecord] | None = None) -> str
             raise DataError(
                 f"the file covers several splits of {spec}: {', '.join(covered)}", "Name one of them with --split"
             )
-    if DEFAULT_SPLIT in splits or not splits:
+    if DEFAULT_SPLIT in keys or not keys:
         return DEFAULT_SPLIT
-    if len(splits) == 1:
-        return splits[0]
-    raise DataError(f"{spec} has no split {DEFAULT_SPLIT!r}", f"Name one with --split: {', '.join(splits)}")
+    if len(keys) == 1:
+        return next(iter(keys))
+    raise DataError(f"{spec} has no split {DEFAULT_SPLIT!r}", f"Name one with --split: {', '.join(keys)}")
 
 
-def _keys(folders: Iterable[Path], split: str) -> set[str]:
-    """The images of a split."""
-    return {key for folder in folders if split in voc_splits(folder) for key in listed_keys(folder, [split])}
+def _keys(part: Part, with_images: bool) -> dict[str, set[str]]:
+    """The splits of a part, and the keys of their images if they are wanted."""
+    if part.kind == "labels":
+        return {labels.split: {image.ref.key for image in labels.images} for labels in read_layout(*part.labels)}
+    splits = voc_splits(part.folder)
+    return {split: set(VocTree(part.folder).keys(split)) if with_images else set() for split in splits}
 
 
 def splits_of(spec: str) -> list[str]:
@@ -106,24 +144,35 @@ def splits_of(spec: str) -> list[str]:
         if part.split:
             found[part.split] = None
         elif part.kind == "coco":
-            found[read_coco_labels(*part.coco).split] = None
+            found[read_coco_labels(part.coco[0], None).split] = None
         else:
-            found |= dict.fromkeys(voc_splits(part.folder))
+            found |= dict.fromkeys(_keys(part, with_images=False))
     return list(found)
 
 
-def read_splits(spec: str) -> tuple[list[Labels], list[Path], list[DataError]]:
-    """All splits as they are annotated, the folders in VOC layout, and the errors of images that were skipped."""
+def read_splits(spec: str, problems: Problems | None = None) -> list[Labels]:
+    """All splits as they are annotated.
+
+    Args:
+        problems: receives the errors of single images, which are then skipped; by default they are raised.
+    """
     found: list[Labels] = []
-    folders: list[Path] = []
-    problems: list[DataError] = []
     for part in parts(spec):
         if part.kind == "coco":
-            found.append(read_coco_labels(*part.coco))
-            continue
-        if not part.folder.is_dir():
-            raise DataError(f"{part.folder} is not a folder", "Name a folder in VOC layout")
-        folders.append(part.folder)
-        names = [part.split] if part.split else voc_splits(part.folder)
-        found += [read_voc_labels(part.folder, name, problems) for name in names]
-    return found, folders, problems
+            found.append(_part_labels(part, ""))
+        elif part.kind == "labels":
+            every = read_layout(*part.labels, problems=problems)
+            found += [labels for labels in every if part.split in (None, labels.split)]
+        else:
+            if not part.folder.is_dir():
+                raise DataError(f"{part.folder} is not a folder", "Name a folder in VOC layout")
+            names = [part.split] if part.split else voc_splits(part.folder)
+            found += [read_voc_labels(part.folder, name, problems) for name in names]
+    return found
+
+
+def voc_folders(spec: str) -> list[Path]:
+    """The folders in VOC layout of a data set."""
+    folders = [part.folder for part in parts(spec) if part.kind.startswith("voc")]
+    others = [part.labels[0] for part in parts(spec) if part.kind == "labels" and part.labels[0].is_dir()]
+    return list(dict.fromkeys([*folders, *(folder for folder in others if VocTree(folder).listed)]))

@@ -13,6 +13,7 @@ from frcnn_cli.core.boxes import Boxes
 from frcnn_cli.core.decoding import identify, read_ref
 from frcnn_cli.core.equality import ArrayRecord
 from frcnn_cli.core.errors import FrcnnError, FrcnnWarning, ImageError, MismatchError
+from frcnn_cli.core.ids import CocoId
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.store.join import Lookup, check_complete, join
@@ -169,7 +170,7 @@ def pair_detections(dataset: Dataset, path: Path, bad_boxes: str = "error") -> P
         return PairedDetections(pairing.dataset, found, images)
 
 
-def coco_ids(dataset: Dataset, file: StageFile) -> tuple[dict[str, int], list[int]]:
+def coco_ids(dataset: Dataset, file: StageFile) -> tuple[dict[str, CocoId], list[CocoId]]:
     """COCO's ID of each image in a detections file, by key, and of each of its classes, as the data set numbers
     them.
 

@@ -3,6 +3,8 @@
     voc:DIR            a folder in VOC layout, or one that holds a VOCdevkit
     voc                the same, found in $FRCNN_DATA or ./data; voc2007, voc2012: that year's
     coco:JSON:FOLDER   COCO's instances and the folder of their images; the file is the split
+    labels:PATH        labels in any layout that is recognised (see `layouts`); labels:PATH:FOLDER states the folder of
+                       their images
     A+B                both together; A@SPLIT: this split of it, regardless of --split
 
 So `voc2007@trainval+voc2007@test+voc2012@trainval` is the union known as 07++12.
@@ -23,8 +25,7 @@ from pathlib import Path
 from frcnn_cli.core.errors import DataError
 
 VOC_YEARS = ("VOC2007", "VOC2012")
-DEFAULT_SPLIT = "trainval"
-_KIND = r"(?:voc|voc2007|voc2012|coco)(?=[:@+]|$)"
+_KIND = r"(?:voc|voc2007|voc2012|coco|labels)(?=[:@+]|$)"
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,22 @@ class Part:
         return _voc_folder(Path(self.where), year) or Path(self.where)
 
     @property
-    def coco(self) -> tuple[Path, Path]:
-        """The annotations and the folder of images of a COCO data set."""
+    def coco(self) -> tuple[Path, Path | None]:
+        """The annotations of a COCO data set, and the folder of its images if it is named."""
         annotations, colon, folder = self.where.rpartition(":")
+        if not colon and self.where.endswith(".json"):
+            return Path(self.where), None
         if not colon or not annotations or not folder:
             raise DataError(f"coco:{self.where} does not name a data set", "Write coco:ANNOTATIONS.json:FOLDER")
         return Path(annotations), Path(folder)
+
+    @property
+    def labels(self) -> tuple[Path, Path | None]:
+        """The labels of a data set in any layout, and the folder of its images if it is named."""
+        if Path(self.where).exists() or ":" not in self.where:
+            return Path(self.where), None
+        path, _, folder = self.where.rpartition(":")
+        return Path(path), Path(folder)
 
 
 def is_dataset_spec(text: str) -> bool:
@@ -77,10 +88,11 @@ def _texts(spec: str) -> Iterator[str]:
 
 
 def _part(text: str) -> Part:
-    found = re.fullmatch(rf"({_KIND})(?::(.*?))?(?:@([\w-]+))?", text, re.DOTALL)
+    found = re.fullmatch(rf"({_KIND})(?::(.*?))?(?:@([^/@:]+))?", text, re.DOTALL)
     if found is None or (found[2] == "" and ":" in text):
         raise DataError(
-            f"{text!r} does not name a data set", "Write voc, voc:DIR for a folder in VOC layout, or coco:JSON:FOLDER"
+            f"{text!r} does not name a data set",
+            "Write voc, voc:DIR for a folder in VOC layout, coco:JSON:FOLDER, or labels:PATH for labels of other tools",
         )
     kind, where, split = found[1], found[2] or "", found[3]
     if split and where and Path(f"{where}@{split}").exists():

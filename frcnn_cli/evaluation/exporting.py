@@ -10,6 +10,7 @@ from pathlib import Path
 from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.errors import FrcnnError, UsageError, explain_os_error
 from frcnn_cli.core.files import write_atomic
+from frcnn_cli.core.ids import CocoId
 from frcnn_cli.evaluation.results import coco_results, voc_lines
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.system.folders import temporary_folder
@@ -54,7 +55,10 @@ def export_voc_results(file: StageFile, folder: Path, split: str = "test") -> in
 
 
 def export_coco_results(
-    file: StageFile, output: Path, images: Mapping[str, int] | None = None, categories: Sequence[int] | None = None
+    file: StageFile,
+    output: Path,
+    images: Mapping[str, CocoId] | None = None,
+    categories: Sequence[CocoId] | None = None,
 ) -> int:
     """Writes a list of COCO results; returns the number of detections.
 

@@ -17,6 +17,7 @@ import numpy as np
 from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.boxes import from_inclusive, from_xywh, to_inclusive
 from frcnn_cli.core.errors import FileFormatError
+from frcnn_cli.core.ids import CocoId
 from frcnn_cli.system.untrusted import read_json, read_text
 
 MAX_BYTES = 2 << 30
@@ -76,7 +77,7 @@ def splits_of_voc_results(folder: Path, splits: Sequence[str]) -> list[str]:
 
 
 def coco_results(
-    detections: Mapping[str, Detections], ids: Mapping[str, int], categories: Sequence[int] | None = None
+    detections: Mapping[str, Detections], ids: Mapping[str, CocoId], categories: Sequence[CocoId] | None = None
 ) -> list[dict[str, Any]]:
     """The detections as a list of COCO results.
 
@@ -94,7 +95,7 @@ def coco_results(
 
 
 def read_coco_results(
-    path: Path, keys: Mapping[int, str], categories: Mapping[int, int], classes: Sequence[str] = ()
+    path: Path, keys: Mapping[CocoId, str], categories: Mapping[CocoId, int], classes: Sequence[str] = ()
 ) -> dict[str, Detections]:
     """The detections of each image that has any.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, explain_os_error
-from frcnn_cli.core.files import check_regular
+from frcnn_cli.core.files import check_regular, decode_text
 from frcnn_cli.system.memory import system_memory
 
 
@@ -20,7 +20,7 @@ def max_unpacked_bytes(file_size: int) -> int:
 
 
 def read_text(path: Path, max_bytes: int, error_type: type[FrcnnError] = FileFormatError) -> str:
-    """The text of an untrusted file, UTF-8 with or without byte order mark.
+    """The text of an untrusted file: UTF-8, or UTF-16 with its byte order mark.
 
     Args:
         max_bytes: maximum size of the file.
@@ -30,7 +30,7 @@ def read_text(path: Path, max_bytes: int, error_type: type[FrcnnError] = FileFor
         check_regular(path, error_type)
         if path.stat().st_size > max_bytes:
             raise error_type(f"{path} is larger than {max_bytes >> 20} MB", "Check the file")
-        return path.read_text("utf-8-sig")
+        return decode_text(path.read_bytes())
     except OSError as error:
         raise explain_os_error(error, path) from None
     except UnicodeDecodeError:

@@ -49,7 +49,7 @@ _KIND = "is a device or a pipe, not a file"
             for kind in ("csv", "json", "pkl", "mat", "npz", "h5")
         ),
         ("recipes show {}", "r.toml", "there is no recipe"),
-        ("data convert {} --images . --to voc -o out", "t.csv", "is not a folder"),
+        ("data convert {} --images . --to voc -o out", "t.csv", "device or a pipe"),
     ],
 )
 def test_commands_do_not_wait_for_them(tmp_path, pipe, special, line, name, words):

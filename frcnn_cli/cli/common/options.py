@@ -175,6 +175,26 @@ bad_boxes = click.option(
     help="Annotated boxes without area, or that reach outside their image. error: stop at the first; fix: drop boxes"
     " that have no area or lie wholly outside the image, and clip the others.",
 )
+size_mismatch = click.option(
+    "--size-mismatch",
+    type=click.Choice(["error", "scale", "keep"]),
+    default="error",
+    show_default=True,
+    help="Images that have another size than the one annotated. error: stop at the first; scale: scale the boxes to the"
+    " image, or rotate them if EXIF rotated it; keep: use the boxes as they are.",
+)
+order = click.option(
+    "--order", type=click.Choice(["xyxy", "yxyx", "xywh", "yxhw", "cxcywh"]), help="Order of the four numbers of a box."
+)
+base = click.option("--base", type=click.Choice(["0", "1"]), help="Coordinate of the first pixel.")
+end = click.option(
+    "--end",
+    type=click.Choice(["inside", "beyond"]),
+    help="Whether the bottom right corner is the last pixel inside the box, or the first beyond it (width = x2 - x1).",
+)
+relative = click.option(
+    "--relative/--absolute", default=None, help="Whether coordinates are fractions of the image size, or pixels."
+)
 bad_images = click.option(
     "--bad-images",
     type=click.Choice(["error", "skip"]),
@@ -185,6 +205,13 @@ bad_images = click.option(
 classes = click.option(
     "--classes", default=None, metavar="A,B", help="Use only objects of these classes. Default: all classes."
 )
+
+
+def convention(order: str | None, base: str | None, end: str | None, relative: bool | None) -> dict[str, Any]:
+    """The fields of a `Convention` that the options state."""
+    inclusive = None if end is None else end == "inside"
+    every = {"order": order, "base": None if base is None else int(base), "inclusive": inclusive, "relative": relative}
+    return {name: value for name, value in every.items() if value is not None}
 
 
 def source(default: str) -> Option[Any]:

@@ -9,77 +9,73 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from frcnn_cli.core.errors import DataError
 from frcnn_cli.core.files import write_atomic
+from frcnn_cli.core.ids import CocoId, as_id
 from frcnn_cli.core.image import ImageRecord, ImageRef
-from frcnn_cli.data.dataset import Dataset, Sample
-from frcnn_cli.data.formats.images import copy_image, unique_keys
-from frcnn_cli.data.labels import MAX_PIXELS, LabelledImage, LabelledObject, Labels, plausible
+from frcnn_cli.data.dataset import Dataset
+from frcnn_cli.data.formats.images import copy_images
+from frcnn_cli.data.formats.pictures import Naming, Pictures, box_around
+from frcnn_cli.data.labels import MAX_PIXELS, LabelledImage, LabelledObject, Labels, counted, plausible
 from frcnn_cli.system.untrusted import read_json
 
 MAX_JSON_BYTES = 2 << 30
+ROBOFLOW = "_annotations.coco"
+_FIX = "Pass COCO's file of instances (instances_*.json)"
+_NO = frozenset({"", "0", "false", "no", "none"})
+_YES = frozenset({"1", "true", "yes"})
 
 
-def read_coco_labels(annotations: Path, folder: Path) -> Labels:
-    """All images of the file as they are annotated. The name of the file, without `instances_`, is the split.
+def read_coco_labels(annotations: Path, folder: Path | None) -> Labels:
+    """All images of the file as they are annotated. The name of the file, without `instances_`, is the split; of
+    Roboflow's `train/_annotations.coco.json`, the folder.
+
+    Args:
+        folder: that of the images. None: the images are not needed, and their paths are only their names.
 
     Raises:
-        DataError: a missing file or folder, JSON of another layout (what and where), or an image without its file.
+        DataError: a missing file or folder, JSON of another layout (what and where), or images without their files.
     """
     content = _read(annotations)
-    if not folder.is_dir():
+    if folder is not None and not folder.is_dir():
         raise DataError(
             f"{folder} is not a folder", "Write coco:ANNOTATIONS.json:FOLDER, with the folder of its images"
         )
-    names: dict[int, str] = {}
-    for at, value in enumerate(content["categories"]):
-        number, name = _members(value, annotations, "categories", at, id=int, name=str)
-        if number in names or name in names.values():
-            raise DataError(
-                f"{annotations}: category {number} {name!r} occurs twice", "Give each category its own id and name"
-            )
-        names[number] = name
-    if not names:
-        raise DataError(f"{annotations} has no categories", "Pass COCO's file of instances (instances_*.json)")
-    keys: dict[int, str] = {}
-    sizes: dict[int, tuple[float, float] | None] = {}
-    for at, value in enumerate(content["images"]):
-        number, key = _members(value, annotations, "images", at, id=int, file_name=str)
-        if number in keys:
-            raise DataError(f"{annotations}: image {number} occurs twice", "Give each image its own id")
-        if PurePosixPath(key).is_absolute() or ".." in PurePosixPath(key).parts:
-            raise DataError(f"{annotations}: {key!r} is outside of the folder of images", "Name files below it")
-        keys[number] = key
-        size = [value.get(side) for side in ("width", "height")]
-        stated = all(isinstance(side, (int, float)) and 0 < side < MAX_PIXELS for side in size)
-        sizes[number] = (float(size[0]), float(size[1])) if stated else None
-    if len(set(keys.values())) < len(keys):
-        raise DataError(f"{annotations}: two images have the same file", "Give each its own file")
-    objects: dict[int, list[LabelledObject]] = {number: [] for number in keys}
+    categories = _read_categories(content["categories"], annotations)
+    used: set[CocoId] = set()
+    entries = _read_images(content["images"], annotations)
+    objects: dict[CocoId, list[LabelledObject]] = {number: [] for number in entries}
+    skipped: list[str] = []
     for at, value in enumerate(content["annotations"]):
-        number, category, corners = _members(
-            value, annotations, "annotations", at, image_id=int, category_id=int, bbox=list
+        where = f"{annotations}: annotation {at}"
+        number, category = _id(value, "image_id", annotations, at), _id(value, "category_id", annotations, at)
+        if number not in entries or category not in categories:
+            missing = f"image {number!r}" if number not in entries else f"category {category!r}"
+            raise DataError(f"{where} is of {missing}, which does not exist", "Correct the file")
+        used.add(category)
+        found = _object(value, categories[category].name, where)
+        if found is None:
+            skipped.append(f"annotation {at}")
+        else:
+            objects[number].append(found)
+    kept = _without_groups(categories, used, annotations)
+    keys = _keys(entries, annotations, folder)
+    images = tuple(
+        LabelledImage(
+            ImageRef(keys[number], (folder or Path()) / keys[number]), annotations, entry.size, tuple(objects[number])
         )
-        if number not in keys or category not in names:
-            missing = f"image {number}" if number not in keys else f"category {category}"
-            raise DataError(f"{annotations}: annotation {at} is of {missing}, which does not exist", "Correct the file")
-        objects[number].append(_object(value, names[category], corners, f"{annotations}: annotation {at}"))
-    images = []
-    for number, key in keys.items():
-        path = folder / key
-        if not path.is_file():
-            raise DataError(
-                f"{folder} has no image {key!r}", f"Add it, or name the folder of the images in {annotations}"
-            )
-        images.append(LabelledImage(ImageRef(key, path), annotations, sizes[number], tuple(objects[number])))
-    if not images:
-        raise DataError(f"{annotations} lists no images", "Pass COCO's file of instances (instances_*.json)")
+        for number, entry in entries.items()
+    )
+    notes = counted("{} annotation(s) have neither a bbox nor a segmentation and are left out", skipped)
     split = annotations.stem.removeprefix("instances_")
-    classes = tuple(names[number] for number in sorted(names))
-    return Labels(annotations.name, split, classes, tuple(images), keys, names)
+    if split == ROBOFLOW:
+        split = annotations.resolve().parent.name or split
+    classes = tuple(kept.values())
+    return Labels(annotations.name, split, classes, images, keys, kept, "COCO", tuple(notes))
 
 
 def write_coco(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], folder: Path) -> None:
@@ -92,39 +88,141 @@ def write_coco(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], fo
     Raises:
         DataError: two images would get the same name. FrcnnError: the system refuses to write.
     """
-    unique_keys(datasets)
+    names = copy_images(datasets, folder / "images")
     for dataset in datasets:
-        for sample in dataset.samples:
-            copy_image(sample.ref.path, folder / "images" / _file_name(sample))
-        content = json.dumps(_instances(dataset, sizes)).encode()
+        content = json.dumps(_instances(dataset, sizes, names)).encode()
         write_atomic(folder / "annotations" / f"instances_{dataset.split}.json", content)
 
 
+@dataclass(frozen=True)
+class _Category:
+    name: str
+    group: str  # COCO's supercategory
+
+
+@dataclass(frozen=True)
+class _Entry:
+    file_name: str
+    size: tuple[float, float] | None
+
+
+def is_coco(content: Any) -> bool:
+    """Whether JSON is in the layout of COCO's instances."""
+    return isinstance(content, dict) and all(
+        isinstance(content.get(name), list) for name in ("images", "annotations", "categories")
+    )
+
+
 def _read(path: Path) -> dict[str, list[Any]]:
-    content = read_json(path, MAX_JSON_BYTES, DataError, "Pass COCO's file of instances (instances_*.json)")
+    content = read_json(path, MAX_JSON_BYTES, DataError, _FIX)
     for name in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
-            raise DataError(f"{path} has no list of {name}", "Pass COCO's file of instances (instances_*.json)")
+            raise DataError(f"{path} has no list of {name}", _FIX)
     return content  # type: ignore[no-any-return]
 
 
-def _members(value: Any, path: Path, kind: str, at: int, **types: type) -> tuple[Any, ...]:
-    """Some members of an entry, checked for their types."""
+def _read_categories(values: list[Any], path: Path) -> dict[CocoId, _Category]:
+    found: dict[CocoId, _Category] = {}
+    for at, value in enumerate(values):
+        number, name = _id(value, "id", path, at, "categories"), value.get("name")
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{path}: entry {at} of categories has no name", "Correct the file")
+        if number in found:
+            both = f"{found[number].name!r} and {name!r}"
+            raise DataError(f"{path}: two categories have the id {number!r}, {both}", "Give each its own id")
+        found[number] = _Category(name, str(value.get("supercategory")))
+    if not found:
+        raise DataError(f"{path} has no categories", _FIX)
+    return found
+
+
+def _without_groups(categories: Mapping[CocoId, _Category], used: set[CocoId], path: Path) -> dict[CocoId, str]:
+    """The categories by ID, in the order of the IDs. One without objects that only groups others (Roboflow writes
+    such), or that repeats the name of another, is left out.
+
+    Raises:
+        DataError: two categories with objects have the same name.
+    """
+    groups = {other.group for number, other in categories.items() if other.group != other.name}
+    kept: dict[CocoId, str] = {}
+    owners: dict[str, CocoId] = {}
+    ordered = sorted(categories, key=lambda number: (isinstance(number, str), number))
+    for number in sorted(ordered, key=lambda number: number not in used):  # those with objects first
+        name = categories[number].name
+        if number not in used and (name in groups or name in owners):
+            continue
+        if name in owners:
+            both = f"categories {owners[name]!r} and {number!r} are both called {name!r}"
+            raise DataError(f"{path}: {both}", "Give each its own name, or merge them")
+        owners[name], kept[number] = number, name
+    if not kept:  # there is no object; a group may be a class then
+        kept = {number: categories[number].name for number in ordered}
+    return {number: kept[number] for number in ordered if number in kept}
+
+
+def _read_images(values: list[Any], path: Path) -> dict[CocoId, _Entry]:
+    entries: dict[CocoId, _Entry] = {}
+    for at, value in enumerate(values):
+        number, name = _id(value, "id", path, at, "images"), value.get("file_name")
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{path}: entry {at} of images has no file_name", "Correct the file")
+        if number in entries:
+            raise DataError(f"{path}: two images have the id {number!r}", "Give each image its own id")
+        size = [value.get(side) for side in ("width", "height")]
+        stated = all(isinstance(side, (int, float)) and 0 < side < MAX_PIXELS for side in size)
+        entries[number] = _Entry(name, (float(size[0]), float(size[1])) if stated else None)
+    if not entries:
+        raise DataError(f"{path} lists no images", _FIX)
+    return entries
+
+
+def _keys(entries: Mapping[CocoId, _Entry], path: Path, folder: Path | None) -> dict[CocoId, str]:
+    """The key of each image: its file name, or the path of the file that it means."""
+    if folder is None or all(_is_below(entry.file_name, folder) for entry in entries.values()):
+        keys = {number: entry.file_name for number, entry in entries.items()}
+    else:
+        keys, naming = {}, Naming(Pictures(folder), path)
+        for number, entry in entries.items():
+            ref = naming.find(entry.file_name, f"image {number!r}")
+            if ref is not None:
+                keys[number] = ref.key
+        naming.check()
+    if len(set(keys.values())) < len(keys):
+        raise DataError(f"{path}: two images have the same file", "Give each its own file")
+    return keys
+
+
+def _is_below(name: str, folder: Path) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and (folder / name).is_file()
+
+
+def _id(value: Any, member: str, path: Path, at: int, kind: str = "annotations") -> CocoId:
+    """An ID that an entry states, as a number if it is one."""
     if not isinstance(value, Mapping):
         raise DataError(f"{path}: entry {at} of {kind} is not an object", "Correct the file")
-    for name, type_ in types.items():
-        if not isinstance(value.get(name), type_) or isinstance(value[name], bool):
-            raise DataError(f"{path}: entry {at} of {kind} has no {name}", "Correct the file")
-    return tuple(value[name] for name in types)
+    number = as_id(value.get(member))
+    if number is None:
+        stated = "has no" if value.get(member) is None else f"has {str(value[member])[:40]!r} as"
+        raise DataError(f"{path}: entry {at} of {kind} {stated} {member}", "Write a number")
+    return number
 
 
-def _object(value: Mapping[str, Any], name: str, corners: list[Any], where: str) -> LabelledObject:
+def _object(value: Mapping[str, Any], name: str, where: str) -> LabelledObject | None:
+    """An annotation; None if it has no extent at all."""
+    corners = value.get("bbox")
     try:
-        x, y, width, height = (float(v) for v in corners)
+        if corners is None or corners == []:
+            outline = _outline(value.get("segmentation"))
+            if outline is None:
+                return None
+            x1, y1, x2, y2 = outline
+            x, y, width, height = x1, y1, x2 - x1, y2 - y1
+        else:
+            x, y, width, height = (float(v) for v in corners)
         area = float(value["area"]) if value.get("area") is not None else None
-        crowd = bool(int(value.get("iscrowd") or 0))
-        difficult = bool(int(value.get("ignore") or 0))
-    except (TypeError, ValueError, OverflowError):
+        crowd, difficult = _flag(value.get("iscrowd")), _flag(value.get("ignore"))
+    except (TypeError, ValueError, OverflowError, KeyError):
         raise DataError(f"{where} does not consist of numbers", "Give it a bbox of x, y, width, height") from None
     if not plausible(x, y, width, height) or not math.isfinite(area or 0.0):
         raise DataError(f"{where} holds a number that is not finite, or huge", "Correct its bbox")
@@ -132,14 +230,69 @@ def _object(value: Mapping[str, Any], name: str, corners: list[Any], where: str)
     return LabelledObject(name, (x, y, x + width, y + height), written, difficult, crowd, area)
 
 
-def _instances(dataset: Dataset, sizes: Mapping[str, ImageRecord]) -> dict[str, list[dict[str, Any]]]:
+def _outline(segmentation: Any) -> tuple[float, float, float, float] | None:
+    """The box around polygons, or around a run-length encoded mask (columns from the left, runs of 0 and 1 in turn)."""
+    if isinstance(segmentation, list) and segmentation:
+        numbers = [float(v) for polygon in segmentation for v in polygon]
+        return box_around(zip(numbers[::2], numbers[1::2], strict=True)) if numbers else None
+    if not isinstance(segmentation, Mapping):
+        return None
+    height, _ = (int(side) for side in segmentation["size"])
+    counts = segmentation["counts"]
+    runs = _decompress(counts) if isinstance(counts, str) else [int(count) for count in counts]
+    start, points = 0, []
+    for i, run in enumerate(runs):
+        end = start + run
+        if i % 2 and run > 0 and height > 0:
+            (x1, y1), (x2, y2) = divmod(start, height), divmod(end - 1, height)
+            points += [(x1, y1), (x2 + 1, y2 + 1)] if x1 == x2 else [(x1, 0), (x2 + 1, height)]
+        start = end
+    return box_around(points) if points else None
+
+
+def _decompress(text: str) -> list[int]:
+    """COCO's compressed runs: numbers in base 32 from the lowest digit, with an offset of 48 per character, each but
+    the first three relative to the one before the last (`rleFrString` of the COCO API)."""
+    runs: list[int] = []
+    at = 0
+    while at < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            digit = ord(text[at]) - 48
+            if not 0 <= digit < 64 or shift > 60:
+                raise ValueError
+            value |= (digit & 31) << shift
+            more = bool(digit & 32)
+            at, shift = at + 1, shift + 5
+            if not more and digit & 16:
+                value -= 1 << shift
+            if more and at == len(text):
+                raise ValueError
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    return runs
+
+
+def _flag(value: Any) -> bool:
+    text = str(value if value is not None else "").strip().lower()
+    if text in _NO:
+        return False
+    if text in _YES:
+        return True
+    return bool(int(float(text)))
+
+
+def _instances(
+    dataset: Dataset, sizes: Mapping[str, ImageRecord], names: Mapping[str, str]
+) -> dict[str, list[dict[str, Any]]]:
     numbers = {key: number for number, key in dataset.image_ids.items()}
     categories = {name: number for number, name in dataset.categories.items()}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for at, sample in enumerate(dataset.samples, 1):
         number, record = numbers.get(sample.ref.key, at), sizes[sample.ref.key]
-        images.append({"id": number, "file_name": _file_name(sample), "width": record.width, "height": record.height})
+        images.append(
+            {"id": number, "file_name": names[sample.ref.key], "width": record.width, "height": record.height}
+        )
         truth = sample.truth
         for i, (x1, y1, x2, y2) in enumerate(truth.boxes.tolist()):
             name = dataset.classes[truth.labels[i]]
@@ -156,9 +309,3 @@ def _instances(dataset: Dataset, sizes: Mapping[str, ImageRecord]) -> dict[str, 
             )
     listed = [{"id": categories.get(name, i), "name": name} for i, name in enumerate(dataset.classes, 1)]
     return {"images": images, "annotations": annotations, "categories": listed}
-
-
-def _file_name(sample: Sample) -> str:
-    """The key, with the ending of the file, which the keys of VOC's images lack."""
-    ending = sample.ref.path.suffix.lower()
-    return sample.ref.key if sample.ref.key.lower().endswith(ending) else sample.ref.key + ending

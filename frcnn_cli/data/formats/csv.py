@@ -1,121 +1,298 @@
-"""A folder of images with a .csv of labels: one line per object."""
+"""Tables of labels: a line per object, or a line per image with a list of boxes.
+
+The columns are found by their names, whatever the order (`core.columns`). Without a header, the columns are those of
+keras-retinanet: image, x1, y1, x2, y2, class. A line with only an image is an image without objects.
+"""
 
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Iterator, Mapping, Sequence
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from frcnn_cli.core.columns import CLASSES, IMAGES, box_columns, first_of
+from frcnn_cli.core.convention import OURS, Entry, Finding, detect_convention
 from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.files import files_below, files_in, write_atomic
+from frcnn_cli.core.find import DEFAULT_SPLIT
 from frcnn_cli.core.image import ImageRecord
-from frcnn_cli.data.formats.splits import labels_by_split
-from frcnn_cli.data.labels import LabelledObject, Labels, plausible
-from frcnn_cli.system.untrusted import read_text
+from frcnn_cli.data.dataset import Dataset
+from frcnn_cli.data.formats.images import copy_images
+from frcnn_cli.data.formats.pictures import Naming, Pictures
+from frcnn_cli.data.formats.splits import by_split
+from frcnn_cli.data.formats.voc import read_annotation
+from frcnn_cli.data.labels import MAX_PIXELS, LabelledImage, LabelledObject, Labels, plausible
+from frcnn_cli.system.tables import Table, TableError, open_table
 
-MAX_BYTES = 1 << 30
-# Names of columns; the first that exists is used.
-_NAMES = {
-    "image": ("image", "filename", "file_name", "file", "path", "image_path", "img", "image_id"),
-    "class": ("class", "label", "name", "class_name", "category"),
-    "split": ("split", "subset", "set"),
-}
-_CORNERS = (
-    ("xmin", "ymin", "xmax", "ymax"),
-    ("x1", "y1", "x2", "y2"),
-    ("x_min", "y_min", "x_max", "y_max"),
-    ("left", "top", "right", "bottom"),
-)
-_SIZES = (("x", "y", "w", "h"), ("x", "y", "width", "height"), ("left", "top", "width", "height"))
+_SPLITS = ("split", "subset", "set")
+_LISTS = ("bbox", "bboxes", "boxes", "box", "labels", "annotations")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_MARKS = ("difficult", "iscrowd")
+_SAMPLE = 20  # images whose VOC XML is compared with the table
 
 
-def read_csv_labels(table: Path, folder: Path, records: Mapping[str, ImageRecord]) -> list[Labels]:
-    """One line per object: image, class, corners (xmin ymin xmax ymax) or corner and size (x y w h), optionally split.
+class _Columns(NamedTuple):
+    """The place of each column; None if the table lacks it.
 
-    A line with only an image is an image without objects. Boxes are in continuous pixels, 0-based.
+    boxes: four columns, or one with a list of boxes.
+    stated: what the names of the columns state about the convention.
+    """
+
+    image: int
+    class_: int | None
+    boxes: list[int]
+    split: int | None
+    width: int | None
+    height: int | None
+    crowd: int | None
+    difficult: int | None
+    stated: Mapping[str, Any] = {}
+
+
+class _Row(NamedTuple):
+    name: str
+    numbers: tuple[float, float, float, float]
+    line: int
+    crowd: bool
+    difficult: bool
+
+
+@dataclass
+class _Lines:
+    """What the lines of one image state."""
+
+    rows: list[_Row] = field(default_factory=list)
+    split: str = ""
+    size: tuple[float, float] | None = None
+
+
+def read_csv_labels(path: Path, pictures: Pictures, stated: Mapping[str, Any] | None = None) -> list[Labels]:
+    """The labels in a table, one `Labels` per split.
+
+    The convention of the numbers is detected from the sizes of the images, from VOC XML of the same images, and from
+    boxes that end at the border of an image; `Labels.layout` states what was found.
 
     Args:
-        records: every image of the folder, by its path below it; images without a line are left out.
+        stated: fields of `Convention` that are known: order, base, inclusive, relative.
 
     Raises:
-        DataError: missing columns, or a line that is not an object.
+        DataError: missing columns, a line that is not an object, or images that are not among the pictures.
     """
-    text = read_text(table, MAX_BYTES, DataError)
-    try:
-        dialect: type[csv.Dialect] = csv.Sniffer().sniff(text[:4096], ",;\t")
-    except csv.Error:
-        dialect = csv.excel
-    lines = _lines(csv.DictReader(text.splitlines(), dialect=dialect), table)
-    columns = {(name or "").strip().lower(): name for name in next(lines)}
-    named = {what: next((columns[n] for n in names if n in columns), None) for what, names in _NAMES.items()}
-    corners = next((c for c in _CORNERS if all(n in columns for n in c)), None)
-    sizes = next((c for c in _SIZES if all(n in columns for n in c)), None)
-    image, class_, split_ = (named[what] for what in ("image", "class", "split"))
-    if image is None or class_ is None or (corners or sizes) is None:
+    naming = Naming(pictures, path)
+    found: dict[str, _Lines] = {}
+    names = _class_names(path.parent)
+    with open_table(path, DataError) as table:
+        columns, first = _columns(table, path)
+        for cells in _with_first(table, first):
+            written = _cell(cells, columns.image)
+            ref = naming.find(written, f"{path} line {table.line}")
+            if ref is None:
+                continue
+            of_image = found.setdefault(ref.key, _Lines())
+            of_image.rows += _rows(cells, columns, table, names)
+            _state(of_image, cells, columns, table, written)
+    naming.check()
+    finding = _convention(found, pictures, {**columns.stated, **(stated or {})})
+    images = []
+    for key, lines in found.items():
+        size = lines.size or pictures.size(key)
+        images.append(LabelledImage(pictures.refs[key], path, size, _objects(lines, size, finding)))
+    notes = [
+        *finding.doubts(),
+        *(
+            f"{note}; for an image without objects, write a line with only the image"
+            for note in naming.unnamed("{} image(s) are left out because no line names them")
+        ),
+    ]
+    classes = tuple(sorted({obj.name for image in images for obj in image.objects}))
+    has_splits = columns.split is not None and any(lines.split for lines in found.values())
+    splits = {key: lines.split or DEFAULT_SPLIT for key, lines in found.items()} if has_splits else None
+    return by_split(path.stem, f"table, boxes read as {finding}", classes, images, splits, notes)
+
+
+def write_csv(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], folder: Path) -> None:
+    """Writes `images/` and `labels.csv`: image, left, top, right, bottom, class, split, width, height, difficult,
+    iscrowd; an image without objects has a line without a box. Boxes are in our own convention (`core.boxes`).
+
+    Args:
+        sizes: the record of each image, by key.
+
+    Raises:
+        DataError: two images would get the same name. FrcnnError: the system refuses to write.
+    """
+    names = copy_images(datasets, folder / "images")
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["image", "left", "top", "right", "bottom", "class", "split", "width", "height", *_MARKS])
+    for dataset in datasets:
+        for sample in dataset.samples:
+            record, truth = sizes[sample.ref.key], sample.truth
+            about = [dataset.split, record.width, record.height]
+            for i, box in enumerate(truth.boxes.tolist()):
+                marks = int(truth.difficult[i]), int(truth.crowd[i])
+                lines.writerow([names[sample.ref.key], *box, dataset.classes[truth.labels[i]], *about, *marks])
+            if not len(truth):
+                lines.writerow([names[sample.ref.key], "", "", "", "", "", *about, "", ""])
+    write_atomic(folder / "labels.csv", text.getvalue().encode())
+
+
+def _columns(table: Table, path: Path) -> tuple[_Columns, Sequence[str] | None]:
+    """The columns, and the first line if it is not a header."""
+    header = table.header
+    image, class_ = first_of(IMAGES, header), first_of(CLASSES, header)
+    of_box, of_list = box_columns(header), first_of(_LISTS, header)
+    if image is None and len(header) == 6 and _is_headless(table):
+        return _Columns(0, 5, [1, 2, 3, 4], None, None, None, None, None, {"order": "xyxy"}), table.first
+    if image is None or class_ is None or (of_box is None and (of_list is None or of_list == class_)):
         raise DataError(
-            f"{table} has the columns {', '.join(columns)}" if columns else f"the first line of {table} is empty",
+            f"{path} has the columns {', '.join(header)}",
             "Its first line must name image, class, and xmin, ymin, xmax, ymax or x, y, w, h",
         )
-    by_name: dict[str, list[str]] = {}
-    for path in records:
-        by_name.setdefault(Path(path).name, []).append(path)
-    objects: dict[str, list[LabelledObject]] = {}
-    splits: dict[str, str] = {}
-    for number, line in enumerate(lines, 2):
-        where = f"{table} line {number}"
-        named_image, name = (str(line[column] or "").strip() for column in (image, class_))
-        words = [(line[columns[n]] or "").strip() for n in (corners or sizes or ())]
-        key = _find_image(named_image, records, by_name, where)
-        if key is None:
-            missing = f"{where} names {named_image!r}, which is not in {folder}"
-            raise DataError(missing, "Correct the line, or add the image")
-        of_image = objects.setdefault(key, [])
-        if name or any(words):
-            of_image.append(_object(name, words, corners is not None, where, number))
-        split = str(line[split_] or "").strip() if split_ else ""
-        if splits.setdefault(key, split or "trainval") != (split or "trainval"):
-            raise DataError(f"{where} puts {named_image!r} into a second split", "Keep each image in one split")
-    classes = tuple(sorted({obj.name for found in objects.values() for obj in found}))
-    return labels_by_split(table.stem, classes, table, folder, records, objects, splits)
+
+    def at(name: str | None) -> int | None:
+        return header.index(name) if name in header and name is not None else None
+
+    boxes, order = of_box if of_box is not None else ((of_list,), None)
+    sizes = ("width", "height") if "width" not in boxes else ("image_width", "image_height")
+    crowd = first_of(("isgroupof", "iscrowd"), header)
+    ours = boxes == ("left", "top", "right", "bottom")
+    columns = _Columns(
+        image=header.index(image),
+        class_=at(class_),
+        boxes=[header.index(name) for name in boxes if name is not None],
+        split=at(first_of(_SPLITS, header)),
+        width=at(sizes[0]),
+        height=at(sizes[1]),
+        crowd=at(crowd),
+        difficult=at(_MARKS[0]),
+        stated=vars(OURS) if ours else {} if order is None else {"order": order},
+    )
+    return columns, None
 
 
-def _object(name: str, words: Sequence[str], corners: bool, where: str, number: int) -> LabelledObject:
-    try:
-        a, b, c, d = (float(word) for word in words)
-    except ValueError:
-        a = b = c = d = math.nan
-    if not name or not plausible(a, b, c, d):
-        written = " ".join([name or "(no class)", *(word or "(nothing)" for word in words)])
-        fix = "Write an image, a class and four numbers; or only an image, which then has no objects"
-        raise DataError(f"{where} is not an object: {written[:200]}", fix)
-    box = (a, b, c, d) if corners else (a, b, a + c, b + d)
-    return LabelledObject(name, box, f"line {number}: {name} {a:g} {b:g} {c:g} {d:g}")
+def _is_headless(table: Table) -> bool:
+    numbers = [cell.strip() for cell in table.first[1:5]]
+    return all(_NUMBER.fullmatch(cell) for cell in numbers) or not any(numbers)
 
 
-def _lines(lines: csv.DictReader[str], table: Path) -> Iterator[dict[str, str]]:
-    """The header, as a row that maps each column name to itself, and then the rows."""
-    try:
-        yield {name: name for name in lines.fieldnames or ()}
-        yield from lines
-    except csv.Error as error:
-        raise DataError(f"{table} line {lines.line_num + 1} cannot be read ({error})", "Correct the line") from None
+def _with_first(table: Table, first: Sequence[str] | None) -> Iterable[Sequence[str]]:
+    if first is not None:
+        yield first
+    yield from table.lines
 
 
-def _find_image(
-    image: str, records: Mapping[str, ImageRecord], by_name: dict[str, list[str]], where: str
-) -> str | None:
-    """The image that a line names: by its path below the folder, or by the end of the written path."""
-    if image in records:
-        return image
-    parts = Path(image).parts
-    candidates = by_name.get(Path(image).name, [])
-    for length in range(len(parts), 0, -1):
-        found = [key for key in candidates if Path(key).parts[-length:] == parts[-length:]]
-        if len(found) > 1:
-            raise DataError(
-                f"{where}: {image!r} could be {found[0]} or {found[1]}",
-                "Write its path relative to the folder of images",
-            )
-        if found:
-            return found[0]
-    return None
+def _cell(cells: Sequence[str], at: int | None) -> str:
+    return cells[at].strip() if at is not None and at < len(cells) else ""
+
+
+def _rows(cells: Sequence[str], columns: _Columns, table: Table, names: Mapping[str, str]) -> list[_Row]:
+    """The objects of a line: none, one, or those of a list."""
+    name = _cell(cells, columns.class_)
+    texts = [_cell(cells, at) for at in columns.boxes]
+    if not name and not any(texts):
+        return []
+    crowd, difficult = (_cell(cells, at).lower() in ("1", "true") for at in (columns.crowd, columns.difficult))
+    if len(columns.boxes) == 1:
+        numbers = [float(number) for number in _NUMBER.findall(texts[0])]
+        boxes: list[tuple[float, ...]] = [tuple(numbers[i : i + 4]) for i in range(0, len(numbers), 4)]
+        of_box = [word.strip(" '\"") for word in name.strip("[]").split(",")] if name.startswith("[") else [name]
+        of_box = of_box * len(boxes) if len(of_box) == 1 else of_box
+        if boxes and (len(boxes[-1]) < 4 or len(of_box) != len(boxes)):
+            raise TableError(f"{len(of_box)} classes, but {len(numbers)} numbers of boxes")
+    else:
+        boxes = [tuple(table.number(text) if text else float("nan") for text in texts)]
+        of_box = [name]
+    for box, of in zip(boxes, of_box, strict=True):
+        if not of or not plausible(*box):
+            written = " ".join([of or "(no class)", *(text or "(nothing)" for text in texts)])[:200]
+            fix = "Write an image, a class and four numbers; or only an image, which then has no objects"
+            raise TableError(f"not an object: {written}", fix)
+    return [
+        _Row(names.get(of, of), (box[0], box[1], box[2], box[3]), table.line, crowd, difficult)
+        for box, of in zip(boxes, of_box, strict=True)
+    ]
+
+
+def _state(lines: _Lines, cells: Sequence[str], columns: _Columns, table: Table, image: str) -> None:
+    """Records the split and the size that a line states."""
+    split = _cell(cells, columns.split)
+    if lines.split and split and lines.split != split:
+        raise TableError(f"{image!r} is put into a second split", "Keep each image in one split")
+    lines.split = lines.split or split
+    width, height = _cell(cells, columns.width), _cell(cells, columns.height)
+    if width and height:
+        size = table.number(width), table.number(height)
+        if lines.size is not None and lines.size != size:
+            raise TableError(f"{image!r} is given a second size")
+        lines.size = size if min(size) > 0 and max(size) < MAX_PIXELS else None
+
+
+def _convention(found: Mapping[str, _Lines], pictures: Pictures, stated: Mapping[str, Any]) -> Finding:
+    entries = []
+    for key, lines in found.items():
+        if lines.rows and (lines.size is not None or pictures.is_readable(key)):
+            width, height = lines.size or pictures.size(key)
+            rows = np.array([row.numbers for row in lines.rows], np.float64)
+            entries.append(Entry(rows, int(width), int(height)))
+    finding = detect_convention(entries, stated)
+    if "base" not in stated and "inclusive" not in stated and _is_voc(found, pictures):
+        finding = detect_convention(entries, {**stated, "base": 1, "inclusive": True})
+        finding.because.update(dict.fromkeys(("base", "inclusive"), "detected from VOC XML"))
+    return finding
+
+
+def _is_voc(found: Mapping[str, _Lines], pictures: Pictures) -> bool:
+    """Whether the numbers are those of VOC XML of the same images, which tables are often made from."""
+    folder = pictures.folder
+    annotations = {path.stem: path for path in files_below(folder, ".xml")}
+    for name in ("Annotations", "annotations"):
+        annotations |= {path.stem: path for path in files_in(folder.parent / name, ".xml")}
+    compared = 0
+    for key, lines in found.items():
+        path = annotations.get(Path(key).stem)
+        if path is None or not lines.rows:
+            continue
+        try:
+            boxes = [obj.box for obj in read_annotation(path).objects]
+        except DataError:
+            return False
+        if {(x1 + 1, y1 + 1, x2, y2) for x1, y1, x2, y2 in boxes} != {row.numbers for row in lines.rows}:
+            return False
+        compared += 1
+        if compared == _SAMPLE:
+            break
+    return compared > 0
+
+
+def _objects(lines: _Lines, size: tuple[float, float], finding: Finding) -> tuple[LabelledObject, ...]:
+    if not lines.rows:
+        return ()
+    boxes = finding.convention.to_boxes(np.array([row.numbers for row in lines.rows], np.float64), *size)
+    return tuple(
+        LabelledObject(
+            row.name,
+            (x1, y1, x2, y2),
+            f"line {row.line}: {row.name} {' '.join(f'{v:g}' for v in row.numbers)}",
+            row.difficult,
+            row.crowd,
+        )
+        for row, (x1, y1, x2, y2) in zip(lines.rows, boxes.tolist(), strict=True)
+    )
+
+
+def _class_names(folder: Path) -> dict[str, str]:
+    """OpenImages' names of its classes (`/m/01yrx`), if their table lies beside the labels."""
+    names: dict[str, str] = {}
+    for path in files_in(folder, ".csv"):
+        if path.name.startswith(("class-descriptions", "oidv6-class-descriptions", "oidv7-class-descriptions")):
+            with open_table(path, DataError) as table:
+                for cells in _with_first(table, table.first):
+                    if len(cells) == 2:
+                        names[cells[0].strip()] = cells[1].strip()
+    return names

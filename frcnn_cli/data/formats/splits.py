@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
 from frcnn_cli.core.errors import DataError
-from frcnn_cli.core.image import ImageRecord, ImageRef
-from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels
+from frcnn_cli.core.find import DEFAULT_SPLIT, SPLIT_FOLDERS
+from frcnn_cli.data.labels import LabelledImage, Labels
 
 
-def labels_by_split(
+def by_split(
     name: str,
+    layout: str,
     classes: tuple[str, ...],
-    source: Path,
-    folder: Path,
-    records: Mapping[str, ImageRecord],
-    objects: Mapping[str, list[LabelledObject]],
-    splits: Mapping[str, str],
+    images: Iterable[LabelledImage],
+    splits: Mapping[str, str] | None = None,
+    notes: Iterable[str] = (),
 ) -> list[Labels]:
-    """The labels of each split, sorted by its name.
+    """The labels of each split, sorted by its name; the notes are those of the first.
 
     Args:
-        source: the file or folder of the annotations, for messages. folder: the folder of the images.
-        records, objects, splits: by the path of each image below `folder`; images without a split are in trainval.
+        splits: by key. Without it, a folder called train, val, test and so on is the split; else trainval.
 
     Raises:
         DataError: a split whose name cannot be part of a file name.
     """
-    images: dict[str, list[LabelledImage]] = {}
-    for key, found in objects.items():
-        size = (float(records[key].width), float(records[key].height))
-        image = LabelledImage(ImageRef(key, folder / key), source, size, tuple(found))
-        images.setdefault(splits.get(key, "trainval"), []).append(image)
-    for split in images:
-        if not re.fullmatch(r"[\w-]+", split):
-            raise DataError(f"{source}: {split!r} is not the name of a split", "Use letters, digits, - and _")
-    return [Labels(name, split, classes, tuple(found)) for split, found in sorted(images.items())]
+    found: dict[str, list[LabelledImage]] = {}
+    for image in images:
+        key = image.ref.key
+        split = folder_split(key) if splits is None else splits.get(key, DEFAULT_SPLIT)
+        check_split(split, image.source)
+        found.setdefault(split, []).append(image)
+    ordered = sorted(found.items())
+    return [
+        Labels(name, split, classes, tuple(some), layout=layout, notes=tuple(notes) if i == 0 else ())
+        for i, (split, some) in enumerate(ordered)
+    ]
+
+
+def folder_split(key: str) -> str:
+    """The split that a folder in the path of an image names; else trainval."""
+    folders = PurePosixPath(key).parts[:-1]
+    return next((folder for folder in folders if folder.lower() in SPLIT_FOLDERS), DEFAULT_SPLIT)
+
+
+def check_split(split: str, source: Path) -> str:
+    """The name of a split. Raises DataError if it cannot be the name of a file."""
+    if not split.strip() or set(split) & set("/\\\0:@+") or not split.isprintable() or split in (".", ".."):
+        fix = "Use letters, digits, blanks, dots, - and _"
+        raise DataError(f"{source}: {split!r} cannot be the name of a split", fix)
+    return split

@@ -1,4 +1,4 @@
-"""PASCAL VOC layout: `Annotations/KEY.xml`, `JPEGImages/KEY.jpg`, `ImageSets/Main/SPLIT.txt`.
+"""PASCAL VOC's XML, one file per image, in any of the trees of `voc_tree`.
 
 Corners in the XML are 1-based and inside the box; they become `(xmin-1, ymin-1, xmax, ymax)` (see `core.boxes`). The
 classes are the names in all annotations of the folder, sorted, so that labels are the same in every split.
@@ -7,10 +7,10 @@ classes are the names in all annotations of the folder, sorted, so that labels a
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import escape
 
@@ -18,18 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.boxes import to_inclusive
-from frcnn_cli.core.decoding import IMAGE_ENDINGS
 from frcnn_cli.core.errors import DataError
 from frcnn_cli.core.files import check_regular, write_atomic
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset, Sample
-from frcnn_cli.data.formats.images import copy_image, unique_keys
+from frcnn_cli.data.formats.images import copy_image, file_names
+from frcnn_cli.data.formats.voc_tree import VocTree
 from frcnn_cli.data.labels import BadBoxes, LabelledImage, LabelledObject, Labels, plausible
 
 MAX_XML_BYTES = 16_000_000
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "unspecified": False}
 
-_Annotation = tuple[tuple[float, float] | None, tuple[LabelledObject, ...]]  # width and height, objects
+
+class _Annotation(NamedTuple):
+    size: tuple[float, float] | None  # width and height
+    objects: tuple[LabelledObject, ...]
+    file_name: str
 
 
 # Reading.
@@ -40,61 +45,72 @@ def read_voc(folder: Path, split: str, bad_boxes: BadBoxes = "error") -> Dataset
     return read_voc_labels(folder, split).dataset(bad_boxes)
 
 
-def read_voc_labels(folder: Path, split: str, problems: list[DataError] | None = None) -> Labels:
+def read_voc_labels(
+    folder: Path, split: str, problems: list[DataError] | None = None, images: Path | None = None
+) -> Labels:
     """One split as it is annotated.
 
     Args:
+        images: the folder of the pictures, if they are not below `folder`.
         problems: receives the errors of single images, which are then skipped; by default they are raised.
 
     Raises:
         DataError: no such folder or split, an image of the split without file or annotation, XML that cannot be read.
     """
-    refs = read_voc_images(folder, split, as_listed=True, problems=problems)
-    annotations = _read_annotations(folder / "Annotations", [ref.key for ref in refs], problems)
-    refs = [ref for ref in refs if ref.key in annotations]
-    classes = tuple(sorted({obj.name for _, objects in annotations.values() for obj in objects}))
-    if not classes:
-        raise DataError(f"no annotation in {folder / 'Annotations'} holds an object", "Label some objects first")
-    images = tuple(
-        LabelledImage(ref, folder / "Annotations" / f"{ref.key}.xml", *annotations[ref.key], min_side=1.0)
+    tree = VocTree(folder, images)
+    refs = _images(tree, split, as_listed=True, problems=problems)
+    paths = tree.annotations(split)
+    for ref in refs:
+        if ref.key not in paths:
+            error = DataError(
+                f"{folder / 'Annotations' / (ref.key + '.xml')} is missing: image {ref.key!r} has no annotation",
+                "Add the file (without objects if there are none), or remove the image from the split",
+            )
+            _report(error, problems)
+    annotations: dict[Path, _Annotation] = {}
+    for path in tree.every_annotation():
+        try:
+            annotations[path] = read_annotation(path)
+        except DataError as error:
+            _report(error, problems)
+    labelled = tuple(
+        LabelledImage(ref, paths[ref.key], one.size, one.objects, min_side=1.0, file_name=one.file_name)
         for ref in refs
+        if (one := annotations.get(paths.get(ref.key, Path()))) is not None
     )
-    return Labels(folder.name, split, classes, images)
+    classes = tuple(sorted({obj.name for one in annotations.values() for obj in one.objects}))
+    return Labels(folder.name, split, classes, labelled, layout=tree.layout, notes=tuple(tree.notes(split)))
 
 
-def read_voc_images(
-    folder: Path, split: str, as_listed: bool = False, problems: list[DataError] | None = None
-) -> list[ImageRef]:
+def read_voc_images(folder: Path, split: str, as_listed: bool = False) -> list[ImageRef]:
     """The images of one split, sorted by key or in the order of the list; annotations are not read.
 
     Raises:
         DataError: no such folder or split, or an image of the split without file.
     """
-    keys = _read_split(folder, split)
-    files = _index_images(folder / "JPEGImages")
-    for key in keys:
-        if key not in files:
-            missing = f"{folder / 'JPEGImages'} has no image for {key!r}"
-            _report(DataError(missing, f"Add it, or remove {key} from split {split!r}"), problems)
-    present = [key for key in keys if key in files]
-    return [ImageRef(key, files[key]) for key in (present if as_listed else sorted(present))]
+    return _images(VocTree(folder), split, as_listed)
 
 
 def voc_splits(folder: Path) -> list[str]:
-    """The splits of a folder; lists of single classes (`cat_train`, beside `train`) are not splits."""
-    names = {path.stem for path in (folder / "ImageSets" / "Main").glob("*.txt")}
-    return sorted(name for name in names if "_" not in name or name.rpartition("_")[2] not in names)
+    """The splits of a folder."""
+    return VocTree(folder).splits if folder.is_dir() else []
 
 
-def listed_keys(folder: Path, splits: Iterable[str] | None = None) -> set[str]:
-    """The images that any of these splits lists; by default, any split."""
-    return {key for split in splits or voc_splits(folder) for key in _read_split(folder, split)}
-
-
-def repeated_keys(folder: Path) -> list[tuple[str, str]]:
-    """Split and image, for every image that the list of a split names more than once."""
-    counts = {split: Counter(_lines(folder, split)) for split in voc_splits(folder)}
-    return [(split, key) for split, keys in counts.items() for key, times in keys.items() if times > 1]
+def _images(
+    tree: VocTree, split: str, as_listed: bool = False, problems: list[DataError] | None = None
+) -> list[ImageRef]:
+    keys = tree.keys(split)
+    files, doubles = tree.pictures(split), tree.same_key(split)
+    for key in keys:
+        if key not in files:
+            missing = f"{tree.picture_folder} has no image for {key!r}"
+            _report(DataError(missing, f"Add it, or remove {key} from split {split!r}"), problems)
+        elif key in doubles:
+            both = " and ".join(str(path) for path in doubles[key][:2])
+            what = f"{len(doubles[key])} pictures share the name {key!r}: {both}"
+            _report(DataError(what, "Rename or remove all but one: the annotation belongs to one of them"), problems)
+    present = [key for key in keys if key in files and key not in doubles]
+    return [ImageRef(key, files[key]) for key in (present if as_listed else sorted(present))]
 
 
 def read_annotation(path: Path) -> _Annotation:
@@ -108,66 +124,22 @@ def read_annotation(path: Path) -> _Annotation:
         root: Element = parse(path, forbid_dtd=True).getroot()
     except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
         raise DataError(f"{path} is not XML that can be read ({error})", "Write the annotation again") from None
+    for element in root.iter():  # the names as they are, without a namespace
+        element.tag = str(element.tag).rpartition("}")[2]
     objects = tuple(_read_object(element, path) for element in root.iter("object"))
     width, height = root.findtext("size/width"), root.findtext("size/height")
     try:
         size = (float(width), float(height)) if width and height else None
     except ValueError:
         size = None
-    return size if size and min(size) > 0 else None, objects
+    name = (root.findtext("filename") or "").strip()
+    return _Annotation(size if size and min(size) > 0 else None, objects, name)
 
 
 def _report(error: DataError, problems: list[DataError] | None) -> None:
     if problems is None:
         raise error
     problems.append(error)
-
-
-def _read_split(folder: Path, split: str) -> list[str]:
-    return list(dict.fromkeys(_lines(folder, split)))
-
-
-def _lines(folder: Path, split: str) -> list[str]:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder", "Name a folder in VOC layout (JPEGImages, Annotations, ImageSets)")
-    path = folder / "ImageSets" / "Main" / f"{split}.txt"
-    if not path.is_file():
-        have = voc_splits(folder)
-        known = f"It has: {', '.join(have)}" if have else f"Write the keys of its images, one per line, to {path}"
-        raise DataError(f"{folder} has no split {split!r}", known)
-    try:
-        keys = [line.split()[0] for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text", "Write one image key per line") from None
-    if not keys:
-        raise DataError(f"{path} lists no images", "Write one image key per line")
-    return keys
-
-
-def _index_images(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder} does not exist", "VOC layout keeps its images in JPEGImages")
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_ENDINGS}
-
-
-def _read_annotations(
-    folder: Path, keys: Sequence[str], problems: list[DataError] | None = None
-) -> dict[str, _Annotation]:
-    found = {path.stem: path for path in sorted(folder.glob("*.xml"))} if folder.is_dir() else {}
-    for key in keys:
-        if key not in found:
-            error = DataError(
-                f"{folder / (key + '.xml')} is missing: image {key!r} has no annotation",
-                "Add the file (without objects if there are none), or remove the image from the split",
-            )
-            _report(error, problems)
-    annotations = {}
-    for key, path in found.items():
-        try:
-            annotations[key] = read_annotation(path)
-        except DataError as error:
-            _report(error, problems)
-    return annotations
 
 
 def _read_object(element: Element, path: Path) -> LabelledObject:
@@ -182,9 +154,16 @@ def _read_object(element: Element, path: Path) -> LabelledObject:
         ) from None
     if not plausible(xmin, ymin, xmax, ymax):
         raise DataError(f"{path}: {name} has a corner that is not a finite number, or huge", "Correct its bndbox")
-    difficult = (element.findtext("difficult") or "0").strip() == "1"
+    difficult = _flag(element, "difficult", f"{path}: {name}")
     box = (xmin - 1, ymin - 1, xmax, ymax)  # from 1-based and inside the box to continuous
     return LabelledObject(name, box, f"{name} {xmin:g} {ymin:g} {xmax:g} {ymax:g}", difficult)
+
+
+def _flag(element: Element, tag: str, where: str) -> bool:
+    text = (element.findtext(tag) or "0").strip().lower()
+    if text not in _FLAGS:
+        raise DataError(f"{where} has the value {text!r} for {tag}", "Write 0 or 1")
+    return _FLAGS[text]
 
 
 # Writing.
@@ -204,7 +183,7 @@ def write_voc(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], fol
         DataError: two images would get the same name, a box is at most one pixel wide, or the name of a class is not
             a line of text. FrcnnError: the system refuses to write.
     """
-    names = _file_names(unique_keys(datasets))
+    names = _file_names(file_names(datasets))
     for dataset in datasets:
         _check_representable(dataset)
     for dataset in datasets:
@@ -265,9 +244,9 @@ def _slivers(sample: Sample) -> NDArray[np.bool_]:
     return slivers
 
 
-def _file_names(keys: Sequence[str]) -> dict[str, str]:
-    names = {key: (key[: -len(Path(key).suffix)] if Path(key).suffix.lower() in IMAGE_ENDINGS else key) for key in keys}
-    names = {key: re.sub(r"\s+", "_", name.replace("/", "-")) for key, name in names.items()}
+def _file_names(paths: Mapping[str, str]) -> dict[str, str]:
+    """The name in VOC layout of each image, by key. paths: of each image, by key."""
+    names = {key: re.sub(r"\s+", "_", str(Path(path).with_suffix("")).replace("/", "-")) for key, path in paths.items()}
     owners: dict[str, str] = {}
     for key, name in names.items():
         if owners.setdefault(name, key) != key:

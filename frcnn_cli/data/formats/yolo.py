@@ -1,109 +1,337 @@
-"""YOLO's layout: `images/SPLIT/x.jpg` beside `labels/SPLIT/x.txt`, and class names in `data.yaml` or `classes.txt`."""
+"""YOLO's labels: one text file per picture, one line per object, in fractions of the image size.
+
+A picture `images/SPLIT/x.jpg` has its labels in `labels/SPLIT/x.txt`, or beside it (darknet, LabelImg, CVAT). The
+classes and splits are stated by `data.yaml`, by `obj.data` and `obj.names`, or by `classes.txt`; without a list, the
+folders are the splits. A picture without a file of labels has no objects.
+"""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.files import files_below, files_in, write_atomic
 from frcnn_cli.core.image import ImageRecord
-from frcnn_cli.data.formats.splits import labels_by_split
-from frcnn_cli.data.labels import LabelledObject, Labels, plausible
+from frcnn_cli.data.dataset import Dataset
+from frcnn_cli.data.formats.images import copy_image, file_names
+from frcnn_cli.data.formats.pictures import Pictures, box_around
+from frcnn_cli.data.formats.splits import by_split, check_split, folder_split
+from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels, counted, plausible, single
 from frcnn_cli.system.untrusted import read_text
 
 MAX_BYTES = 1 << 30
 _MAX_YAML_BYTES = 1 << 20
+_SPLITS = ("train", "val", "valid", "test")
+_NAME_FILES = ("classes.txt", "obj.names", "predefined_classes.txt", "labels.txt")
+_NOT_LABELS = frozenset({*_NAME_FILES, *(f"{split}.txt" for split in _SPLITS), "requirements.txt", "notes.txt"})
+_IN_PIXELS = 2.0  # a larger number is no fraction of the image size, even if a box reaches outside
 
 
-def read_yolo_labels(root: Path, records: Mapping[str, ImageRecord]) -> list[Labels]:
-    """Reads `images/SPLIT` and `labels/SPLIT` (or `SPLIT/images` and `SPLIT/labels`, or without splits).
+@dataclass
+class _Config:
+    """What the files of a data set state beside the labels. splits: by name, the paths of lists or folders."""
 
-    One line per object: `class cx cy w h`, relative to the image size, or its outline, whose bounding box is used.
+    path: Path
+    names: tuple[str, ...] = ()
+    splits: dict[str, list[str]] = field(default_factory=dict)
+    base: str = ""
+    key_points: bool = False
+
+
+def read_yolo_labels(path: Path, pictures: Pictures) -> list[Labels]:
+    """The labels of each split.
+
+    One line per object: `class cx cy w h`, or its outline `class x1 y1 x2 y2 x3 y3 ...`, whose bounding box is used;
+    with `kpt_shape` in data.yaml, `class cx cy w h` and key points, which are not used.
 
     Args:
-        records: every image below `root`, by its path below it.
+        path: the folder, or its data.yaml or obj.data. pictures: those below the folder.
 
     Raises:
-        DataError: no labels, no class names, or a line that is not an object.
+        DataError: no labels, no class names or contradicting ones, a list that names a missing picture, two pictures
+            with the same labels, or a line that is not an object.
     """
-    classes = _unique_names(root)
-    objects: dict[str, list[LabelledObject]] = {}
-    splits: dict[str, str] = {}
-    for key, record in records.items():
-        parts = Path(key).parts
-        if "images" not in parts[:-1]:
-            continue
-        at = parts.index("images")
-        labels = root.joinpath(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
-        around = (*parts[:at], *parts[at + 1 : -1])
-        splits[key] = around[0] if around else "trainval"
-        objects[key] = _read_objects(labels, record, classes) if labels.is_file() else []
+    root = path if path.is_dir() else path.parent
+    config = _read_config(path)
+    classes = _class_names(root, config)
+    splits = _splits(root, config, pictures)
+    label_files = {key: _label_file(root, key) for keys in splits.values() for key in keys}
+    _check_shared({key: file for key, file in label_files.items() if file is not None})
+    lengths: Counter[int] = Counter()
+    objects = {
+        key: tuple(_read_objects(file, pictures.size(key), classes, config.key_points, lengths)) if file else ()
+        for key, file in label_files.items()
+    }
     if not any(objects.values()):
         raise DataError(f"{root} holds no labels", "YOLO keeps images/SPLIT/x.jpg beside labels/SPLIT/x.txt")
-    return labels_by_split(root.name, classes, root / "labels", root, records, objects, splits)
+    used = {_label_file(root, key) for key in pictures.refs}
+    notes = [
+        *counted("{} label file(s) belong to no picture", _lone_labels(root, used, config)),
+        *counted(
+            "{} picture(s) have no label file and are read as images without objects",
+            [key for key, file in label_files.items() if file is None],
+        ),
+        *counted("{} picture(s) are in no split and are left out", pictures.refs.keys() - label_files.keys()),
+    ]
+    if lengths[5]:
+        notes.append(f"{lengths[5]} line(s) have a fifth number, which is taken for a confidence and not used")
+    if lengths[8] and lengths[8] == lengths.total() and not config.key_points:  # oriented boxes, in some data sets
+        notes.append(f"all {lengths[8]} objects are outlines of four corners; the upright boxes around them are used")
+    found: list[Labels] = []
+    for split, keys in sorted(splits.items()):
+        images = [
+            LabelledImage(pictures.refs[key], label_files[key] or root, pictures.size(key), objects[key])
+            for key in keys
+        ]
+        found += by_split(root.name, "YOLO", classes, images, dict.fromkeys(keys, check_split(split, config.path)))
+    return [Labels(**{**vars(one), "notes": tuple(notes) if i == 0 else ()}) for i, one in enumerate(found)]
 
 
-def _read_objects(path: Path, record: ImageRecord, classes: Sequence[str]) -> list[LabelledObject]:
-    found = []
-    for number, line in enumerate(read_text(path, MAX_BYTES, DataError).splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        try:
-            label, numbers = int(words[0]), [float(word) for word in words[1:]]
-            outline = len(numbers) >= 6 and len(numbers) % 2 == 0
-            cx, cy, w, h = _bounding_box(numbers) if outline else numbers[:4]
-        except ValueError:
-            label, cx, cy, w, h = -1, *[math.nan] * 4
-        if label >= len(classes):
-            known = f"there are {len(classes)} names, for 0 to {len(classes) - 1}"
-            raise DataError(f"{path} line {number} is of class {label}, but {known}", "Correct it, or name the class")
-        if label < 0 or not plausible(cx, cy, w, h) or (len(words) > 6 and len(words) % 2 == 0):
-            fix = "Write: class cx cy w h, or class x1 y1 x2 y2 x3 y3 ..., relative to the image size"
-            raise DataError(f"{path} line {number} is not an object", fix)
-        x1, y1 = (cx - w / 2) * record.width, (cy - h / 2) * record.height
-        box = (x1, y1, x1 + w * record.width, y1 + h * record.height)
-        written = f"{path.name} line {number}: {classes[label]} {cx:g} {cy:g} {w:g} {h:g}"
-        found.append(LabelledObject(classes[label], box, written))
-    return found
+def write_yolo(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], folder: Path) -> None:
+    """Writes `images/SPLIT`, `labels/SPLIT` and `data.yaml`. Objects that are difficult or crowds, which YOLO does not
+    know, are written like others; a split `trainval` is called train in `data.yaml`.
+
+    Args:
+        sizes: the record of each image, by key.
+
+    Raises:
+        DataError: two images would get the same name. FrcnnError: the system refuses to write.
+    """
+    import yaml
+
+    names = file_names(datasets)
+    stems: dict[str, str] = {}
+    for key, name in names.items():
+        stem = str(Path(name).with_suffix(""))
+        if stems.setdefault(stem, key) != key:
+            raise DataError(f"{stems[stem]!r} and {key!r} would share {stem}.txt", "Rename one of them")
+    for dataset in datasets:
+        for sample in dataset.samples:
+            name, record, truth = names[sample.ref.key], sizes[sample.ref.key], sample.truth
+            copy_image(sample.ref.path, folder / "images" / dataset.split / name)
+            lines = []
+            for label, (x1, y1, x2, y2) in zip(truth.labels, truth.boxes.astype(float).tolist(), strict=True):
+                centre = (x1 + x2) / 2 / record.width, (y1 + y2) / 2 / record.height
+                numbers = (*centre, (x2 - x1) / record.width, (y2 - y1) / record.height)
+                lines.append(" ".join([str(label), *(f"{number:.12g}" for number in numbers)]) + "\n")
+            target = folder / "labels" / dataset.split / Path(name).with_suffix(".txt")
+            write_atomic(target, "".join(lines).encode())
+    stated = {dataset.split: f"images/{dataset.split}" for dataset in datasets}
+    content = {"path": ".", **stated, "names": dict(enumerate(datasets[0].classes))}
+    write_atomic(folder / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
 
-def _bounding_box(outline: Sequence[float]) -> tuple[float, float, float, float]:
-    """Centre and size of the box around an outline x1 y1 x2 y2 x3 y3 ..."""
-    left, top, right, bottom = min(outline[::2]), min(outline[1::2]), max(outline[::2]), max(outline[1::2])
-    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+# Names and splits.
 
 
-def _unique_names(root: Path) -> tuple[str, ...]:
-    names = _read_names(root)
-    for name, times in Counter(names).items():
-        if times > 1:
-            raise DataError(f"{root} names two classes {name!r}", "Give each its own name")
-    return names
+def _read_config(path: Path) -> _Config:
+    if path.is_dir():
+        yamls = [path / "data.yaml"] if (path / "data.yaml").is_file() else files_in(path, ".yaml", ".yml")
+        datas = files_in(path, ".data")
+        if len(yamls) > 1:
+            raise DataError(f"{path} holds {yamls[0].name} and {yamls[1].name}", "Name one of them instead")
+        if not yamls and not datas:
+            return _Config(path)
+        path = (yamls or datas)[0]
+    return _read_darknet(path) if path.suffix.lower() == ".data" else _read_yaml(path)
 
 
-def _read_names(root: Path) -> tuple[str, ...]:
-    """From `classes.txt`, a name per line, or else `data.yaml` (or the only .yaml file)."""
-    if (root / "classes.txt").is_file():
-        return tuple(
-            line.strip() for line in read_text(root / "classes.txt", MAX_BYTES, DataError).splitlines() if line.strip()
-        )
-    found = [root / "data.yaml"] if (root / "data.yaml").is_file() else sorted(root.glob("*.y*ml"))
-    if len(found) != 1:
-        fix = f"Write names: [cat, dog] to {root / 'data.yaml'}, or a name per line to {root / 'classes.txt'}"
-        raise DataError(f"{root} does not name its classes", fix)
+def _read_yaml(path: Path) -> _Config:
     import yaml
 
     try:
         # Every value as text: `yes` is a class, not True.
-        content = yaml.load(read_text(found[0], _MAX_YAML_BYTES, DataError), yaml.BaseLoader)
+        content = yaml.load(read_text(path, _MAX_YAML_BYTES, DataError), yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError, ValueError):
-        raise DataError(f"{found[0]} is not YAML", "Write the names to classes.txt, a name per line") from None
-    names = content.get("names") if isinstance(content, dict) else None
+        raise DataError(f"{path} is not YAML", "Write names: [cat, dog]") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} has no names of classes", "Write names: [cat, dog]")
+    names = content.get("names")
     if isinstance(names, dict) and set(names) == {str(number) for number in range(len(names))}:
         names = [names[str(number)] for number in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise DataError(f"{found[0]} has no names of classes", "Write names: [cat, dog]")
-    return tuple(names)
+    if names is not None and (not isinstance(names, list) or not all(isinstance(n, str) and n for n in names)):
+        raise DataError(f"{path} has no names of classes", "Write names: [cat, dog]")
+    splits = {split: _listed(content.get(split), split, path) for split in content if split in _SPLITS}
+    return _Config(
+        path,
+        tuple(names or ()),
+        {split: places for split, places in splits.items() if places},
+        str(content.get("path") or ""),
+        content.get("kpt_shape") is not None,
+    )
+
+
+def _listed(value: Any, split: str, path: Path) -> list[str]:
+    places = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    if not all(isinstance(place, str) for place in places):
+        raise DataError(f"{path}: {split} is not a path or a list of paths", f"Write {split}: images/{split}")
+    return [place for place in places if place.strip()]
+
+
+def _read_darknet(path: Path) -> _Config:
+    """`obj.data`: lines of `classes = 1`, `train = data/train.txt`, `names = data/obj.names`."""
+    lines = (line.partition("=") for line in read_text(path, _MAX_YAML_BYTES, DataError).splitlines())
+    stated = {name.strip(): value.strip() for name, equals, value in lines if equals}
+    config = _Config(path)
+    if stated.get("names"):
+        file = _place(stated["names"], path.parent, "")
+        if file is None:
+            raise DataError(f"{path} names {stated['names']}, which does not exist", "Correct its path")
+        config.names = _name_per_line(file)
+    config.splits = {split: [stated[split]] for split in _SPLITS if stated.get(split)}
+    return config
+
+
+def _class_names(root: Path, config: _Config) -> tuple[str, ...]:
+    """The names of all files that state them, which must agree."""
+    stated = {config.path: config.names} if config.names else {}
+    folders = [root, root / "labels", *sorted(path for path in root.glob("labels/*") if path.is_dir())]
+    folders += [root / split / "labels" for split in _SPLITS]
+    for folder in folders:
+        for file in files_in(folder, ".txt", ".names"):
+            if file.name in _NAME_FILES or file.suffix == ".names":
+                stated[file] = _name_per_line(file)
+    if not stated:
+        fix = f"Write names: [cat, dog] to {root / 'data.yaml'}, or a name per line to {root / 'classes.txt'}"
+        raise DataError(f"{root} does not name its classes", fix)
+    (first, names), *others = stated.items()
+    for path, other in others:
+        if other != names:
+            both = f"{first} names the classes {_some(names)}, but {path} names {_some(other)}"
+            raise DataError(both, "Correct or remove the wrong one")
+    return single(names, str(first))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _name_per_line(path: Path) -> tuple[str, ...]:
+    return tuple(line.strip() for line in read_text(path, MAX_BYTES, DataError).splitlines() if line.strip())
+
+
+def _splits(root: Path, config: _Config, pictures: Pictures) -> dict[str, list[str]]:
+    """The keys of each split: as the configuration lists them, or else by folder."""
+    places = {split: [_place(text, root, config.base) for text in texts] for split, texts in config.splits.items()}
+    if any(place is not None for found in places.values() for place in found):
+        splits: dict[str, list[str]] = {}
+        for split, found in places.items():
+            for text, place in zip(config.splits[split], found, strict=True):
+                if place is None:
+                    what = f"{config.path}: {split} names {text}, which does not exist"
+                    raise DataError(what, "Correct the path, or remove the line")
+                splits.setdefault(split, []).extend(_keys_at(place, root, pictures))
+        return {split: list(dict.fromkeys(keys)) for split, keys in splits.items()}
+    splits = {}
+    inside = [key for key in pictures.refs if "images" in Path(key).parts[:-1]]
+    for key in inside or pictures.refs:
+        splits.setdefault(_folder(key) if inside else folder_split(key), []).append(key)
+    return splits
+
+
+def _folder(key: str) -> str:
+    """The split of `images/SPLIT/x.jpg` or `SPLIT/images/x.jpg`."""
+    folders = list(Path(key).parts[:-1])
+    folders.remove("images")
+    return folders[0] if folders else "trainval"
+
+
+def _place(text: str, root: Path, base: str) -> Path | None:
+    """The file or folder that a path means: relative to `base`, or by its last parts if it was written elsewhere."""
+    parts = [part for part in Path(text.replace("\\", "/")).parts if part not in ("..", ".", "/")]
+    candidates = [root / base / text, root / text]
+    candidates += [root.joinpath(*parts[start:]) for start in range(len(parts))]
+    inside = (place for place in candidates if place.resolve().is_relative_to(root.resolve()))
+    return next((place for place in inside if place.exists()), None)
+
+
+def _keys_at(place: Path, root: Path, pictures: Pictures) -> list[str]:
+    """The pictures below a folder, or those that a list names."""
+    if place.is_dir():
+        inside = place.resolve().relative_to(root.resolve()).as_posix()
+        return [key for key in pictures.refs if inside == "." or key.startswith(f"{inside}/")]
+    keys, absent = [], []
+    for line in read_text(place, MAX_BYTES, DataError).splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            ref = pictures.find(line.strip(), str(place))
+            keys += [ref.key] if ref is not None else []
+            absent += [line.strip()] if ref is None else []
+    if absent:
+        missing = f"{place} names {len(absent)} picture(s) that are not in {root}, e.g. {absent[0]}"
+        raise DataError(missing, "Add them, or remove their lines")
+    return keys
+
+
+# Labels.
+
+
+def _label_file(root: Path, key: str) -> Path | None:
+    """The labels of a picture: below `labels` instead of the last folder called `images`, or beside the picture."""
+    parts = Path(key).parts
+    places = [root / key]
+    if "images" in parts[:-1]:
+        at = len(parts) - 1 - parts[::-1].index("images")
+        places.insert(0, root.joinpath(*parts[:at], "labels", *parts[at + 1 :]))
+    return next((file for place in places if (file := place.with_suffix(".txt")).is_file()), None)
+
+
+def _check_shared(label_files: Mapping[str, Path]) -> None:
+    owners: dict[Path, str] = {}
+    for key, file in label_files.items():
+        if owners.setdefault(file, key) != key:
+            what = f"{owners[file]} and {key} share the labels {file}"
+            raise DataError(what, "Rename or remove one of the pictures")
+
+
+def _lone_labels(root: Path, used: set[Path | None], config: _Config) -> list[str]:
+    """Label files that belong to no picture."""
+    lists = {_place(text, root, config.base) for texts in config.splits.values() for text in texts}
+    return [
+        str(path.relative_to(root))
+        for path in files_below(root, ".txt")
+        if path not in used | lists and path.name not in _NOT_LABELS and not path.name.startswith("README")
+    ]
+
+
+def _read_objects(
+    path: Path, size: tuple[float, float], classes: Sequence[str], key_points: bool, lengths: Counter[int]
+) -> Iterable[LabelledObject]:
+    """The objects of one file; `lengths` receives how many numbers each has."""
+    fix = "Write: class cx cy w h, or class x1 y1 x2 y2 x3 y3 ..., in fractions of the image size"
+    for number, line in enumerate(read_text(path, MAX_BYTES, DataError).splitlines(), 1):
+        words, where = line.split(), f"{path} line {number}"
+        if not words:
+            continue
+        try:
+            label, numbers = int(words[0]), [float(word) for word in words[1:]]
+        except ValueError:
+            raise DataError(f"{where} is not an object", fix) from None
+        outline = len(numbers) >= 6 and len(numbers) % 2 == 0 and not key_points
+        confidence = len(numbers) == 5 and 0 <= numbers[4] <= 1  # otherwise it may be an angle
+        if len(numbers) < 4 or not (len(numbers) == 4 or outline or confidence or key_points):
+            raise DataError(f"{where} is not an object", fix)
+        if label < 0 or not plausible(*numbers):
+            raise DataError(f"{where} is not an object", fix)
+        if label >= len(classes):
+            known = f"there are {len(classes)} names, for 0 to {len(classes) - 1}"
+            raise DataError(f"{where} is of class {label}, but {known}", "Correct it, or name the class")
+        relevant = numbers if outline else numbers[:4]
+        if max(map(abs, relevant)) > _IN_PIXELS:
+            written = " ".join(words[1:5])
+            raise DataError(
+                f"{where}: {written} are not fractions of the image size", "Divide pixels by the width and height"
+            )
+        if outline:
+            x1, y1, x2, y2 = box_around(zip(numbers[::2], numbers[1::2], strict=True))
+        else:
+            cx, cy, w, h = relevant
+            x1, y1, x2, y2 = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+        width, height = size
+        written = f"{path.name} line {number}: {classes[label]} {' '.join(f'{v:g}' for v in relevant[:8])}"
+        box = (x1 * width, y1 * height, x2 * width, y2 * height)
+        lengths[len(numbers)] += 1
+        yield LabelledObject(classes[label], box, written)

@@ -9,22 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.core.errors import FileFormatError, explain_os_error
-from frcnn_cli.core.files import check_regular
+from frcnn_cli.core.columns import IMAGES, SCORES, box_columns, first_of
+from frcnn_cli.core.convention import OURS
+from frcnn_cli.core.errors import FileFormatError
 from frcnn_cli.proposals.box_files.box_file import BoxFile, Items, rows_of
-from frcnn_cli.proposals.box_files.convention import OURS
-
-_IMAGES = ("image", "filename", "file_name", "image_id", "path", "img")
-_SCORES = ("score", "confidence", "conf")
-_HEADERS = {  # the names of the columns of a box state the order of its numbers
-    ("left", "top", "right", "bottom"): "xyxy",
-    ("x1", "y1", "x2", "y2"): "xyxy",
-    ("xmin", "ymin", "xmax", "ymax"): "xyxy",
-    ("x", "y", "w", "h"): "xywh",
-    ("x", "y", "width", "height"): "xywh",
-    ("cx", "cy", "w", "h"): "cxcywh",
-    ("x_center", "y_center", "width", "height"): "cxcywh",
-}
+from frcnn_cli.system.tables import TableError, open_table
 
 
 def read_csv(path: Path) -> BoxFile:
@@ -36,31 +25,25 @@ def read_csv(path: Path) -> BoxFile:
         FileFormatError: a header without the necessary columns, or a malformed line, with its number.
     """
     rows: dict[str, list[list[float]]] = {}
-    line = 1
-    try:
-        with open(check_regular(path, FileFormatError), newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            separator = max(",;\t", key=first.count)
-            header = [name.strip().lower() for name in next(csv.reader([first], delimiter=separator), [])]
-            image, corners, order = _columns(header, path)
-            score = next((header.index(name) for name in _SCORES if name in header), None)
-            numbers = [*corners, *([] if score is None else [score])]
-            reader = csv.reader(file, delimiter=separator)
-            for cells in reader:
-                line = reader.line_num + 1
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if len(cells) != len(header):
-                    raise ValueError(f"{len(cells)} columns under a header of {len(header)}")
-                boxes = rows.setdefault(cells[image].strip(), [])
-                if any(cells[i].strip() for i in numbers):  # an image without numbers has no boxes
-                    boxes.append([float(cells[i]) for i in numbers])
-    except OSError as error:
-        raise explain_os_error(error, path) from None
-    except (ValueError, csv.Error) as error:
-        raise FileFormatError(f"{path}, line {line}: {error}", "Write a number in each column of a box") from None
+    with open_table(path) as table:
+        header = table.header
+        named, of_box, score = first_of(IMAGES, header), box_columns(header), first_of(SCORES, header)
+        if named is None or of_box is None:
+            raise FileFormatError(
+                f"{path} starts with {table.separator.join(header)!r}",
+                "Start with a header: image, then x1,y1,x2,y2 (or xmin,..., x,y,w,h, left,top,right,bottom),"
+                " optionally score",
+            )
+        names, order = of_box
+        image, numbers = header.index(named), [header.index(name) for name in (*names, *([score] if score else []))]
+        for cells in table.lines:
+            if len(cells) != len(header):
+                raise TableError(f"{len(cells)} columns under a header of {len(header)}")
+            boxes = rows.setdefault(cells[image].strip(), [])
+            if any(cells[i].strip() for i in numbers):  # an image without numbers has no boxes
+                boxes.append([table.number(cells[i]) for i in numbers])
     boxes_of = list(rows.values())
-    stated = vars(OURS) if header[corners[0]] == "left" else {"order": order}
+    stated = vars(OURS) if names == ("left", "top", "right", "bottom") else {"order": order}
 
     def read(i: int) -> NDArray[np.float64]:
         return np.array(boxes_of[i], np.float64).reshape(-1, len(numbers))
@@ -82,15 +65,3 @@ def write_csv(items: Items) -> bytes:
             writer.writerow([image.key] + [""] * (len(header) - 1))
         writer.writerows([image.key, *(repr(float(v)) for v in row)] for row in rows)
     return text.getvalue().encode()
-
-
-def _columns(header: list[str], path: Path) -> tuple[int, list[int], str]:
-    """The column of the image, the columns of the box, and the order of its numbers."""
-    image = next((header.index(name) for name in _IMAGES if name in header), None)
-    for names, order in _HEADERS.items():
-        if image is not None and set(names) <= set(header):
-            return image, [header.index(name) for name in names], order
-    raise FileFormatError(
-        f"{path} starts with {','.join(header) or 'an empty line'!r}",
-        "Start with a header: image, then x1,y1,x2,y2 (or xmin,..., x,y,w,h, left,top,right,bottom), optionally score",
-    )

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from frcnn_cli.core.convention import OURS
 from frcnn_cli.proposals.box_files.box_file import BoxFile
-from frcnn_cli.proposals.box_files.convention import OURS
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import PROPOSALS
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.convention import TOLERANCE, Convention, Entry, Finding, detect_convention
 from frcnn_cli.core.errors import FrcnnError, MismatchError
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.proposals.box_files.box_file import BoxFile
-from frcnn_cli.proposals.box_files.convention import TOLERANCE, Convention, Entry, Finding, detect_convention
 from frcnn_cli.proposals.box_files.matching import match
 from frcnn_cli.proposals.source import Proposals
 

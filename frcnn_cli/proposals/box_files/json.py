@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from frcnn_cli.core.convention import Convention
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
 from frcnn_cli.core.files import check_regular
 from frcnn_cli.proposals.box_files.box_file import BoxFile, Items, as_rows
-from frcnn_cli.proposals.box_files.convention import Convention
 
 
 def read_json_boxes(path: Path) -> BoxFile:

@@ -40,40 +40,43 @@ class Names:
 def match(names: Sequence[str], refs: Sequence[ImageRef]) -> tuple[list[int | None], str]:
     """The entry of each image, and how they were matched, for people.
 
-    If `Names` finds no entry at all, and names are unique on both sides, the file name without its folder is compared
-    (the entry was written on another machine: `/data/voc/000004.jpg`), then COCO's number (`42` belongs to
-    `COCO_val2014_000000000042`).
+    Of the images and entries that `Names` does not match, if names are unique on both sides, the file name without its
+    folder is compared (the entry was written on another machine: `/data/voc/000004.jpg`), then COCO's number (`42`
+    belongs to `COCO_val2014_000000000042`).
 
     Raises:
         MismatchError: no image has an entry, or two images have the same one.
     """
-    table = Names(names)
+    table = Names([name.replace("\\", "/") for name in names])
     found = [table.find(ref.key, ref.path) for ref in refs]
-    how = "by name"
+    how = ["by name"] if any(i is not None for i in found) else []
     for bare, called in ((_stem, "by file name, ignoring folders"), (_number, "by the number at the end of the name")):
-        if any(i is not None for i in found):
-            break
-        entries = _unique([bare(name) for name in names])
-        images = _unique([bare(ref.key) for ref in refs])
-        if entries is not None and images is not None:
-            found = [entries.get(bare(ref.key)) for ref in refs]
-            how = called
+        rest = [n for n, i in enumerate(found) if i is None]
+        taken = set(found)
+        free = [i for i in range(len(names)) if i not in taken]
+        entries = _unique([bare(names[i]) for i in free])
+        if rest and entries is not None and _unique([bare(refs[n].key) for n in rest]) is not None:
+            for n in rest:
+                at = entries.get(bare(refs[n].key))
+                found[n] = None if at is None else free[at]
+            if any(found[n] is not None for n in rest):
+                how.append(called)
     if all(i is None for i in found):
         raise MismatchError(
             f"none of its {len(names)} entries matches any of the {len(refs)} images (for example, entry"
             f" {names[0] if names else 'nothing'!r}, image {refs[0].key if refs else 'nothing'!r})",
             "Use --split to name the split that the file was made from, or name the folder of its images",
         )
-    taken = defaultdict(list)
+    owners = defaultdict(list)
     for ref, i in zip(refs, found, strict=True):
-        taken[i].append(ref.key)
-    for i, keys in taken.items():
+        owners[i].append(ref.key)
+    for i, keys in owners.items():
         if i is not None and len(keys) > 1:
             raise MismatchError(
                 f"its entry {names[i]!r} matches {len(keys)} images, {keys[0]!r} and {keys[1]!r}",
                 "Write more of each image's path into the file",
             )
-    return found, how
+    return found, ", otherwise ".join(how)
 
 
 def _is_number(name: str) -> bool:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frcnn_cli.core.convention import Convention
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
 from frcnn_cli.core.files import check_regular
 from frcnn_cli.proposals.box_files.box_file import BoxFile, Items, as_rows, with_scores
-from frcnn_cli.proposals.box_files.convention import Convention
 from frcnn_cli.system.untrusted import max_unpacked_bytes
 
 _BOXES = ("boxes", "all_boxes", "bboxes", "proposals")  # names of variables, in order of preference

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frcnn_cli.core.convention import OURS
 from frcnn_cli.core.errors import FileFormatError
 from frcnn_cli.proposals.box_files.box_file import BoxFile, Items, as_rows, rows_of, with_scores
-from frcnn_cli.proposals.box_files.convention import OURS
 from frcnn_cli.proposals.box_files.unpickle import PickledArray, unpickle
 
 # detectron2's BoxMode by number; the fifth, rotated boxes, is not supported.

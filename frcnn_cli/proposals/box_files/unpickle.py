@@ -117,6 +117,13 @@ def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _empty_bytes(*content: Any) -> bytes:
+    """Empty bytes, as Python 3 writes them with protocol 2."""
+    if content:
+        raise FileFormatError("it builds bytes from something else", "Write arrays and plain containers")
+    return b""
+
+
 def _ordered(items: Any = ()) -> dict[Any, Any]:
     """An OrderedDict; Python 2 writes its items as a list of pairs."""
     if not isinstance(items, (list, tuple)) or not all(
@@ -151,6 +158,8 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): PickledArray,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encoded,
+    ("__builtin__", "bytes"): _empty_bytes,
+    ("builtins", "bytes"): _empty_bytes,
     ("collections", "OrderedDict"): _ordered,
     **{(f"detectron2.structures{end}", "BoxMode"): _box_mode for end in ("", ".boxes")},
 }

@@ -71,7 +71,7 @@ class FileSource(ProposalSource):
     @cached_property
     def _content(self) -> Any:
         """The file, its entry names, and its convention."""
-        from frcnn_cli.proposals.box_files.convention import OURS, Convention
+        from frcnn_cli.core.convention import OURS, Convention
         from frcnn_cli.proposals.box_files.matching import Names
         from frcnn_cli.proposals.box_files.reading import read_box_file
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frcnn_cli.core.annotations import GroundTruth
-from frcnn_cli.proposals.box_files.convention import ORDERS, OURS, Convention, Entry, detect_convention
+from frcnn_cli.core.convention import ORDERS, OURS, Convention, Entry, detect_convention
 
 EIGHT = [
     Convention("xyxy"),

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.io
 
+from frcnn_cli.core.convention import Convention
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, MismatchError
 from frcnn_cli.core.image import ImageRecord, ImageRef
-from frcnn_cli.proposals.box_files.convention import Convention
 from frcnn_cli.proposals.box_files.interpreting import BadBoxes, interpret, read_proposals
 from frcnn_cli.proposals.box_files.reading import read_box_file
 from frcnn_cli.proposals.exporting import FORMATS

@@ -104,11 +104,37 @@ class Entry(NamedTuple):
     truth: GroundTruth | None = None
 
 
+OPTIONS = {"order": "--order", "base": "--base", "inclusive": "--end", "relative": "--relative"}
+
+
 class Finding(NamedTuple):
     """A convention, and for each of its fields the reason: stated, detected, detected from objects, or assumed."""
 
     convention: Convention
     because: dict[str, str]
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{OPTIONS[name].lstrip('-')} {why}" for name, why in self.because.items())
+        return f"{self.convention} ({reasons})"
+
+    def doubts(self) -> list[str]:
+        """What was assumed, because nothing in the file shows it."""
+        values = vars(self.convention)
+        return [
+            f"{OPTIONS[name]} could not be detected; {as_option(name, values[name])} is assumed: check it, or set the"
+            " value"
+            for name, why in self.because.items()
+            if why == "assumed"
+        ]
+
+
+def as_option(field: str, value: Any) -> str:
+    """A field of a `Convention` as it is written on the command line."""
+    if field == "inclusive":
+        return "--end inside" if value else "--end beyond"
+    if field == "relative":
+        return "--relative" if value else "--absolute"
+    return f"{OPTIONS[field]} {value}"
 
 
 def detect_convention(entries: Sequence[Entry], stated: Mapping[str, Any]) -> Finding:

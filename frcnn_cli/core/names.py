@@ -1,0 +1,107 @@
+"""Finding a file by a name that another tool, perhaps on another machine, wrote.
+
+A name may be an absolute path, a path with backslashes, a URL, or a name without folders or without its ending. It
+means the known file that shares the longest tail of folders with it; if several files share it, the name is ambiguous.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from frcnn_cli.core.decoding import IMAGE_ENDINGS
+
+_UPLOAD_PREFIX = re.compile(r"[0-9a-f]{4,8}-(?=.)")  # Label Studio: 4f3a12bc-a.jpg
+
+
+class AmbiguousNameError(ValueError):
+    """A name that could mean several files."""
+
+    def __init__(self, name: str, first: str, second: str) -> None:
+        super().__init__(f"{name!r} could be {first} or {second}")
+
+
+class FileNames:
+    """Known files, and what other names mean.
+
+        FileNames(["train/a.jpg", "val/a.jpg"]).find(r"C:\\data\\val\\a.jpg")  # "val/a.jpg"
+
+    Args:
+        paths: relative to one folder, with slashes.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.paths = list(paths)
+        self._exact = {_normal(path): path for path in self.paths}
+        self._by_name: dict[str, list[str]] = defaultdict(list)
+        self._by_stem: dict[str, list[str]] = defaultdict(list)
+        for path in self.paths:
+            name = PurePosixPath(_normal(path)).name.casefold()
+            self._by_name[name].append(path)
+            self._by_stem[stem(name)].append(path)
+
+    def find(self, written: str) -> str | None:
+        """The file that a name means, or None.
+
+        Raises:
+            AmbiguousNameError: it could be several.
+        """
+        name = clean(written)
+        if name in self._exact:
+            return self._exact[name]
+        last = PurePosixPath(name).name
+        for table, wanted in (
+            (self._by_name, last),
+            (self._by_stem, last),  # a name without an ending
+            (self._by_name, _UPLOAD_PREFIX.sub("", last, count=1)),
+        ):
+            candidates = table.get(wanted.casefold(), [])
+            candidates = [path for path in candidates if wanted in path] or candidates  # of the same case
+            if candidates:
+                return self._closest(written, name, candidates)
+        return None
+
+    def _closest(self, written: str, name: str, candidates: list[str]) -> str:
+        """The candidate that shares the most folders with the name."""
+        if len(candidates) == 1:
+            return candidates[0]
+        folders = PurePosixPath(name).parts[-2::-1]
+        shared = [_common(folders, PurePosixPath(_normal(path)).parts[-2::-1]) for path in candidates]
+        best = [path for path, count in zip(candidates, shared, strict=True) if count == max(shared)]
+        if len(best) > 1:
+            raise AmbiguousNameError(written, *best[:2])
+        return best[0]
+
+
+def clean(written: str) -> str:
+    """A name with slashes, without the server of a URL, `./` and a drive."""
+    name = written.strip().strip('"').rpartition("?d=")[2]  # Label Studio: /data/local-files/?d=a.jpg
+    if re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE):
+        parts = urlsplit(name)
+        name = unquote(parts.path or parts.netloc)
+    name = name.replace("\\", "/")
+    return re.sub(r"^(?:[a-zA-Z]:)?(?:\./+)*", "", _normal(name))
+
+
+def stem(name: str) -> str:
+    """A file name without the ending of an image; other names, such as `v1.2`, stay whole."""
+    path = PurePosixPath(name)
+    return path.stem if path.suffix.lower() in IMAGE_ENDINGS else path.name
+
+
+def _normal(name: str) -> str:
+    """macOS writes accents apart from their letters; other systems do not."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _common(first: tuple[str, ...], second: tuple[str, ...]) -> int:
+    count = 0
+    for a, b in zip(first, second, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

@@ -1,0 +1,74 @@
+"""Supervisely's projects: `meta.json`, and per data set `img/x.jpg` and `ann/x.jpg.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.files import files_below
+from frcnn_cli.data.formats.pictures import Pictures, box_around
+from frcnn_cli.data.formats.splits import by_split, check_split
+from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels, counted, plausible, single
+from frcnn_cli.system.untrusted import read_json
+
+MAX_BYTES = 1 << 28
+_FIX = "Export the project again in Supervisely's format"
+
+
+def is_supervisely(folder: Path) -> bool:
+    """Whether a folder is a project."""
+    return (folder / "meta.json").is_file() and any(folder.glob("*/ann"))
+
+
+def read_supervisely_labels(folder: Path, pictures: Pictures) -> list[Labels]:
+    """The labels of each data set of a project, which become its splits.
+
+    Rectangles and the boxes around polygons; corners of a rectangle are pixels inside it. Notes count other geometries.
+
+    Raises:
+        DataError: another layout, or an annotation without its picture.
+    """
+    meta = read_json(folder / "meta.json", MAX_BYTES, DataError, _FIX)
+    try:
+        classes = single((str(one["title"]) for one in meta["classes"]), str(folder / "meta.json"))
+    except (TypeError, KeyError):
+        raise DataError(f"{folder / 'meta.json'} has no classes", _FIX) from None
+    images, splits, skipped, lone = [], {}, [], []
+    for path in files_below(folder, ".json"):
+        relative = path.relative_to(folder)
+        if len(relative.parts) != 3 or relative.parts[1] != "ann":
+            continue
+        key = f"{relative.parts[0]}/img/{path.stem}"
+        if key not in pictures.refs:
+            lone.append(str(relative))
+            continue
+        content = read_json(path, MAX_BYTES, DataError, _FIX)
+        try:
+            size = float(content["size"]["width"]), float(content["size"]["height"])
+            found = [_object(one, f"{path}: object {at}", classes) for at, one in enumerate(content["objects"])]
+        except (TypeError, KeyError, ValueError):
+            raise DataError(f"{path} has no size and objects", _FIX) from None
+        skipped += [str(relative)] * found.count(None)
+        images.append(LabelledImage(pictures.refs[key], path, size, tuple(obj for obj in found if obj is not None)))
+        splits[key] = check_split(relative.parts[0], path)
+    notes = [
+        *counted("{} object(s) are neither rectangles nor polygons and are left out", skipped),
+        *counted("{} annotation(s) belong to no picture", lone),
+        *counted("{} picture(s) have no annotation and are left out", pictures.refs.keys() - splits.keys()),
+    ]
+    return by_split(folder.name, "Supervisely", classes, images, splits, notes)
+
+
+def _object(value: Any, where: str, classes: tuple[str, ...]) -> LabelledObject | None:
+    """An object; None if it is neither a rectangle nor a polygon."""
+    name, kind = value["classTitle"], value["geometryType"]
+    if kind not in ("rectangle", "polygon"):
+        return None
+    if name not in classes:
+        raise DataError(f"{where} is of class {name!r}, which meta.json does not name", "Correct it")
+    x1, y1, x2, y2 = box_around([(float(x), float(y)) for x, y in value["points"]["exterior"]])
+    if not plausible(x1, y1, x2, y2):
+        raise DataError(f"{where} holds a number that is not finite, or huge", "Correct it")
+    beyond = 1 if kind == "rectangle" else 0
+    return LabelledObject(name, (x1, y1, x2 + beyond, y2 + beyond), f"{name} {x1:g} {y1:g} {x2:g} {y2:g}")

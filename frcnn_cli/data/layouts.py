@@ -1,0 +1,172 @@
+"""Labels of other tools: which layout a path is in, and reading it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from frcnn_cli.core.decoding import IMAGE_ENDINGS
+from frcnn_cli.core.errors import DataError, FrcnnError
+from frcnn_cli.core.files import files_below, files_in
+from frcnn_cli.data.formats.coco import ROBOFLOW, is_coco, read_coco_labels
+from frcnn_cli.data.formats.csv import read_csv_labels
+from frcnn_cli.data.formats.label_studio import is_label_studio, read_label_studio_labels
+from frcnn_cli.data.formats.labelme import is_labelme, read_labelme_labels
+from frcnn_cli.data.formats.pictures import Pictures
+from frcnn_cli.data.formats.supervisely import is_supervisely, read_supervisely_labels
+from frcnn_cli.data.formats.via import is_via, is_via_table, read_via_labels
+from frcnn_cli.data.formats.voc import read_voc_labels
+from frcnn_cli.data.formats.voc_tree import VocTree
+from frcnn_cli.data.formats.yolo import read_yolo_labels
+from frcnn_cli.data.labels import Labels
+from frcnn_cli.system.tables import open_table
+from frcnn_cli.system.untrusted import read_json
+
+_MAX_BYTES = 2 << 30
+_TABLES = (".csv", ".tsv")
+_KNOWN = (
+    "frcnn reads VOC XML, COCO, YOLO, tables (.csv), labelme, the VGG Image Annotator, Label Studio and Supervisely"
+)
+
+Problems = list[DataError]
+_Read = Callable[[], list[Labels]]
+
+
+class Found(NamedTuple):
+    """A layout that was recognised. name: for people. read: reads all splits."""
+
+    name: str
+    read: _Read
+
+
+def read_layout(
+    path: Path,
+    images: Path | None = None,
+    stated: Mapping[str, Any] | None = None,
+    problems: Problems | None = None,
+) -> list[Labels]:
+    """The labels at a path, one `Labels` per split; their `layout` states what was recognised.
+
+    Args:
+        path: a folder, or a file of labels.
+        images: the folder of the images, if it is not the folder of the labels.
+        stated: what is known about the numbers in a table; see `read_csv_labels`.
+        problems: receives the errors of single images of VOC XML, which are then skipped; by default they are raised.
+
+    Raises:
+        DataError: no layout is recognised, or the labels cannot be read.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist", "Name a file or a folder of labels, or a data set (voc:DIR)")
+    if images is not None and not images.is_dir():
+        raise DataError(f"{images} is not a folder", "Name the folder of the images")
+    found = list(_in_folder(path, images, stated, problems) if path.is_dir() else _in_file(path, images, stated))
+    if not found:
+        raise DataError(f"{path} holds no labels that are recognised", _KNOWN)
+    labels = found[0].read()
+    others = list(dict.fromkeys(other.name for other in found[1:] if other.name != found[0].name))
+    if others and labels:
+        note = f"{path} also holds {' and '.join(others)}, which is not read"
+        labels[0] = Labels(**{**vars(labels[0]), "notes": (*labels[0].notes, note)})
+    return labels
+
+
+def _in_file(path: Path, images: Path | None, stated: Mapping[str, Any] | None) -> Iterator[Found]:
+    ending = path.suffix.lower()
+    if ending in (".yaml", ".yml", ".data"):
+        yield Found("YOLO", lambda: read_yolo_labels(path, Pictures(path.parent)))
+    elif ending in _TABLES:
+        folder = images or _beside(path)
+        with open_table(path, DataError) as table:
+            via = is_via_table(table.header)
+        read = read_via_labels if via else lambda path, pictures: read_csv_labels(path, pictures, stated)
+        yield Found("VGG Image Annotator" if via else "a table", lambda: read(path, Pictures(folder)))
+    elif ending == ".json":
+        content = read_json(path, _MAX_BYTES, DataError, _KNOWN)
+        folder = images or _beside(path)
+        if is_coco(content):
+            yield Found("COCO", lambda: [read_coco_labels(path, folder)])
+        elif is_label_studio(content):
+            yield Found("Label Studio", lambda: read_label_studio_labels(path, Pictures(folder)))
+        elif is_via(content):
+            yield Found("VGG Image Annotator", lambda: read_via_labels(path, Pictures(folder)))
+
+
+def _in_folder(
+    path: Path, images: Path | None, stated: Mapping[str, Any] | None, problems: Problems | None
+) -> Iterator[Found]:
+    """The layouts of a folder, the likeliest first."""
+    pictures = images or path
+    if is_supervisely(path):
+        yield Found("Supervisely", lambda: read_supervisely_labels(path, Pictures(path)))
+        return
+    roboflow = files_below(path, ".json")
+    roboflow = [file for file in roboflow if file.stem == ROBOFLOW]
+    if roboflow:
+        yield Found("COCO", lambda: [read_coco_labels(file, file.parent) for file in roboflow])
+    if next(iter(files_below(path, ".xml")), None) is not None:
+        yield Found("VOC XML", lambda: _voc(path, images, problems))
+    if _is_yolo(path):
+        yield Found("YOLO", lambda: read_yolo_labels(path, Pictures(pictures)))
+    documents = [file for file in files_below(path, ".json") if file.stem != ROBOFLOW]
+    kinds = {file: _kind_of_json(file) for file in documents}
+    coco = [file for file, kind in kinds.items() if kind == "COCO"]
+    if coco:
+        yield Found("COCO", lambda: [read_coco_labels(file, images or _beside(file)) for file in coco])
+    if "labelme" in kinds.values():
+        yield Found("labelme", lambda: read_labelme_labels(path, Pictures(pictures)))
+    for file, kind in kinds.items():
+        if kind == "Label Studio":
+            yield Found(kind, lambda file=file: read_label_studio_labels(file, Pictures(pictures)))  # type: ignore[misc]
+        if kind == "VGG Image Annotator":
+            yield Found(kind, lambda file=file: read_via_labels(file, Pictures(pictures)))  # type: ignore[misc]
+    tables = [file for file in files_below(path, *_TABLES) if not file.name.startswith(("class-desc", "oidv"))]
+    if tables:
+        yield Found("a table", lambda: _tables(tables, images, stated))
+
+
+def _voc(path: Path, images: Path | None, problems: Problems | None) -> list[Labels]:
+    return [read_voc_labels(path, split, problems, images) for split in VocTree(path).splits]
+
+
+def _tables(tables: list[Path], images: Path | None, stated: Mapping[str, Any] | None) -> list[Labels]:
+    """Several tables are splits, called like their folders if these differ (Roboflow), else like the files."""
+    if len(tables) == 1:
+        return read_layout(tables[0], images, stated)
+    found = []
+    folders = {file.parent for file in tables}
+    for file in tables:
+        split = file.parent.name if len(folders) == len(tables) else file.stem
+        every = read_layout(file, images or file.parent, stated)
+        found += [Labels(**{**vars(labels), "split": split}) for labels in every]
+    return found
+
+
+def _is_yolo(path: Path) -> bool:
+    """Whether a folder has YOLO's configuration, or text files beside pictures or in `labels`."""
+    if files_in(path, ".yaml", ".yml", ".data", ".names") or (path / "classes.txt").is_file():
+        return True
+    texts = files_below(path, ".txt")
+    return any("labels" in text.relative_to(path).parts[:-1] for text in texts) or any(
+        text.with_suffix(ending).is_file() for text in texts[:1000] for ending in (".jpg", ".png", ".jpeg")
+    )
+
+
+def _kind_of_json(path: Path) -> str:
+    try:
+        content = read_json(path, _MAX_BYTES)
+    except FrcnnError:
+        return ""
+    for name, recognises in (
+        ("COCO", is_coco), ("labelme", is_labelme), ("Label Studio", is_label_studio), ("VGG Image Annotator", is_via)
+    ):  # fmt: skip
+        if recognises(content):
+            return name
+    return ""
+
+
+def _beside(path: Path) -> Path:
+    """The folder of the images of a file: its own if it or a folder below holds images, else that around it."""
+    folder = path.parent
+    return folder if files_below(folder, *IMAGE_ENDINGS) else folder.parent
