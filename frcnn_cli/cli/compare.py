@@ -21,6 +21,7 @@ from frcnn_cli.cli.common.console import Console, json_number, three_digits
 @options.iou
 @options.classes
 @options.bad_boxes
+@options.size_mismatch
 @options.as_json
 @click.pass_obj
 def command(
@@ -33,6 +34,7 @@ def command(
     iou: float,
     classes: str | None,
     bad_boxes: str,
+    size_mismatch: str,
     as_json: bool,
 ) -> None:
     """Compare the mAP of FIRST and SECOND by a paired bootstrap.
@@ -48,7 +50,7 @@ def command(
 
     results = []
     for path in (first, second):
-        paired = arguments.detections(path, data, split, bad_boxes, classes)
+        paired = arguments.detections(path, data, split, bad_boxes, size_mismatch, classes)
         results.append(evaluate(paired.detections, paired.dataset, iou_threshold=iou, metric=metric))
     drawn = bootstrap.draws(len(paired.dataset))
     maps = [bootstrap.mean_aps(result.matches, metric, drawn, console) for result in results]

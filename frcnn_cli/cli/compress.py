@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 )
 @options.classes
 @options.bad_boxes
+@options.size_mismatch
 @options.device
 @options.force
 @options.as_json
@@ -57,6 +58,7 @@ def command(
     images: int,
     classes: str | None,
     bad_boxes: str,
+    size_mismatch: str,
     device: str,
     force: bool,
     as_json: bool,
@@ -90,7 +92,7 @@ def command(
     detector = Detector.load(model, device)
     samples = []
     if data and props:
-        dataset = arguments.dataset(data, split, bad_boxes, classes, arguments.images_in(props))
+        dataset = arguments.dataset(data, split, bad_boxes, classes, arguments.images_in(props), size_mismatch)
         samples = map_samples(detector, dataset, props, images, bad_boxes, console)
     drop = None if max_drop is None else max_drop / 100
     made = compress(detector, ranks=wanted or None, energy=energy, max_drop=drop, samples=samples, progress=console)

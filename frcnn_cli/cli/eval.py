@@ -33,6 +33,7 @@ from frcnn_cli.cli.common.evaluation import evaluation_as_json, print_evaluation
 )
 @options.classes
 @options.bad_boxes
+@options.size_mismatch
 @click.option("--force", is_flag=True, help="Replace the file of --curves if it exists.")
 @options.as_json
 @click.pass_obj
@@ -51,6 +52,7 @@ def command(
     curves: Path | None,
     classes: str | None,
     bad_boxes: str,
+    size_mismatch: str,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -72,7 +74,7 @@ def command(
 
     from frcnn_cli.evaluation.voc import evaluate
 
-    paired = arguments.detections(dets, data, split, bad_boxes, classes)
+    paired = arguments.detections(dets, data, split, bad_boxes, size_mismatch, classes)
     result = evaluate(paired.detections, paired.dataset, iou_threshold=iou, metric=metric)
     more: dict[str, Any] = {}
     if ci:

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
     "--format",
     "form",
     required=True,
-    type=click.Choice(["detectron2", "mmdet", "mat", "coco", "csv", "voc"]),
-    help="For proposals: detectron2 or mmdet (pickles), mat (cell arrays, as selective search was published), coco"
-    " (results), or csv. For detections: coco, or voc (a folder of the devkit's comp4_det_SPLIT_CLASS.txt).",
+    type=click.Choice(["detectron", "detectron2", "mmdet", "mat", "coco", "csv", "voc"]),
+    help="For proposals: detectron, detectron2 or mmdet (pickles), mat (cell arrays, as selective search was"
+    " published), coco (results), or csv. For detections: coco, csv, or voc (a folder of the devkit's"
+    " comp4_det_SPLIT_CLASS.txt).",
 )
 @click.option("-o", "--output", type=options.PATH, required=True, metavar="FILE", help="File or folder to write.")
 @click.option(
-    "--data", metavar="DATA", help="For COCO results of detections: the data set whose image and class IDs are written."
+    "--data",
+    metavar="DATA",
+    help="For COCO results of detections: the data set whose image and class IDs are written. Without it, images count"
+    " from 1, and each result also states its file_name.",
 )
 @click.option(
     "--split",
@@ -49,6 +53,7 @@ def command(
     \b
     frcnn export props.h5 --format detectron2 -o props.pkl
     frcnn export props.h5 --format mat -o boxes.mat
+    frcnn export props.h5 --format detectron -o props.pkl
     frcnn export dets.h5 --format voc -o results/ --split test
     frcnn export dets.h5 --format coco -o results.json --data coco:instances_val.json:val2017
     """
@@ -74,12 +79,14 @@ def command(
 
 def _export_detections(file: StageFile, form: str, output: Path, data: str | None, split: str | None) -> int:
     from frcnn_cli.data.pairing import coco_ids
-    from frcnn_cli.evaluation.exporting import export_coco_results, export_voc_results
+    from frcnn_cli.evaluation.exporting import export_coco_results, export_csv, export_voc_results
 
     if form == "voc":
         return export_voc_results(file, output, split or "test")
+    if form == "csv":
+        return export_csv(file, output)
     if form != "coco":
-        raise UsageError(f"detections cannot be written as {form}", "Use --format voc or --format coco")
+        raise UsageError(f"detections cannot be written as {form}", "Use --format voc, coco or csv")
     if data is not None:
         dataset = arguments.dataset(data, split, "fix", covered_by=file.images)
         if dataset.image_ids:

@@ -115,7 +115,8 @@ def _report(console: Console, found: Interpretation, stated: Mapping[str, Any]) 
             console.warn(f"the file states another value for {OPTIONS[name]}; the value on the command line is used")
     if found.matched not in ("by name", "by order"):
         console.warn(
-            f"no entry has the full name of an image; entries were matched {found.matched}: check that this is right"
+            f"not every image has an entry of its full name; they were matched {found.matched}: check that this is"
+            " right"
         )
     if found.unused:
         console.warn(f"{len(found.unused)} entries belong to none of the images, e.g. {found.unused[0]!r}")

@@ -43,6 +43,7 @@ from frcnn_cli.cli.common.coverage import Objects, coverage_as_json, print_cover
 )
 @options.classes
 @options.bad_boxes
+@options.size_mismatch
 @options.force
 @options.as_json
 @click.pass_obj
@@ -56,6 +57,7 @@ def command(
     plot: Path | None,
     classes: str | None,
     bad_boxes: str,
+    size_mismatch: str,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -81,7 +83,7 @@ def command(
     if data.endswith(".h5") and (split or classes or "class" in by):
         raise click.UsageError("--split, --classes and --by class need a data set: a proposals file has no classes.")
 
-    objects = Objects.read(data, split, bad_boxes, classes, props[0])
+    objects = Objects.read(data, split, bad_boxes, size_mismatch, classes, props[0])
     found = {name: objects.coverage(path, counts) for name, path in zip(_names(props), props, strict=True)}
     if plot is not None:
         from frcnn_cli.report.recall import plot_recall

@@ -132,6 +132,13 @@ class Detections(ArrayRecord):
         """The same detections with class names."""
         return replace(self, classes=tuple(classes))
 
+    def of_classes(self, classes: Sequence[str]) -> Self:
+        """The detections of some classes, with labels that index these."""
+        new = np.array([classes.index(name) if name in classes else -1 for name in self.classes], np.int64)
+        kept = new[self.labels] >= 0
+        some = self.where(kept)
+        return replace(some, labels=new[some.labels], classes=tuple(classes))
+
     def plot(self, image: AnyImage, path: str | Path | None = None) -> NDArray[np.uint8]:
         """The image with a box, class and score per detection, the best on top: uint8 [H, W, 3] RGB.
 

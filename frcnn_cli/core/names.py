@@ -57,6 +57,7 @@ class FileNames:
         for table, wanted in (
             (self._by_name, last),
             (self._by_stem, last),  # a name without an ending
+            (self._by_name, stem(last)),  # a known name without an ending
             (self._by_name, _UPLOAD_PREFIX.sub("", last, count=1)),
         ):
             candidates = table.get(wanted.casefold(), [])

@@ -14,6 +14,7 @@ from frcnn_cli.core.equality import ArrayRecord
 from frcnn_cli.core.errors import DataError, MismatchError
 from frcnn_cli.core.ids import CocoId
 from frcnn_cli.core.image import ImageRecord, ImageRef
+from frcnn_cli.core.names import AmbiguousNameError, FileNames
 from frcnn_cli.core.options import did_you_mean
 from frcnn_cli.data.sizes import SizeMismatch, differs, mismatch, to_picture
 
@@ -81,20 +82,49 @@ class Dataset(ArrayRecord):
         """COCO's ID of an image -> its key; without COCO, the IDs are 1, 2, ... in the order of the keys."""
         return self.image_ids or dict(enumerate(sorted(sample.ref.key for sample in self.samples), 1))
 
-    def check_images(self, found: Mapping[str, T], where: str) -> dict[str, T]:
-        """The results of images of this data set, unchanged.
+    def by_key(self, found: Mapping[str, T], where: str) -> dict[str, T]:
+        """Results by key. The names of their images may have an ending or folders that the keys lack.
 
         Raises:
-            DataError: a result of an image that is not in this data set.
+            DataError: results of images that are not in this data set, or of one image under two names.
         """
-        known = {sample.ref.key for sample in self.samples}
-        for key in found:
-            if key not in known:
-                raise DataError(
-                    f"{where} has detections in {key!r}, which is not an image of {self.title}",
-                    "Use --split to name the split that it was made from",
-                )
-        return dict(found)
+        names = FileNames(sample.ref.key for sample in self.samples)
+        results: dict[str, T] = {}
+        unknown: list[str] = []
+        for name, result in found.items():
+            try:
+                key = names.find(name)
+            except AmbiguousNameError as error:
+                raise DataError(f"{where}: {error}", "Write its key as the data set does") from None
+            if key is None:
+                unknown.append(name)
+            elif key in results:
+                raise DataError(f"{where} names the image {key!r} in two ways, e.g. {name!r}", "Write its key once")
+            else:
+                results[key] = result
+        if unknown:
+            raise DataError(
+                f"{where} has detections in {len(unknown)} image(s) that {self.title} lacks, e.g. {unknown[0]!r}",
+                "Use --split to name the split that it was made from",
+            )
+        return results
+
+    def lacks_objects(self, difficult: bool = False) -> str:
+        """Why there is nothing to find or to learn; empty if there is.
+
+        Args:
+            difficult: whether objects marked difficult count.
+        """
+        objects = sum(len(sample.truth) for sample in self.samples)
+        crowds = sum(int(sample.truth.crowd.sum()) for sample in self.samples)
+        ignored = sum(int(sample.truth.difficult.sum()) for sample in self.samples)
+        if objects == 0:
+            return f"{self.title} has no objects"
+        if crowds == objects:
+            return f"all {objects} objects of {self.title} are crowds"
+        if not difficult and ignored == objects:
+            return f"all {objects} objects of {self.title} are marked difficult"
+        return ""
 
     def within(self, pictures: Iterable[ImageRecord], bad_boxes: str) -> Dataset:
         """The same objects, checked against the actual sizes of the images, one record per sample.

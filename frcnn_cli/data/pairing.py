@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from frcnn_cli.core.annotations import Detections, GroundTruth
 from frcnn_cli.core.boxes import Boxes
 from frcnn_cli.core.decoding import identify, read_ref
@@ -22,6 +24,7 @@ from frcnn_cli.store.schema import DETECTIONS
 from frcnn_cli.system.prefetch import prefetch
 
 BadImages = Literal["error", "skip"]
+_MAX_RATIO = 3.0  # of the extent of detections and objects on the same images
 _SKIP = "leave them out with --bad-images skip"
 
 
@@ -151,6 +154,44 @@ class PairedDetections(NamedTuple):
     dataset: Dataset
     detections: dict[str, Detections]
     images: dict[str, ImageRecord]
+
+    def doubts(self) -> list[str]:
+        """What makes an evaluation doubtful, for people."""
+        notes = [f"{lacking}, so there is nothing to find"] if (lacking := self.dataset.lacks_objects()) else []
+        extents = [
+            (float(found.boxes.max()), float(sample.truth.boxes.max()))
+            for sample in self.dataset.samples
+            if len(found := self.detections[sample.ref.key]) and len(sample.truth)
+        ]
+        if extents:
+            ratio = float(np.median([mine / theirs for mine, theirs in extents if theirs > 0] or [1.0]))
+            if not 1 / _MAX_RATIO < ratio < _MAX_RATIO:
+                notes.append(
+                    f"the boxes of the detections reach {ratio:.2g} times as far as those of the objects: their"
+                    " coordinates may belong to images of another size"
+                )
+        return notes
+
+
+def pair_results(
+    dataset: Dataset, found: Mapping[str, Detections], where: str, classes: Sequence[str] | None = None
+) -> PairedDetections:
+    """A data set and the detections of result files, which omit images without detections.
+
+    Args:
+        found: by the name that the files give to each image. where: the files, for messages.
+        classes: evaluate only these.
+
+    Raises:
+        DataError: an image that the data set lacks.
+    """
+    nothing = Detections([], [], [], dataset.classes)  # type: ignore[arg-type]
+    results = dataset.by_key(found, where)
+    every = {ref.key: results.get(ref.key, nothing) for ref in dataset.refs}
+    if classes is None or tuple(classes) == dataset.classes:
+        return PairedDetections(dataset, every, {})
+    some = dataset.with_classes(classes)
+    return PairedDetections(some, {key: one.of_classes(some.classes) for key, one in every.items()}, {})
 
 
 def pair_detections(dataset: Dataset, path: Path, bad_boxes: str = "error") -> PairedDetections:

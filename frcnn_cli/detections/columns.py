@@ -23,11 +23,3 @@ def to_columns(detections: Detections) -> dict[str, NDArray[Any]]:
 def from_columns(columns: Mapping[str, NDArray[Any]], classes: Sequence[str] = ()) -> Detections:
     """The inverse of `to_columns`."""
     return Detections(columns["boxes"], columns["scores"], columns["labels"], tuple(classes))
-
-
-def of_classes(detections: Detections, before: Sequence[str], after: Sequence[str]) -> Detections:
-    """The detections of the classes `after`, with labels that index `after` instead of `before`."""
-    new = np.array([after.index(name) if name in after else -1 for name in before], np.int64)
-    labels = new[detections.labels]
-    kept = labels >= 0
-    return Detections(detections.boxes[kept], detections.scores[kept], labels[kept], tuple(after))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import glob
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,17 +65,42 @@ def export_coco_results(
     """Writes a list of COCO results; returns the number of detections.
 
     Args:
-        images: COCO's ID of each image, by key. categories: COCO's ID of each class. Both are counted from 1
-            by default.
+        images: COCO's ID of each image, by key. By default, they are counted from 1, and each result also states its
+            `file_name`.
+        categories: COCO's ID of each class; by default counted from 1.
 
     Raises:
         UsageError: the output is not a .json. FrcnnError: the system refuses to write.
     """
     if output.suffix.lower() != ".json":
         raise UsageError(f"-o {output}: COCO results are a .json file", "Name a .json file")
-    images = images or {image.key: number for number, image in enumerate(file.images, 1)}
-    results = coco_results(_detections(file), images, categories)
+    numbers = images or {image.key: number for number, image in enumerate(file.images, 1)}
+    results = coco_results(_detections(file), numbers, categories)
+    if images is None:
+        names = {number: key for key, number in numbers.items()}
+        results = [{"file_name": names[result["image_id"]], **result} for result in results]
     write_atomic(output, json.dumps(results).encode())
+    return file.row_count
+
+
+def export_csv(file: StageFile, output: Path) -> int:
+    """Writes a table of image, left, top, right, bottom, class and score, in our own convention (`core.boxes`); an
+    image without detections has a line without a box. Returns the number of detections.
+
+    Raises:
+        UsageError: the output is not a .csv. FrcnnError: the system refuses to write.
+    """
+    if output.suffix.lower() != ".csv":
+        raise UsageError(f"-o {output}: a table is a .csv file", "Name a .csv file")
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["image", "left", "top", "right", "bottom", "class", "score"])
+    for key, found in _detections(file).items():
+        for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels, strict=True):
+            lines.writerow([key, *box, file.classes[label], score])
+        if not len(found):
+            lines.writerow([key, "", "", "", "", "", ""])
+    write_atomic(output, text.getvalue().encode())
     return file.row_count
 
 

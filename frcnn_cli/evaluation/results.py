@@ -10,17 +10,19 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.boxes import from_inclusive, from_xywh, to_inclusive
 from frcnn_cli.core.errors import FileFormatError
-from frcnn_cli.core.ids import CocoId
+from frcnn_cli.core.files import files_in
+from frcnn_cli.core.ids import CocoId, as_id
 from frcnn_cli.system.untrusted import read_json, read_text
 
 MAX_BYTES = 2 << 30
+_FIRST_PIXEL = 1.5  # boxes that do not reach beyond it are fractions of the image size
 _MAX_NUMBER = 1e7  # largest plausible coordinate or score
 _Row = tuple[float, float, float, float, float, int]  # score, corners, label
 
@@ -35,6 +37,56 @@ def voc_lines(detections: Mapping[str, Detections], classes: Sequence[str]) -> d
         ):
             lines[classes[label]].append(f"{key} {score:.6f} {' '.join(f'{v:.1f}' for v in corners)}\n")
     return {name: "".join(rows) for name, rows in lines.items()}
+
+
+class Results(NamedTuple):
+    """The detections of each image that has any, by the name that the files give to it; and what should be checked."""
+
+    detections: dict[str, Detections]
+    notes: list[str]
+
+
+def read_results(
+    path: Path,
+    classes: Sequence[str],
+    split: str,
+    images: Mapping[CocoId, str],
+    categories: Mapping[CocoId, int],
+    complete: bool = True,
+) -> Results:
+    """A folder of VOC's result files, or a .json of COCO results.
+
+    Args:
+        classes: the names that labels index. split: that of the names of VOC's files.
+        images: COCO's ID of each image of the data set -> its key. categories: COCO's ID of each class -> its label.
+        complete: whether `classes` are all classes of the data set.
+
+    Raises:
+        FileFormatError: see `read_voc_results` and `read_coco_results`; or boxes that are fractions of the image size.
+    """
+    if path.is_dir():
+        found = read_voc_results(path, classes, split)
+        others = _of_no_class(path, classes, split) if complete else []
+        notes = [f"{len(others)} result file(s) belong to no class, e.g. {others[0]}"] if others else []
+    else:
+        found, notes = read_coco_results(path, images, categories, classes), []
+    boxes = np.concatenate([of_image.boxes for of_image in found.values()] or [np.zeros((0, 4), np.float32)])
+    if len(boxes) and (np.abs(boxes) <= _FIRST_PIXEL).all(axis=1).mean() > 0.5:
+        raise FileFormatError(
+            f"the boxes in {path} are fractions of the image size, not pixels",
+            "Multiply them by the width and height of each image",
+        )
+    lacking = len(images) - len(found)
+    if lacking:
+        notes.append(f"{lacking} of the {len(images)} images have no detections in {path}")
+    return Results(found, notes)
+
+
+def _of_no_class(folder: Path, classes: Sequence[str], split: str) -> list[str]:
+    """The result files whose class is not among these."""
+    pattern = re.compile(rf"comp[0-9]+_det_{re.escape(split)}_(.*)\.txt")
+    named = ((path.name, pattern.fullmatch(path.name)) for path in files_in(folder, ".txt"))
+    return [name for name, match in named if match is not None and match[1] not in classes]
 
 
 def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[str, Detections]:
@@ -64,9 +116,13 @@ def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[s
         raise FileFormatError(f"{folder} holds no results of any class", f"The devkit names them like {wanted}")
     if missing:
         names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        others = _of_no_class(folder, classes, split)
+        also = f", but {', '.join(others[:3])}, of no class of the data set" if others else ""
         raise FileFormatError(
-            f"{folder} holds no results of {names}",
-            "Write an empty file for a class without detections, or evaluate the others with --classes",
+            f"{folder} holds no results of {names}{also}",
+            "Rename the file to the name of its class"
+            if others
+            else "Write an empty file for a class without detections, or evaluate the others with --classes",
         )
     return {key: _detections(found, classes, inclusive=True) for key, found in rows.items()}
 
@@ -106,23 +162,38 @@ def read_coco_results(
     Raises:
         FileFormatError: not a list of results, or an image or category that the data set lacks.
     """
+    fix = "Each needs image_id, category_id, bbox, score"
     values = read_json(path, MAX_BYTES, fix="Name a list of COCO results")
     if not isinstance(values, list):
-        raise FileFormatError(f"{path} is not a list of results", "Each needs image_id, category_id, bbox, score")
+        raise FileFormatError(f"{path} is not a list of results", fix)
     rows: dict[str, list[_Row]] = {}
+    names = {key: key for key in keys.values()}
     for number, value in enumerate(values):
         try:
-            key, label = keys[value["image_id"]], categories[value["category_id"]]
+            image, category = value["image_id"], value["category_id"]
             x, y, w, h, score = (float(v) for v in (*value["bbox"], value["score"]))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise FileFormatError(
-                f"{path}: result {number} does not belong to this data set ({type(error).__name__} {error})",
-                "Each needs image_id, category_id, bbox, score",
-            ) from None
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise FileFormatError(f"{path}: result {number} is not complete", fix) from None
+        # The name of the file, if a result states it, identifies an image better than a number.
+        key = names.get(value.get("file_name")) or keys.get(as_id(image), None) or names.get(str(image))  # type: ignore[arg-type]
+        label = categories.get(as_id(category))  # type: ignore[arg-type]
+        if key is None:
+            raise FileFormatError(f"{path}: result {number} is of {_unknown('image_id', image, keys)}", fix)
+        if label is None:
+            raise FileFormatError(f"{path}: result {number} is of {_unknown('category_id', category, categories)}", fix)
         if not _plausible(x, y, w, h, score):
             raise FileFormatError(f"{path}: result {number} holds a number that is huge or not finite", "Correct it")
         rows.setdefault(key, []).append((score, x, y, w, h, label))
     return {key: _detections(found, classes, inclusive=False) for key, found in rows.items()}
+
+
+def _unknown(member: str, value: Any, known: Mapping[CocoId, Any]) -> str:
+    """What to say about an ID that the data set lacks."""
+    example = next(iter(known), None)
+    kinds = {int: "a number", float: "a number", str: "text"}
+    mine, theirs = (kinds.get(type(one), type(one).__name__) for one in (value, example))
+    why = f"IDs of the data set are {theirs}, e.g. {example!r}" if mine != theirs else f"an ID is, e.g., {example!r}"
+    return f"{member} {str(value)[:40]!r}, which the data set lacks ({why})"
 
 
 def _voc_line(line: str, label: int, where: str) -> tuple[str, _Row]:

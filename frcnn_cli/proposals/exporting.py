@@ -11,11 +11,12 @@ from frcnn_cli.proposals.box_files.box_file import Items
 from frcnn_cli.proposals.box_files.csv import write_csv
 from frcnn_cli.proposals.box_files.json import write_coco_boxes
 from frcnn_cli.proposals.box_files.matlab import write_mat
-from frcnn_cli.proposals.box_files.pickles import write_detectron2, write_mmdet
+from frcnn_cli.proposals.box_files.pickles import write_detectron, write_detectron2, write_mmdet
 from frcnn_cli.proposals.source import Proposals
 from frcnn_cli.store.reader import StageFile
 
 FORMATS: dict[str, tuple[str, Callable[[Items], bytes]]] = {  # file ending, writer
+    "detectron": (".pkl", write_detectron),
     "detectron2": (".pkl", write_detectron2),
     "mmdet": (".pkl", write_mmdet),
     "mat": (".mat", write_mat),

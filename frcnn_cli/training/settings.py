@@ -27,7 +27,7 @@ class RunSettings:
     data: the text that names the data set (see `data.spec`). split: None: see `data.spec.default_split`.
     props: the proposals file. features: a file of conv maps, to train only the head.
     weights: "imagenet", "none", or the path of a state dict.
-    classes: use only objects of these classes, separated by commas. bad_boxes: as in `load_dataset`.
+    classes: use only objects of these classes, separated by commas. bad_boxes, size_mismatch: as in `load_dataset`.
     bad_images: "error", or "skip" to leave out images that cannot be read and that the proposals therefore lack.
     validate_on: the split to validate on. val_data, val_props: its data set and proposals, if they are not those of
     the training set. validate_every: epochs. patience: stop after this many validations without improvement.
@@ -40,6 +40,7 @@ class RunSettings:
     weights: str = "imagenet"
     classes: str | None = None
     bad_boxes: str = "error"
+    size_mismatch: str = "error"
     bad_images: str = "error"
     validate_on: str | None = None
     val_data: str | None = None

@@ -84,6 +84,7 @@ def train(
     validate_every: float = 1.0,
     patience: int | None = None,
     bad_boxes: str = "error",
+    size_mismatch: str = "error",
     bad_images: str = "error",
     device: str = "auto",
     workers: int = 0,
@@ -108,7 +109,7 @@ def train(
         validate_on: a split whose mAP is computed every `validate_every` epochs; the best model is then returned.
         val_data: the data set of that split; by default `data`. val_proposals: its proposals; by default `proposals`.
         patience: stop after this many validations without improvement.
-        bad_boxes: "error" or "fix"; see `load_dataset`.
+        bad_boxes: "error" or "fix"; size_mismatch: "error", "scale" or "keep"; see `load_dataset`.
         bad_images: "error", or "skip" to leave out images that cannot be read and that `proposals` therefore lacks.
         device: "auto", "cpu", "cuda" or "cuda:N".
         workers: see `RunOptions`.
@@ -128,6 +129,7 @@ def train(
         weights=str(weights),
         classes=None if classes is None else ",".join(classes),
         bad_boxes=bad_boxes,
+        size_mismatch=size_mismatch,
         bad_images=bad_images,
         validate_on=validate_on,
         val_data=val_data,

@@ -16,6 +16,7 @@ from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.data.labels import BadBoxes
 from frcnn_cli.data.load import default_split, load_dataset
 from frcnn_cli.data.pairing import BadImages, Pairing, ProposedSample, pair, proposed_samples
+from frcnn_cli.data.sizes import SizeMismatch
 from frcnn_cli.data.spec import names_its_splits
 from frcnn_cli.detector.config import image_transform
 from frcnn_cli.recipes.recipe import Recipe
@@ -68,8 +69,10 @@ def read_training_set(settings: RunSettings, recipe: Recipe, dataset: Dataset | 
         pairing = pair(dataset, file, settings.bad_boxes, cast(BadImages, settings.bad_images))
         samples = proposed_samples(pairing, file)
         provenance = file.provenance
-    if not any(len(sample.truth) for sample in samples):
-        raise DataError(f"{dataset.title} has no objects to train on", "Name another --split")
+    lacking = pairing.dataset.lacks_objects(recipe.sampling.difficult)
+    if lacking:
+        fix = "Train on them with --difficult" if "difficult" in lacking else "Name another --split"
+        raise DataError(f"{lacking}, so there is nothing to train on", fix)
     inputs: Inputs = DecodedImages(read_ref, image_transform(recipe))
     maps = None
     if settings.features is not None:
@@ -122,7 +125,8 @@ def _named(data: str | None) -> str:
 
 def _load(settings: RunSettings, data: str | None, split: str | None) -> Dataset:
     classes = None if settings.classes is None else [name.strip() for name in settings.classes.split(",")]
-    return load_dataset(_named(data), split, cast(BadBoxes, settings.bad_boxes), classes)
+    mismatch = cast(SizeMismatch, settings.size_mismatch)
+    return load_dataset(_named(data), split, cast(BadBoxes, settings.bad_boxes), classes, mismatch)
 
 
 def _cached_maps(

@@ -140,6 +140,9 @@ def test_boxes_clipped_to_the_size_of_their_image_are_counted(damaged, tmp_path)
     annotation.write_text(text)
     assert run_frcnn("proposals", f"voc:{folder}", "--split", "test", "-o", tmp_path / "p.h5", *WINDOWS).code == 0
     ran = run_frcnn("recall", tmp_path / "p.h5", "--data", f"voc:{folder}", "--split", "test", "--bad-boxes", "fix")
+    assert_one_line_error(ran, f"{image.key}: annotated as 200 x 200, but the image is")
+    keep = ("--bad-boxes", "fix", "--size-mismatch", "keep")
+    ran = run_frcnn("recall", tmp_path / "p.h5", "--data", f"voc:{folder}", "--split", "test", *keep)
     assert ran.code == 0, ran.err
     assert f"clipped 1 box(es) to the size of their image, e.g. in {image.key}" in ran.err
 

@@ -138,7 +138,7 @@ def test_results_in_the_devkits_format(work, data, tmp_path):
     assert run_frcnn("eval", tmp_path / "results", *data, "--explain", "--scores", "x", "--props", "y").code == 2
     wrong = shutil.copytree(tmp_path / "results", tmp_path / "wrong")
     (wrong / "comp4_det_trainval_disc.txt").write_text("nope 0.5 1 1 9 9\n")
-    assert_one_line_error(run_frcnn("eval", wrong, *data), "'nope', which is not an image")
+    assert_one_line_error(run_frcnn("eval", wrong, *data), "lacks, e.g. 'nope'")
 
 
 def test_results_in_cocos_format(work, tmp_path):
@@ -147,8 +147,9 @@ def test_results_in_cocos_format(work, tmp_path):
     results = json.loads((tmp_path / "r.json").read_text())
     with StageFile(work / "dets.h5") as file:
         assert len(results) == file.row_count
-    assert set(results[0]) == {"image_id", "category_id", "bbox", "score"}
-    assert run_frcnn("export", work / "dets.h5", "--format", "csv", "-o", tmp_path / "r.csv").code == 2
+    assert set(results[0]) == {"file_name", "image_id", "category_id", "bbox", "score"}
+    assert run_frcnn("export", work / "dets.h5", "--format", "csv", "-o", tmp_path / "r.csv").code == 0
+    assert len((tmp_path / "r.csv").read_text().splitlines()) >= len(results) + 1
     assert run_frcnn("export", work / "props.h5", "--format", "voc", "-o", tmp_path / "r").code == 2
     assert_one_line_error(
         run_frcnn("export", work / "scores.h5", "--format", "csv", "-o", tmp_path / "r.csv"), "scores"

@@ -162,7 +162,7 @@ def test_a_split_without_an_object(line, voc, tmp_path):
         if path.stem in (folder / "ImageSets/Main/trainval.txt").read_text().split():
             path.write_text("<annotation></annotation>")
     words = [f"voc:{folder}" if word == f"voc:{voc}" else word for word in line]
-    assert_one_line_error(run_frcnn(*words), f"voc:{folder} trainval has no objects to train on")
+    assert_one_line_error(run_frcnn(*words), f"voc:{folder} trainval has no objects, so there is nothing to train on")
     assert not (tmp_path / "run").exists()
 
 

@@ -90,51 +90,53 @@ def dataset(
     bad_boxes: Any = "error",
     class_names: str | None = None,
     covered_by: Sequence[ImageRecord] | None = None,
+    size_mismatch: Any = "error",
+    pictures: bool = True,
 ) -> Dataset:
     """A data set, perhaps restricted to some classes; prints what was fixed.
 
     Args:
         covered_by: the images of a file, which determine the split if none is named.
+        pictures: see `load_dataset`.
     """
     from frcnn_cli.data.load import default_split, load_dataset
 
     names = None if not class_names else [name.strip() for name in class_names.split(",")]
-    found = load_dataset(spec, split or default_split(spec, covered_by), bad_boxes, names)
+    found = load_dataset(spec, split or default_split(spec, covered_by), bad_boxes, names, size_mismatch, pictures)
     for note in found.notes:
         _console().warn(note)
     return found
 
 
-def detections(path: Path, spec: str, split: str | None, bad_boxes: Any, class_names: str | None) -> PairedDetections:
-    """Objects and detections of the same images.
+def detections(
+    path: Path, spec: str, split: str | None, bad_boxes: Any, size_mismatch: Any, class_names: str | None
+) -> PairedDetections:
+    """Objects and detections of the same images; warns of what makes their comparison doubtful.
 
     Args:
         path: a detections file, a folder of VOC's result files, or a .json of COCO results.
     """
-    from frcnn_cli.data.pairing import PairedDetections, pair_detections
+    from frcnn_cli.data.pairing import pair_detections, pair_results
 
     if not path.is_dir() and path.suffix.lower() != ".json":
-        whole = dataset(spec, split, bad_boxes, class_names, images_in(path))
-        return pair_detections(whole, path, bad_boxes)
-    from frcnn_cli.core.annotations import Detections
-    from frcnn_cli.detections.columns import of_classes
-    from frcnn_cli.evaluation.results import read_coco_results, read_voc_results
-
-    split = split or _split_of_results(path, spec)
-    whole = dataset(spec, split, bad_boxes)
-    if path.is_dir():
-        if class_names is not None:  # only their files need be there
-            whole, class_names = whole.with_classes(name.strip() for name in class_names.split(",")), None
-        found = read_voc_results(path, whole.classes, split or whole.split)
+        whole = dataset(spec, split, bad_boxes, class_names, images_in(path), size_mismatch)
+        paired = pair_detections(whole, path, bad_boxes)
     else:
-        found = read_coco_results(path, whole.numbered, whole.category_ids, whole.classes)
-    found = whole.check_images(found, str(path))
-    nothing = Detections([], [], [], whole.classes)  # type: ignore[arg-type]
-    found = {ref.key: found.get(ref.key, nothing) for ref in whole.refs}  # result files omit images without detections
-    if class_names is None:
-        return PairedDetections(whole, found, {})
-    some = whole.with_classes(name.strip() for name in class_names.split(","))
-    return PairedDetections(some, {k: of_classes(d, whole.classes, some.classes) for k, d in found.items()}, {})
+        from frcnn_cli.evaluation.results import read_results
+
+        split = split or _split_of_results(path, spec)
+        whole = dataset(spec, split, bad_boxes, pictures=False)
+        names = None if class_names is None else [name.strip() for name in class_names.split(",")]
+        chosen = whole if names is None or not path.is_dir() else whole.with_classes(names)  # only their files are read
+        results = read_results(
+            path, chosen.classes, split or chosen.split, chosen.numbered, chosen.category_ids, complete=names is None
+        )
+        for note in results.notes:
+            _console().warn(note)
+        paired = pair_results(chosen, results.detections, str(path), names)
+    for note in paired.doubts():
+        _console().warn(note)
+    return paired
 
 
 def _split_of_results(path: Path, spec: str) -> str | None:

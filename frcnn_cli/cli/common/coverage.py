@@ -31,7 +31,9 @@ class Objects:
     truths: Sequence[GroundTruth] = ()
 
     @classmethod
-    def read(cls, data: str, split: str | None, bad_boxes: str, classes: str | None, props: Path) -> Objects:
+    def read(
+        cls, data: str, split: str | None, bad_boxes: str, size_mismatch: str, classes: str | None, props: Path
+    ) -> Objects:
         """
         Args:
             data: the text that names a data set, or the path of a proposals file.
@@ -43,7 +45,7 @@ class Objects:
         if not data.endswith(".h5"):
             with StageFile(props, PROPOSALS) as file:
                 covered = file.images
-            dataset = arguments.dataset(data, split, bad_boxes, classes, covered)
+            dataset = arguments.dataset(data, split, bad_boxes, classes, covered, size_mismatch)
             return cls(dataset.title, bad_boxes, dataset)
         import numpy as np
 
@@ -79,7 +81,8 @@ class Objects:
         try:
             return cover(pairs, counts)
         except NoObjectsError:
-            raise DataError(f"{self.title} has no objects", "Name another split") from None
+            lacking = "" if self.dataset is None else self.dataset.lacks_objects()
+            raise DataError(lacking or f"{self.title} has no objects", "Name another split") from None
 
 
 def print_coverage(

@@ -93,6 +93,7 @@ _OPTIONS = (
     click.option("--resume", is_flag=True, help="Continue the run in -o DIR, by default the newest under ./runs."),
     options.classes,
     options.bad_boxes,
+    options.size_mismatch,
     options.bad_images,
     click.option("--force", is_flag=True, help="Start from scratch in a folder that holds a run."),
 )

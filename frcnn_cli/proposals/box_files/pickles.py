@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.core.convention import OURS
+from frcnn_cli.core.boxes import to_inclusive
+from frcnn_cli.core.convention import OURS, Convention
 from frcnn_cli.core.errors import FileFormatError
 from frcnn_cli.proposals.box_files.box_file import BoxFile, Items, as_rows, rows_of, with_scores
 from frcnn_cli.proposals.box_files.unpickle import PickledArray, unpickle
@@ -41,6 +42,25 @@ def read_pickle(path: Path) -> BoxFile:
         return _laid_out(path, unpickle(path))
     except FileFormatError as error:
         raise _named(error, path) from None
+
+
+def write_detectron(items: Items) -> bytes:
+    """`dict(boxes, scores, indexes)` of Detectron's first version, which tools for weak supervision read: corners from
+    0, both inside the box. indexes are numbers if all keys are (`000004` becomes 4), else keys; without scores, scores
+    decrease from 1 by rank."""
+    numbers = all(image.key.isdecimal() for image, _ in items)
+    content = {
+        "boxes": [to_inclusive(found.boxes, base=0) for _, found in items],
+        "scores": [
+            (1 - np.arange(len(found.boxes)) / max(len(found.boxes), 1)).astype(np.float32)
+            if found.scores is None
+            else found.scores
+            for _, found in items
+        ],
+        "indexes": [int(image.key) if numbers else image.key for image, _ in items],
+        "convention": Convention(inclusive=True).words,  # for frcnn import; others ignore it
+    }
+    return pickle.dumps(content, protocol=2)  # which Python 2 reads too
 
 
 def write_detectron2(items: Items) -> bytes:
@@ -92,6 +112,11 @@ def _detectron(path: Path, content: dict[str, Any]) -> BoxFile:
         raise FileFormatError(f"{path} has {counts}", "Its lists must have equal length")
     stated: dict[str, Any] = {"order": "xyxy", "relative": False}
     kind = "Detectron pickle"
+    if "convention" in content:
+        try:
+            stated = vars(Convention.from_words(content["convention"]))
+        except ValueError as error:
+            raise FileFormatError(f"{path}: {error}", "Write the file again") from None
     if "bbox_mode" in content or "objectness_logits" in content:
         kind = "detectron2 pickle"
         mode = content.get("bbox_mode", 0)
