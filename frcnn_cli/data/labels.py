@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,7 @@ _FIRST_PIXEL = 1.5  # VOC's corners become 1 smaller
 MAX_PIXELS = 1e7  # largest plausible coordinate
 _TOLERANCE = 0.1  # pixels that a box may reach outside its image: COCO rounds corners to hundredths
 
+Problems = list[DataError]
 Corners = tuple[float, float, float, float]
 
 
@@ -108,6 +110,17 @@ class Labels:
         after = {self.classes[label] for sample in samples for label in sample.truth.labels}
         lost = sorted(before - after)
         return [f"no object of {', '.join(map(repr, lost))} is left"] if lost else []
+
+
+@contextmanager
+def collecting(problems: Problems | None) -> Iterator[None]:
+    """Appends the DataError of the block to `problems`, so that a reader can go on; with None, raises it."""
+    try:
+        yield
+    except DataError as error:
+        if problems is None:
+            raise
+        problems.append(error)
 
 
 def are_fractions(images: Iterable[LabelledImage]) -> bool:

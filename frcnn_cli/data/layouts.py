@@ -19,7 +19,7 @@ from frcnn_cli.data.formats.via import is_via, is_via_table, read_via_labels
 from frcnn_cli.data.formats.voc import read_voc_labels
 from frcnn_cli.data.formats.voc_tree import VocTree
 from frcnn_cli.data.formats.yolo import read_yolo_labels
-from frcnn_cli.data.labels import Labels
+from frcnn_cli.data.labels import Labels, Problems
 from frcnn_cli.system.tables import open_table
 from frcnn_cli.system.untrusted import read_json
 
@@ -29,7 +29,6 @@ _KNOWN = (
     "frcnn reads VOC XML, COCO, YOLO, tables (.csv), labelme, the VGG Image Annotator, Label Studio and Supervisely"
 )
 
-Problems = list[DataError]
 _Read = Callable[[], list[Labels]]
 
 
@@ -52,7 +51,7 @@ def read_layout(
         path: a folder, or a file of labels.
         images: the folder of the images, if it is not the folder of the labels.
         stated: what is known about the numbers in a table; see `read_csv_labels`.
-        problems: receives the errors of single images of VOC XML, which are then skipped; by default they are raised.
+        problems: receives the errors of single images and objects, which are then skipped; by default they are raised.
 
     Raises:
         DataError: no layout is recognised, or the labels cannot be read.
@@ -61,7 +60,9 @@ def read_layout(
         raise DataError(f"{path} does not exist", "Name a file or a folder of labels, or a data set (voc:DIR)")
     if images is not None and not images.is_dir():
         raise DataError(f"{images} is not a folder", "Name the folder of the images")
-    found = list(_in_folder(path, images, stated, problems) if path.is_dir() else _in_file(path, images, stated))
+    found = list(
+        _in_folder(path, images, stated, problems) if path.is_dir() else _in_file(path, images, stated, problems)
+    )
     if not found:
         raise DataError(f"{path} holds no labels that are recognised", _KNOWN)
     labels = found[0].read()
@@ -72,25 +73,29 @@ def read_layout(
     return labels
 
 
-def _in_file(path: Path, images: Path | None, stated: Mapping[str, Any] | None) -> Iterator[Found]:
+def _in_file(
+    path: Path, images: Path | None, stated: Mapping[str, Any] | None, problems: Problems | None
+) -> Iterator[Found]:
     ending = path.suffix.lower()
     if ending in (".yaml", ".yml", ".data"):
-        yield Found("YOLO", lambda: read_yolo_labels(path, Pictures(path.parent)))
+        yield Found("YOLO", lambda: read_yolo_labels(path, Pictures(path.parent), problems))
     elif ending in _TABLES:
         folder = images or _beside(path)
         with open_table(path, DataError) as table:
             via = is_via_table(table.header)
-        read = read_via_labels if via else lambda path, pictures: read_csv_labels(path, pictures, stated)
-        yield Found("VGG Image Annotator" if via else "a table", lambda: read(path, Pictures(folder)))
+        if via:
+            yield Found("VGG Image Annotator", lambda: read_via_labels(path, Pictures(folder), problems))
+        else:
+            yield Found("a table", lambda: read_csv_labels(path, Pictures(folder), stated, problems))
     elif ending == ".json":
         content = read_json(path, _MAX_BYTES, DataError, _KNOWN)
         folder = images or _beside(path)
         if is_coco(content):
-            yield Found("COCO", lambda: [read_coco_labels(path, folder)])
+            yield Found("COCO", lambda: [read_coco_labels(path, folder, problems)])
         elif is_label_studio(content):
-            yield Found("Label Studio", lambda: read_label_studio_labels(path, Pictures(folder)))
+            yield Found("Label Studio", lambda: read_label_studio_labels(path, Pictures(folder), problems))
         elif is_via(content):
-            yield Found("VGG Image Annotator", lambda: read_via_labels(path, Pictures(folder)))
+            yield Found("VGG Image Annotator", lambda: read_via_labels(path, Pictures(folder), problems))
 
 
 def _in_folder(
@@ -99,46 +104,48 @@ def _in_folder(
     """The layouts of a folder, the likeliest first."""
     pictures = images or path
     if is_supervisely(path):
-        yield Found("Supervisely", lambda: read_supervisely_labels(path, Pictures(path)))
+        yield Found("Supervisely", lambda: read_supervisely_labels(path, Pictures(path), problems))
         return
     roboflow = files_below(path, ".json")
     roboflow = [file for file in roboflow if file.stem == ROBOFLOW]
     if roboflow:
-        yield Found("COCO", lambda: [read_coco_labels(file, file.parent) for file in roboflow])
+        yield Found("COCO", lambda: [read_coco_labels(file, file.parent, problems) for file in roboflow])
     if next(iter(files_below(path, ".xml")), None) is not None:
         yield Found("VOC XML", lambda: _voc(path, images, problems))
     if _is_yolo(path):
-        yield Found("YOLO", lambda: read_yolo_labels(path, Pictures(pictures)))
+        yield Found("YOLO", lambda: read_yolo_labels(path, Pictures(pictures), problems))
     documents = [file for file in files_below(path, ".json") if file.stem != ROBOFLOW]
     kinds = {file: _kind_of_json(file) for file in documents}
     coco = [file for file, kind in kinds.items() if kind == "COCO"]
     if coco:
-        yield Found("COCO", lambda: [read_coco_labels(file, images or _beside(file)) for file in coco])
+        yield Found("COCO", lambda: [read_coco_labels(file, images or _beside(file), problems) for file in coco])
     if "labelme" in kinds.values():
-        yield Found("labelme", lambda: read_labelme_labels(path, Pictures(pictures)))
+        yield Found("labelme", lambda: read_labelme_labels(path, Pictures(pictures), problems))
     for file, kind in kinds.items():
         if kind == "Label Studio":
-            yield Found(kind, lambda file=file: read_label_studio_labels(file, Pictures(pictures)))  # type: ignore[misc]
+            yield Found(kind, lambda file=file: read_label_studio_labels(file, Pictures(pictures), problems))  # type: ignore[misc]
         if kind == "VGG Image Annotator":
-            yield Found(kind, lambda file=file: read_via_labels(file, Pictures(pictures)))  # type: ignore[misc]
+            yield Found(kind, lambda file=file: read_via_labels(file, Pictures(pictures), problems))  # type: ignore[misc]
     tables = [file for file in files_below(path, *_TABLES) if not file.name.startswith(("class-desc", "oidv"))]
     if tables:
-        yield Found("a table", lambda: _tables(tables, images, stated))
+        yield Found("a table", lambda: _tables(tables, images, stated, problems))
 
 
 def _voc(path: Path, images: Path | None, problems: Problems | None) -> list[Labels]:
     return [read_voc_labels(path, split, problems, images) for split in VocTree(path).splits]
 
 
-def _tables(tables: list[Path], images: Path | None, stated: Mapping[str, Any] | None) -> list[Labels]:
+def _tables(
+    tables: list[Path], images: Path | None, stated: Mapping[str, Any] | None, problems: Problems | None
+) -> list[Labels]:
     """Several tables are splits, called like their folders if these differ (Roboflow), else like the files."""
     if len(tables) == 1:
-        return read_layout(tables[0], images, stated)
+        return read_layout(tables[0], images, stated, problems)
     found = []
     folders = {file.parent for file in tables}
     for file in tables:
         split = file.parent.name if len(folders) == len(tables) else file.stem
-        every = read_layout(file, images or file.parent, stated)
+        every = read_layout(file, images or file.parent, stated, problems)
         found += [Labels(**{**vars(labels), "split": split}) for labels in every]
     return found
 

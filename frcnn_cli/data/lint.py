@@ -11,17 +11,23 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from frcnn_cli.core.boxes import iou
 from frcnn_cli.core.decoding import read_image
-from frcnn_cli.core.errors import DataError, ImageError
+from frcnn_cli.core.errors import DataError, ImageError, UsageError
 from frcnn_cli.core.image import ImageRecord, ImageRef
+from frcnn_cli.core.names import clean, stem
 from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.data.contradictions import Contradiction, contradictions
 from frcnn_cli.data.formats.voc_tree import VocTree
-from frcnn_cli.data.labels import LabelledImage, Labels, has_area
-from frcnn_cli.data.load import read_splits, voc_folders
+from frcnn_cli.data.labels import LabelledImage, Labels, Problems, are_fractions, has_area
+from frcnn_cli.data.load import default_split, load_dataset, read_splits, voc_folders
+from frcnn_cli.data.pairing import pair_detections
+from frcnn_cli.data.spec import is_dataset_spec
 from frcnn_cli.store.reader import StageFile
-from frcnn_cli.store.schema import PROPOSALS
+from frcnn_cli.store.schema import DETECTIONS, PROPOSALS
 from frcnn_cli.system.prefetch import prefetch
 
+_NEARLY_SAME = 0.9  # IoU of boxes that probably mark the same object
 _WRAPPED = 60_000  # pixels: negative numbers stored in 16 bits wrap around to more than this
 _SIMILAR = 0.8  # difflib's ratio from which two names may be one name misspelt
 _RARE = 0.1  # a similar name with at most this fraction of the objects is taken for a misspelling
@@ -50,9 +56,30 @@ def lint(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | str]) ->
     names = Counter(obj.name for image in images.values() for obj in image.objects)
     misspelt = list(_names(names))
     found += misspelt
+    found += _whole(splits)
     found += _missing_classes(splits, {finding.object for finding in misspelt})
     found += _duplicates(splits, records)
     return found
+
+
+def _whole(splits: Sequence[Labels]) -> Iterator[Finding]:
+    """Findings on a split as a whole: notes of its reader, numbers that are not pixels, and nothing to learn from."""
+    for labels in splits:
+        for note in labels.notes:
+            yield Finding("warning", "not as stated", labels.name, labels.split, note, "Check that this is intended")
+        if are_fractions(labels.images):
+            what = "most boxes are fractions of the image size, not pixels"
+            fix = "Multiply them by the width and height of each image"
+            yield Finding("error", "fractions", labels.name, labels.split, what, fix)
+        objects = [obj for image in labels.images for obj in image.objects]
+        reason = "there is no object" if not objects else ""
+        if objects and all(obj.crowd for obj in objects):
+            reason = f"all {len(objects)} objects are crowds"
+        elif objects and all(obj.crowd or obj.difficult for obj in objects):
+            reason = f"all {len(objects)} objects are marked difficult"
+        if reason:
+            fix = "Label single objects; evaluation and training have nothing to find here"
+            yield Finding("error", "nothing to learn", labels.name, labels.split, reason, fix)
 
 
 def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]:
@@ -73,6 +100,10 @@ def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]
         if turned and image.size == size[::-1]:
             what, fix = f"annotated as {written}, its size before EXIF rotated it", "Annotate the image as it is shown"
         yield Finding("error", "other size", file, image.ref.key, what, fix)
+    if image.file_name and stem(clean(image.file_name).rpartition("/")[2]) != stem(image.ref.path.name):
+        what = f"it names the picture {image.file_name}"
+        fix = "Check that the boxes belong to this image; frcnn goes by the name of the annotation"
+        yield Finding("warning", "other picture", file, image.ref.key, what, fix)
     fits_upright = all(_inside(obj.box, size) for obj in image.objects)
     fits_as_stored = all(_inside(obj.box, size[::-1]) for obj in image.objects)
     if turned and not fits_upright and fits_as_stored:
@@ -97,6 +128,7 @@ def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]
                 what,
                 "Remove the copies: a detection finds only one of them",
             )
+    yield from _near_duplicates(image)
     for obj in image.objects:
         x1, y1, x2, y2 = obj.box
         if max(obj.box) > _WRAPPED:
@@ -111,6 +143,18 @@ def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]
             beyond = max(-x1, -y1, x2 - size[0], y2 - size[1])
             what = f"the box reaches {beyond:g} pixel(s) outside its image"
             yield Finding("error", "outside", file, obj.written, what, "Clip it, or pass --bad-boxes fix")
+
+
+def _near_duplicates(image: LabelledImage) -> Iterator[Finding]:
+    """Boxes of one class that nearly coincide."""
+    for name in dict.fromkeys(obj.name for obj in image.objects):
+        same = list({obj.box: obj for obj in image.objects if obj.name == name and not obj.crowd}.values())
+        boxes = np.array([obj.box for obj in same]).reshape(-1, 4)
+        overlaps = np.triu(iou(boxes, boxes), 1)
+        for i, j in np.argwhere(overlaps >= _NEARLY_SAME):
+            what = f"it nearly coincides with {same[j].written} (IoU {overlaps[i, j]:.2f})"
+            fix = "Remove one if they mark the same object"
+            yield Finding("warning", "near duplicate", str(image.source), same[i].written, what, fix)
 
 
 def _inside(box: Sequence[float], size: tuple[float, float], slack: float = 0.1) -> bool:
@@ -241,27 +285,45 @@ def lint_proposals(
 
 
 class LintResult(NamedTuple):
-    """images: the number of distinct image files; splits: the number of splits; findings: errors first."""
+    """images: the number of distinct image files; splits: the number of splits; findings: errors first; layouts: those
+    that were recognised; contradictions: labels that the detections contradict, the most confident first."""
 
     images: int
     splits: int
     findings: list[Finding]
+    layouts: list[str]
+    contradictions: list[Contradiction]
+    files: Mapping[str, Path]
 
     @property
     def errors(self) -> int:
         return sum(finding.level == "error" for finding in self.findings)
 
 
-def lint_dataset(spec: str, proposals: Sequence[Path] = (), progress: Progress = SILENT) -> LintResult:
+def lint_dataset(
+    source: str,
+    proposals: Sequence[Path] = (),
+    images: Path | None = None,
+    detections: Path | None = None,
+    min_score: float = 0.5,
+    progress: Progress = SILENT,
+) -> LintResult:
     """Checks all splits of a data set, and proposals files of it.
 
     Args:
-        spec: the text that names the data set (see `spec`).
+        source: labels in any layout that `read_layout` recognises, or the text that names a data set (see `spec`).
+        images: the folder of the images, if it is not that of the labels.
+        detections: a detections file of images of the data set, to find labels that it contradicts.
+        min_score: detections of a lower score contradict nothing.
 
     Raises:
         DataError: the data set has no split, or its files cannot be read at all.
     """
-    problems: list[DataError] = []
+    problems: Problems = []
+    is_spec = is_dataset_spec(source) and not Path(source).exists()
+    if is_spec and images is not None:
+        raise UsageError(f"--images has no effect on {source}", "Remove it")
+    spec = source if is_spec else f"labels:{source}" + (f":{images}" if images is not None else "")
     splits = read_splits(spec, problems)
     if not splits:
         raise DataError(f"{spec} has no split", "List the keys of its images in ImageSets/Main/trainval.txt")
@@ -278,7 +340,18 @@ def lint_dataset(spec: str, proposals: Sequence[Path] = (), progress: Progress =
         with StageFile(path, PROPOSALS) as file:
             found += lint_proposals(str(path), file.images, file.counts(), splits, records)
     found.sort(key=lambda finding: (finding.level, finding.kind, finding.file))
-    return LintResult(len(refs), len(splits), found)
+    layouts = list(dict.fromkeys(labels.layout for labels in splits if labels.layout))
+    contradicted = [] if detections is None else _contradictions(spec, detections, min_score)
+    files = {image.ref.key: image.ref.path for labels in splits for image in labels.images}
+    return LintResult(len(refs), len(splits), found, layouts, contradicted, files)
+
+
+def _contradictions(spec: str, path: Path, min_score: float) -> list[Contradiction]:
+    with StageFile(path, DETECTIONS) as file:
+        covered = file.images
+    dataset = load_dataset(spec, default_split(spec, covered), "fix", size_mismatch="scale")
+    paired = pair_detections(dataset, path, "fix")
+    return contradictions(paired.dataset.truth, paired.detections, paired.dataset.classes, min_score)
 
 
 def _decoded_record(ref: ImageRef) -> ImageRecord | str:

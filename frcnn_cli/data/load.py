@@ -14,8 +14,8 @@ from frcnn_cli.data.dataset import Dataset, union
 from frcnn_cli.data.formats.coco import read_coco_labels
 from frcnn_cli.data.formats.voc import read_voc_images, read_voc_labels, voc_splits
 from frcnn_cli.data.formats.voc_tree import VocTree
-from frcnn_cli.data.labels import BadBoxes, Labels
-from frcnn_cli.data.layouts import Problems, read_layout
+from frcnn_cli.data.labels import BadBoxes, Labels, Problems
+from frcnn_cli.data.layouts import read_layout
 from frcnn_cli.data.sizes import SizeMismatch
 from frcnn_cli.data.spec import Part, named, names_its_splits, parts
 
@@ -61,12 +61,12 @@ def load_labels(spec: str, split: str, pictures: bool = True) -> list[Labels]:
     return [_part_labels(part, part.split or split, pictures) for part in parts(spec)]
 
 
-def _part_labels(part: Part, split: str, pictures: bool = True) -> Labels:
+def _part_labels(part: Part, split: str, pictures: bool = True, problems: Problems | None = None) -> Labels:
     if part.kind == "coco":
         annotations, folder = part.coco
         if pictures and folder is None:
             raise DataError(f"coco:{annotations} does not name the folder of its images", "Write coco:JSON:FOLDER")
-        labels = read_coco_labels(annotations, folder if pictures else None)
+        labels = read_coco_labels(annotations, folder if pictures else None, problems)
         if part.split not in (None, labels.split):
             raise DataError(f"{annotations} has no split {part.split!r}", f"It is the split {labels.split}")
         return labels
@@ -159,7 +159,7 @@ def read_splits(spec: str, problems: Problems | None = None) -> list[Labels]:
     found: list[Labels] = []
     for part in parts(spec):
         if part.kind == "coco":
-            found.append(_part_labels(part, ""))
+            found.append(_part_labels(part, part.split or "", problems=problems))
         elif part.kind == "labels":
             every = read_layout(*part.labels, problems=problems)
             found += [labels for labels in every if part.split in (None, labels.split)]

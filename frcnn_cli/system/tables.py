@@ -28,6 +28,8 @@ class Table:
     number of the line that is being read. separator: between cells.
     """
 
+    path: Path
+    error_type: type[FrcnnError]
     first: Sequence[str]
     lines: Iterator[Sequence[str]]
     separator: str
@@ -37,6 +39,14 @@ class Table:
     def header(self) -> list[str]:
         """The first line as names of columns: without blanks around them, in small letters."""
         return [name.strip().lower() for name in self.first]
+
+    @contextmanager
+    def naming_line(self) -> Iterator[None]:
+        """Turns a TableError of the block into an error that names the file and the line."""
+        try:
+            yield
+        except TableError as error:
+            raise self.error_type(f"{self.path} line {self.line}: {error}", error.fix) from None
 
     def number(self, text: str) -> float:
         """A number; with semicolons between cells, its decimals may follow a comma. Raises TableError."""
@@ -68,17 +78,16 @@ def open_table(path: Path, error_type: type[FrcnnError] = FileFormatError) -> It
             if not cells:
                 raise error_type(f"{path} is empty", fix)
             reader = csv.reader(file, delimiter=separator)
-            table = Table(cells, iter(()), separator)
+            table = Table(path, error_type, cells, iter(()), separator)
             table.lines = _lines(reader, table)
-            yield table
+            with table.naming_line():
+                yield table
     except OSError as error:
         raise explain_os_error(error, path) from None
     except UnicodeError:
         raise error_type(f"{path} is not UTF-8 text", "Save it as UTF-8") from None
-    except (TableError, csv.Error) as error:
-        line = table.line if table else 1
-        fix = error.fix if isinstance(error, TableError) else "Correct the line"
-        raise error_type(f"{path} line {line}: {error}", fix) from None
+    except csv.Error as error:
+        raise error_type(f"{path} line {table.line if table else 1}: {error}", "Correct the line") from None
 
 
 def _lines(reader: Iterator[list[str]], table: Table) -> Iterator[Sequence[str]]:

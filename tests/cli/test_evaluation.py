@@ -152,7 +152,7 @@ def test_results_in_cocos_format(work, tmp_path):
     assert len((tmp_path / "r.csv").read_text().splitlines()) >= len(results) + 1
     assert run_frcnn("export", work / "props.h5", "--format", "voc", "-o", tmp_path / "r").code == 2
     assert_one_line_error(
-        run_frcnn("export", work / "scores.h5", "--format", "csv", "-o", tmp_path / "r.csv"), "scores"
+        run_frcnn("export", work / "scores.h5", "--format", "csv", "-o", tmp_path / "s.csv"), "scores"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -14,40 +15,97 @@ from frcnn_cli.cli.common.console import Console, SomeFailed
 @click.command(cls=Command)
 @click.argument("data", metavar="DATA")
 @click.option(
+    "--images",
+    type=options.PATH,
+    metavar="DIR",
+    help="Folder of the images, if DATA is a file or folder of labels. Default: that of the labels, or the one around"
+    " it.",
+)
+@click.option(
     "--props",
     type=options.PATH,
     multiple=True,
     metavar="FILE",
     help="Proposals file to check as well; repeat for other splits.",
 )
+@click.option(
+    "--with",
+    "detections",
+    type=options.PATH,
+    metavar="DETS",
+    help="Detections of images of DATA, from a detector that was not trained on them: list the labels that they"
+    " contradict, the most confident first.",
+)
+@click.option(
+    "--min-score",
+    type=options.Number(0, 1),
+    default=0.5,
+    show_default=True,
+    help="With --with: detections of a lower score contradict nothing.",
+)
+@click.option(
+    "--pictures",
+    type=options.PATH,
+    metavar="DIR",
+    help="With --with: new folder for a picture of each contradiction, with the label in yellow and the detection in"
+    " red.",
+)
 @options.as_json
 @click.pass_obj
-def command(console: Console, data: str, props: tuple[Path, ...], as_json: bool) -> None:
+def command(
+    console: Console,
+    data: str,
+    images: Path | None,
+    props: tuple[Path, ...],
+    detections: Path | None,
+    min_score: float,
+    pictures: Path | None,
+    as_json: bool,
+) -> None:
     """Check all splits of DATA for problems that harm training, and state where they are and how to fix them.
 
-    It reports boxes that are inverted, outside their image, or have a corner below 0 that was stored in 16 bits and
-    became a number above 60,000; misspelt classes; images without annotation and annotations without image; wrong
-    image sizes; images rotated by EXIF whose boxes are not rotated; the same image in two splits; and classes that a
-    split lacks. The exit code is 1 if there are errors, and 0 if there are only warnings.
+    DATA is a data set, or labels in any layout that frcnn data convert reads. Everything is reported at once: files and
+    lines that cannot be read; boxes that are inverted, outside their image, nearly the same, in fractions of the image
+    size, or have a corner below 0 that was stored in 16 bits and became a number above 60,000; misspelt classes; images
+    without annotation and annotations without image; annotations that name another picture or another size; images
+    rotated by EXIF whose boxes are not rotated; the same image in two splits; classes that a split lacks; and splits
+    with nothing to learn from. The exit code is 1 if there are errors, and 0 if there are only warnings.
 
     \b
     frcnn data lint voc:my-data
+    frcnn data lint labels.csv --images photographs/
     frcnn data lint coco:instances_train.json:train2017 --json
     frcnn data lint voc:my-data --props props.h5
+    frcnn data lint voc:my-data --with dets-val.h5 --pictures doubtful/
     """
     from frcnn_cli.data.lint import lint_dataset
 
-    result = lint_dataset(data, props, console)
+    if detections is None and pictures is not None:
+        raise click.UsageError("--pictures needs --with DETS.")
+    result = lint_dataset(data, props, images, detections, min_score, console)
+    for layout in result.layouts:
+        console.note(f"{data}: read as {layout}")
+    if pictures is not None:
+        from frcnn_cli.report.contradictions import draw_contradictions
+
+        draw_contradictions(result.contradictions, result.files, pictures, console)
     warnings = len(result.findings) - result.errors
     summary = f"{result.images} images in {result.splits} split(s): {result.errors} error(s), {warnings} warning(s)"
     if as_json:
         found = [finding._asdict() for finding in result.findings]
-        console.json({"images": result.images, "errors": result.errors, "findings": found})
+        about = {"images": result.images, "errors": result.errors, "read_as": result.layouts, "findings": found}
+        if detections is not None:
+            about["contradictions"] = [asdict(one) for one in result.contradictions]
+        console.json(about)
     else:
         for finding in result.findings:
             where = " ".join(part for part in (finding.file, finding.object) if part)
             parts = (finding.level, finding.kind, where, f"{finding.what}. {finding.fix}.")
             console.result(": ".join(part for part in parts if part))
+        for one in result.contradictions:
+            console.result(f"{one.confidence:.2f}: {one.key}: {one}")
+        if detections is not None:
+            console.result(f"{detections} contradicts {len(result.contradictions)} label(s)")
         console.result(summary)
     if result.errors:
         raise SomeFailed(summary)

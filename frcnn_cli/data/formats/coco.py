@@ -20,7 +20,16 @@ from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.data.formats.images import copy_images
 from frcnn_cli.data.formats.pictures import Naming, Pictures, box_around
-from frcnn_cli.data.labels import MAX_PIXELS, LabelledImage, LabelledObject, Labels, counted, plausible
+from frcnn_cli.data.labels import (
+    MAX_PIXELS,
+    LabelledImage,
+    LabelledObject,
+    Labels,
+    Problems,
+    collecting,
+    counted,
+    plausible,
+)
 from frcnn_cli.system.untrusted import read_json
 
 MAX_JSON_BYTES = 2 << 30
@@ -30,12 +39,13 @@ _NO = frozenset({"", "0", "false", "no", "none"})
 _YES = frozenset({"1", "true", "yes"})
 
 
-def read_coco_labels(annotations: Path, folder: Path | None) -> Labels:
+def read_coco_labels(annotations: Path, folder: Path | None, problems: Problems | None = None) -> Labels:
     """All images of the file as they are annotated. The name of the file, without `instances_`, is the split; of
     Roboflow's `train/_annotations.coco.json`, the folder.
 
     Args:
         folder: that of the images. None: the images are not needed, and their paths are only their names.
+        problems: receives the errors of single entries, which are then skipped; by default they are raised.
 
     Raises:
         DataError: a missing file or folder, JSON of another layout (what and where), or images without their files.
@@ -52,23 +62,25 @@ def read_coco_labels(annotations: Path, folder: Path | None) -> Labels:
     skipped: list[str] = []
     for at, value in enumerate(content["annotations"]):
         where = f"{annotations}: annotation {at}"
-        number, category = _id(value, "image_id", annotations, at), _id(value, "category_id", annotations, at)
-        if number not in entries or category not in categories:
-            missing = f"image {number!r}" if number not in entries else f"category {category!r}"
-            raise DataError(f"{where} is of {missing}, which does not exist", "Correct the file")
-        used.add(category)
-        found = _object(value, categories[category].name, where)
-        if found is None:
-            skipped.append(f"annotation {at}")
-        else:
-            objects[number].append(found)
+        with collecting(problems):
+            number, category = _id(value, "image_id", annotations, at), _id(value, "category_id", annotations, at)
+            if number not in entries or category not in categories:
+                missing = f"image {number!r}" if number not in entries else f"category {category!r}"
+                raise DataError(f"{where} is of {missing}, which does not exist", "Correct the file")
+            used.add(category)
+            found = _object(value, categories[category].name, where)
+            if found is None:
+                skipped.append(f"annotation {at}")
+            else:
+                objects[number].append(found)
     kept = _without_groups(categories, used, annotations)
-    keys = _keys(entries, annotations, folder)
+    keys = _keys(entries, annotations, folder, problems)
     images = tuple(
         LabelledImage(
             ImageRef(keys[number], (folder or Path()) / keys[number]), annotations, entry.size, tuple(objects[number])
         )
         for number, entry in entries.items()
+        if number in keys
     )
     notes = counted("{} annotation(s) have neither a bbox nor a segmentation and are left out", skipped)
     split = annotations.stem.removeprefix("instances_")
@@ -176,17 +188,21 @@ def _read_images(values: list[Any], path: Path) -> dict[CocoId, _Entry]:
     return entries
 
 
-def _keys(entries: Mapping[CocoId, _Entry], path: Path, folder: Path | None) -> dict[CocoId, str]:
+def _keys(
+    entries: Mapping[CocoId, _Entry], path: Path, folder: Path | None, problems: Problems | None
+) -> dict[CocoId, str]:
     """The key of each image: its file name, or the path of the file that it means."""
     if folder is None or all(_is_below(entry.file_name, folder) for entry in entries.values()):
         keys = {number: entry.file_name for number, entry in entries.items()}
     else:
         keys, naming = {}, Naming(Pictures(folder), path)
         for number, entry in entries.items():
-            ref = naming.find(entry.file_name, f"image {number!r}")
-            if ref is not None:
-                keys[number] = ref.key
-        naming.check()
+            with collecting(problems):
+                ref = naming.find(entry.file_name, f"image {number!r}")
+                if ref is not None:
+                    keys[number] = ref.key
+        with collecting(problems):
+            naming.check()
     if len(set(keys.values())) < len(keys):
         raise DataError(f"{path}: two images have the same file", "Give each its own file")
     return keys

@@ -27,7 +27,7 @@ from frcnn_cli.data.formats.images import copy_images
 from frcnn_cli.data.formats.pictures import Naming, Pictures
 from frcnn_cli.data.formats.splits import by_split
 from frcnn_cli.data.formats.voc import read_annotation
-from frcnn_cli.data.labels import MAX_PIXELS, LabelledImage, LabelledObject, Labels, plausible
+from frcnn_cli.data.labels import MAX_PIXELS, LabelledImage, LabelledObject, Labels, Problems, collecting, plausible
 from frcnn_cli.system.tables import Table, TableError, open_table
 
 _SPLITS = ("split", "subset", "set")
@@ -72,7 +72,9 @@ class _Lines:
     size: tuple[float, float] | None = None
 
 
-def read_csv_labels(path: Path, pictures: Pictures, stated: Mapping[str, Any] | None = None) -> list[Labels]:
+def read_csv_labels(
+    path: Path, pictures: Pictures, stated: Mapping[str, Any] | None = None, problems: Problems | None = None
+) -> list[Labels]:
     """The labels in a table, one `Labels` per split.
 
     The convention of the numbers is detected from the sizes of the images, from VOC XML of the same images, and from
@@ -80,6 +82,7 @@ def read_csv_labels(path: Path, pictures: Pictures, stated: Mapping[str, Any] | 
 
     Args:
         stated: fields of `Convention` that are known: order, base, inclusive, relative.
+        problems: receives the errors of single lines, which are then skipped; by default they are raised.
 
     Raises:
         DataError: missing columns, a line that is not an object, or images that are not among the pictures.
@@ -90,14 +93,15 @@ def read_csv_labels(path: Path, pictures: Pictures, stated: Mapping[str, Any] | 
     with open_table(path, DataError) as table:
         columns, first = _columns(table, path)
         for cells in _with_first(table, first):
-            written = _cell(cells, columns.image)
-            ref = naming.find(written, f"{path} line {table.line}")
-            if ref is None:
-                continue
-            of_image = found.setdefault(ref.key, _Lines())
-            of_image.rows += _rows(cells, columns, table, names)
-            _state(of_image, cells, columns, table, written)
-    naming.check()
+            with collecting(problems), table.naming_line():
+                written = _cell(cells, columns.image)
+                ref = naming.find(written, f"{path} line {table.line}")
+                if ref is not None:
+                    of_image = found.setdefault(ref.key, _Lines())
+                    _state(of_image, cells, columns, table, written)
+                    of_image.rows += _rows(cells, columns, table, names)
+    with collecting(problems):
+        naming.check()
     finding = _convention(found, pictures, {**columns.stated, **(stated or {})})
     images = []
     for key, lines in found.items():

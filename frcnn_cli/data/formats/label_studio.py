@@ -10,7 +10,7 @@ from typing import Any
 from frcnn_cli.core.errors import DataError
 from frcnn_cli.data.formats.pictures import Naming, Pictures, box_around
 from frcnn_cli.data.formats.splits import by_split
-from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels, counted, plausible
+from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels, Problems, collecting, counted, plausible
 from frcnn_cli.system.untrusted import read_json
 
 MAX_BYTES = 1 << 30
@@ -26,10 +26,13 @@ def is_label_studio(content: Any) -> bool:
     return isinstance(task.get("data"), dict) or ("id" in task and "annotator" in task) or "annotation_id" in task
 
 
-def read_label_studio_labels(path: Path, pictures: Pictures) -> list[Labels]:
+def read_label_studio_labels(path: Path, pictures: Pictures, problems: Problems | None = None) -> list[Labels]:
     """The labels of each split: rectangles, also rotated, and the boxes around polygons and ellipses.
 
     The first annotation of a task that was not cancelled counts; notes count the tasks with more, and other results.
+
+    Args:
+        problems: receives the errors of single results, which are then skipped; by default they are raised.
 
     Raises:
         DataError: another layout, or pictures that are missing.
@@ -54,14 +57,16 @@ def read_label_studio_labels(path: Path, pictures: Pictures) -> list[Labels]:
             continue
         objects, size = [], None
         for result in results:
-            found, of_result = _object(result, pictures.size(ref.key), where)
-            size = of_result or size
-            if found is None:
-                skipped.append(name)
-            else:
-                objects.append(found)
+            with collecting(problems):
+                found, of_result = _object(result, pictures.size(ref.key), where)
+                size = of_result or size
+                if found is None:
+                    skipped.append(name)
+                else:
+                    objects.append(found)
         images.append(LabelledImage(ref, path, size or pictures.size(ref.key), tuple(objects)))
-    naming.check()
+    with collecting(problems):
+        naming.check()
     notes = [
         *counted("{} task(s) have several annotations, of which the first counts", several),
         *counted("{} task(s) are not annotated and are left out", bare),

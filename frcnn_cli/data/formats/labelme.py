@@ -11,7 +11,16 @@ from frcnn_cli.core.errors import DataError
 from frcnn_cli.core.files import files_below
 from frcnn_cli.data.formats.pictures import Naming, Pictures, box_around
 from frcnn_cli.data.formats.splits import by_split
-from frcnn_cli.data.labels import Corners, LabelledImage, LabelledObject, Labels, counted, plausible
+from frcnn_cli.data.labels import (
+    Corners,
+    LabelledImage,
+    LabelledObject,
+    Labels,
+    Problems,
+    collecting,
+    counted,
+    plausible,
+)
 from frcnn_cli.system.untrusted import read_json
 
 MAX_BYTES = 1 << 28  # a file may hold its picture, in base 64
@@ -24,13 +33,14 @@ def is_labelme(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
 
 
-def read_labelme_labels(folder: Path, pictures: Pictures) -> list[Labels]:
+def read_labelme_labels(folder: Path, pictures: Pictures, problems: Problems | None = None) -> list[Labels]:
     """The labels of each split: rectangles, and the boxes around polygons, circles and masks.
 
     Points and lines have no box, and `_background_` and `__ignore__` are not classes; notes count them.
 
     Args:
         folder: of the JSON files. pictures: those below it, or of another folder.
+        problems: receives the errors of single shapes, which are then skipped; by default they are raised.
 
     Raises:
         DataError: a file that is not labelme's, or pictures that are missing.
@@ -51,14 +61,16 @@ def read_labelme_labels(folder: Path, pictures: Pictures) -> list[Labels]:
         stated = all(isinstance(side, (int, float)) and side > 0 for side in size)
         objects = []
         for at, shape in enumerate(content["shapes"]):
-            found = _object(shape, f"{path}: shape {at}")
-            if found is None:
-                skipped.append(f"shape {at} of {path.name}")
-            else:
-                objects.append(found)
+            with collecting(problems):
+                found = _object(shape, f"{path}: shape {at}")
+                if found is None:
+                    skipped.append(f"shape {at} of {path.name}")
+                else:
+                    objects.append(found)
         annotated = (float(size[0]), float(size[1])) if stated else None
         images.append(LabelledImage(ref, path, annotated, tuple(objects)))
-    naming.check()
+    with collecting(problems):
+        naming.check()
     bare = pictures.refs.keys() - {image.ref.key for image in images}
     notes = [
         *counted("{} shape(s) are points, lines or background and are left out", skipped),

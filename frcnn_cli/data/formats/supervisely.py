@@ -9,7 +9,16 @@ from frcnn_cli.core.errors import DataError
 from frcnn_cli.core.files import files_below
 from frcnn_cli.data.formats.pictures import Pictures, box_around
 from frcnn_cli.data.formats.splits import by_split, check_split
-from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels, counted, plausible, single
+from frcnn_cli.data.labels import (
+    LabelledImage,
+    LabelledObject,
+    Labels,
+    Problems,
+    collecting,
+    counted,
+    plausible,
+    single,
+)
 from frcnn_cli.system.untrusted import read_json
 
 MAX_BYTES = 1 << 28
@@ -21,13 +30,16 @@ def is_supervisely(folder: Path) -> bool:
     return (folder / "meta.json").is_file() and any(folder.glob("*/ann"))
 
 
-def read_supervisely_labels(folder: Path, pictures: Pictures) -> list[Labels]:
+def read_supervisely_labels(folder: Path, pictures: Pictures, problems: Problems | None = None) -> list[Labels]:
     """The labels of each data set of a project, which become its splits.
 
     Rectangles and the boxes around polygons; corners of a rectangle are pixels inside it. Notes count other geometries.
 
+    Args:
+        problems: receives the errors of single files, which are then skipped; by default they are raised.
+
     Raises:
-        DataError: another layout, or an annotation without its picture.
+        DataError: another layout.
     """
     meta = read_json(folder / "meta.json", MAX_BYTES, DataError, _FIX)
     try:
@@ -43,21 +55,27 @@ def read_supervisely_labels(folder: Path, pictures: Pictures) -> list[Labels]:
         if key not in pictures.refs:
             lone.append(str(relative))
             continue
-        content = read_json(path, MAX_BYTES, DataError, _FIX)
-        try:
-            size = float(content["size"]["width"]), float(content["size"]["height"])
-            found = [_object(one, f"{path}: object {at}", classes) for at, one in enumerate(content["objects"])]
-        except (TypeError, KeyError, ValueError):
-            raise DataError(f"{path} has no size and objects", _FIX) from None
-        skipped += [str(relative)] * found.count(None)
-        images.append(LabelledImage(pictures.refs[key], path, size, tuple(obj for obj in found if obj is not None)))
-        splits[key] = check_split(relative.parts[0], path)
+        with collecting(problems):
+            size, found = _read_file(path, classes)
+            skipped += [str(relative)] * found.count(None)
+            objects = tuple(obj for obj in found if obj is not None)
+            images.append(LabelledImage(pictures.refs[key], path, size, objects))
+            splits[key] = check_split(relative.parts[0], path)
     notes = [
         *counted("{} object(s) are neither rectangles nor polygons and are left out", skipped),
         *counted("{} annotation(s) belong to no picture", lone),
         *counted("{} picture(s) have no annotation and are left out", pictures.refs.keys() - splits.keys()),
     ]
     return by_split(folder.name, "Supervisely", classes, images, splits, notes)
+
+
+def _read_file(path: Path, classes: tuple[str, ...]) -> tuple[tuple[float, float], list[LabelledObject | None]]:
+    content = read_json(path, MAX_BYTES, DataError, _FIX)
+    try:
+        size = float(content["size"]["width"]), float(content["size"]["height"])
+        return size, [_object(one, f"{path}: object {at}", classes) for at, one in enumerate(content["objects"])]
+    except (TypeError, KeyError, ValueError):
+        raise DataError(f"{path} has no size and objects", _FIX) from None
 
 
 def _object(value: Any, where: str, classes: tuple[str, ...]) -> LabelledObject | None:

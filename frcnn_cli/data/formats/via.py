@@ -10,7 +10,16 @@ from typing import Any
 from frcnn_cli.core.errors import DataError
 from frcnn_cli.data.formats.pictures import Naming, Pictures, box_around
 from frcnn_cli.data.formats.splits import by_split
-from frcnn_cli.data.labels import Corners, LabelledImage, LabelledObject, Labels, counted, plausible
+from frcnn_cli.data.labels import (
+    Corners,
+    LabelledImage,
+    LabelledObject,
+    Labels,
+    Problems,
+    collecting,
+    counted,
+    plausible,
+)
 from frcnn_cli.system.tables import TableError, open_table
 from frcnn_cli.system.untrusted import read_json
 
@@ -29,10 +38,13 @@ def is_via_table(header: Iterable[str]) -> bool:
     return {"filename", "region_shape_attributes", "region_attributes"} <= set(header)
 
 
-def read_via_labels(path: Path, pictures: Pictures) -> list[Labels]:
+def read_via_labels(path: Path, pictures: Pictures, problems: Problems | None = None) -> list[Labels]:
     """The labels of each split: rectangles, and the boxes around circles, ellipses and polygons.
 
     The class is the only attribute of a region, or the one that is called class, label, name, type, category or object.
+
+    Args:
+        problems: receives the errors of single regions, which are then skipped; by default they are raised.
 
     Raises:
         DataError: another layout, a region without a class, or pictures that are missing.
@@ -47,13 +59,15 @@ def read_via_labels(path: Path, pictures: Pictures) -> list[Labels]:
         of_image = regions.setdefault(ref.key, [])
         if not shape:
             continue
-        box = _box(shape, where)
-        if box is None:
-            skipped.append(f"a {shape.get('name')} in {name}")
-            continue
-        class_ = _class(attributes, where)
-        of_image.append(LabelledObject(class_, box, f"{class_} {' '.join(f'{v:g}' for v in box)}"))
-    naming.check()
+        with collecting(problems):
+            box = _box(shape, where)
+            if box is None:
+                skipped.append(f"a {shape.get('name')} in {name}")
+            else:
+                class_ = _class(attributes, where)
+                of_image.append(LabelledObject(class_, box, f"{class_} {' '.join(f'{v:g}' for v in box)}"))
+    with collecting(problems):
+        naming.check()
     images = [
         LabelledImage(pictures.refs[key], path, pictures.size(key), tuple(found)) for key, found in regions.items()
     ]

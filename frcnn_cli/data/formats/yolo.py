@@ -8,7 +8,7 @@ folders are the splits. A picture without a file of labels has no objects.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,16 @@ from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.data.formats.images import copy_image, file_names
 from frcnn_cli.data.formats.pictures import Pictures, box_around
 from frcnn_cli.data.formats.splits import by_split, check_split, folder_split
-from frcnn_cli.data.labels import LabelledImage, LabelledObject, Labels, counted, plausible, single
+from frcnn_cli.data.labels import (
+    LabelledImage,
+    LabelledObject,
+    Labels,
+    Problems,
+    collecting,
+    counted,
+    plausible,
+    single,
+)
 from frcnn_cli.system.untrusted import read_text
 
 MAX_BYTES = 1 << 30
@@ -42,7 +51,7 @@ class _Config:
     key_points: bool = False
 
 
-def read_yolo_labels(path: Path, pictures: Pictures) -> list[Labels]:
+def read_yolo_labels(path: Path, pictures: Pictures, problems: Problems | None = None) -> list[Labels]:
     """The labels of each split.
 
     One line per object: `class cx cy w h`, or its outline `class x1 y1 x2 y2 x3 y3 ...`, whose bounding box is used;
@@ -50,6 +59,7 @@ def read_yolo_labels(path: Path, pictures: Pictures) -> list[Labels]:
 
     Args:
         path: the folder, or its data.yaml or obj.data. pictures: those below the folder.
+        problems: receives the errors of single lines, which are then skipped; by default they are raised.
 
     Raises:
         DataError: no labels, no class names or contradicting ones, a list that names a missing picture, two pictures
@@ -63,7 +73,7 @@ def read_yolo_labels(path: Path, pictures: Pictures) -> list[Labels]:
     _check_shared({key: file for key, file in label_files.items() if file is not None})
     lengths: Counter[int] = Counter()
     objects = {
-        key: tuple(_read_objects(file, pictures.size(key), classes, config.key_points, lengths)) if file else ()
+        key: _read_objects(file, pictures.size(key), classes, config.key_points, lengths, problems) if file else ()
         for key, file in label_files.items()
     }
     if not any(objects.values()):
@@ -298,40 +308,51 @@ def _lone_labels(root: Path, used: set[Path | None], config: _Config) -> list[st
 
 
 def _read_objects(
-    path: Path, size: tuple[float, float], classes: Sequence[str], key_points: bool, lengths: Counter[int]
-) -> Iterable[LabelledObject]:
+    path: Path,
+    size: tuple[float, float],
+    classes: Sequence[str],
+    key_points: bool,
+    lengths: Counter[int],
+    problems: Problems | None,
+) -> tuple[LabelledObject, ...]:
     """The objects of one file; `lengths` receives how many numbers each has."""
-    fix = "Write: class cx cy w h, or class x1 y1 x2 y2 x3 y3 ..., in fractions of the image size"
+    found = []
     for number, line in enumerate(read_text(path, MAX_BYTES, DataError).splitlines(), 1):
-        words, where = line.split(), f"{path} line {number}"
-        if not words:
-            continue
-        try:
-            label, numbers = int(words[0]), [float(word) for word in words[1:]]
-        except ValueError:
-            raise DataError(f"{where} is not an object", fix) from None
-        outline = len(numbers) >= 6 and len(numbers) % 2 == 0 and not key_points
-        confidence = len(numbers) == 5 and 0 <= numbers[4] <= 1  # otherwise it may be an angle
-        if len(numbers) < 4 or not (len(numbers) == 4 or outline or confidence or key_points):
-            raise DataError(f"{where} is not an object", fix)
-        if label < 0 or not plausible(*numbers):
-            raise DataError(f"{where} is not an object", fix)
-        if label >= len(classes):
-            known = f"there are {len(classes)} names, for 0 to {len(classes) - 1}"
-            raise DataError(f"{where} is of class {label}, but {known}", "Correct it, or name the class")
-        relevant = numbers if outline else numbers[:4]
-        if max(map(abs, relevant)) > _IN_PIXELS:
-            written = " ".join(words[1:5])
-            raise DataError(
-                f"{where}: {written} are not fractions of the image size", "Divide pixels by the width and height"
-            )
-        if outline:
-            x1, y1, x2, y2 = box_around(zip(numbers[::2], numbers[1::2], strict=True))
-        else:
-            cx, cy, w, h = relevant
-            x1, y1, x2, y2 = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
-        width, height = size
-        written = f"{path.name} line {number}: {classes[label]} {' '.join(f'{v:g}' for v in relevant[:8])}"
-        box = (x1 * width, y1 * height, x2 * width, y2 * height)
-        lengths[len(numbers)] += 1
-        yield LabelledObject(classes[label], box, written)
+        if line.strip():
+            with collecting(problems):
+                obj, length = _read_object(line.split(), f"{path} line {number}", size, classes, key_points)
+                found.append(obj)
+                lengths[length] += 1
+    return tuple(found)
+
+
+def _read_object(
+    words: Sequence[str], where: str, size: tuple[float, float], classes: Sequence[str], key_points: bool
+) -> tuple[LabelledObject, int]:
+    """The object of a line, and how many numbers follow its class."""
+    fix = "Write: class cx cy w h, or class x1 y1 x2 y2 x3 y3 ..., in fractions of the image size"
+    try:
+        label, numbers = int(words[0]), [float(word) for word in words[1:]]
+    except ValueError:
+        raise DataError(f"{where} is not an object", fix) from None
+    outline = len(numbers) >= 6 and len(numbers) % 2 == 0 and not key_points
+    confidence = len(numbers) == 5 and 0 <= numbers[4] <= 1  # otherwise it may be an angle
+    complete = len(numbers) == 4 or outline or confidence or (key_points and len(numbers) > 4)
+    if not complete or label < 0 or not plausible(*numbers):
+        raise DataError(f"{where} is not an object", fix)
+    if label >= len(classes):
+        known = f"there are {len(classes)} names, for 0 to {len(classes) - 1}"
+        raise DataError(f"{where} is of class {label}, but {known}", "Correct it, or name the class")
+    relevant = numbers if outline else numbers[:4]
+    written = " ".join(words[1 : 1 + min(len(relevant), 8)])
+    if max(map(abs, relevant)) > _IN_PIXELS:
+        what = f"{where}: {written} are not fractions of the image size"
+        raise DataError(what, "Divide pixels by the width and height")
+    if outline:
+        x1, y1, x2, y2 = box_around(zip(numbers[::2], numbers[1::2], strict=True))
+    else:
+        cx, cy, w, h = relevant
+        x1, y1, x2, y2 = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+    width, height = size
+    box = (x1 * width, y1 * height, x2 * width, y2 * height)
+    return LabelledObject(classes[label], box, f"{Path(where).name}: {classes[label]} {written}"), len(numbers)
