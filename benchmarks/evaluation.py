@@ -11,12 +11,13 @@ import argparse
 import contextlib
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from frcnn_cli.core.annotations import Detections, GroundTruth
-from frcnn_cli.evaluation.coco import coco_numbers, instances
+from frcnn_cli.evaluation.coco import evaluate_coco
 from frcnn_cli.evaluation.results import coco_results
 from frcnn_cli.evaluation.voc import evaluate
 
@@ -38,6 +39,31 @@ def made_up(images: int, detections: int) -> tuple[dict[str, Detections], dict[s
         said = np.where(right, labels[of], rng.integers(0, len(CLASSES), detections))
         found[f"{i:06d}"] = Detections(near, np.sort(rng.random(detections))[::-1], said)
     return found, wanted
+
+
+def instances(
+    ground_truth: Mapping[str, GroundTruth], ids: Mapping[str, int], classes: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """The objects in the layout of COCO's instances, for pycocotools; class i is category i + 1."""
+    annotations: list[dict[str, Any]] = []
+    for key, number in ids.items():
+        truth = ground_truth[key]
+        for at, (x1, y1, x2, y2) in enumerate(truth.boxes.astype(float).tolist()):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": int(truth.labels[at]) + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": float(truth.areas[at]),
+                    "iscrowd": int(truth.crowd[at] or truth.difficult[at]),
+                }
+            )
+    return {
+        "images": [{"id": number, "file_name": key} for key, number in ids.items()],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
+    }
 
 
 def pycocotools(found: dict[str, Detections], wanted: dict[str, GroundTruth]) -> float:
@@ -72,7 +98,7 @@ def main() -> None:
     print("| what | seconds | against pycocotools | value |")
     print("|---|---|---|---|")
     value, peer = timed(lambda: pycocotools(found, wanted))
-    coco, ours = timed(lambda: coco_numbers(found, wanted, CLASSES)["AP"])
+    coco, ours = timed(lambda: evaluate_coco(found, wanted, CLASSES).numbers["AP"])
     area, voc = timed(lambda: evaluate(found, wanted, CLASSES).mean_ap)
     print(f"| COCO's twelve numbers, pycocotools | {peer:.1f} | | AP {value:.6f} |")
     print(f"| COCO's twelve numbers, frcnn eval --coco | {ours:.1f} | {peer / ours:.1f} x | AP {coco:.6f} |")

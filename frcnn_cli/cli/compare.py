@@ -1,4 +1,4 @@
-"""frcnn compare: which of two detections files is better."""
+"""frcnn compare: which of several detections files is best."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from frcnn_cli.cli.common.console import Console, json_number, three_digits
 
 
 @click.command(cls=Command)
-@click.argument("first", type=options.PATH)
-@click.argument("second", type=options.PATH)
+@click.argument("files", nargs=-1, required=True, type=options.PATH, metavar="DETS DETS...")
 @options.data
 @options.split
 @options.metric
@@ -26,8 +25,7 @@ from frcnn_cli.cli.common.console import Console, json_number, three_digits
 @click.pass_obj
 def command(
     console: Console,
-    first: Path,
-    second: Path,
+    files: tuple[Path, ...],
     data: str,
     split: str | None,
     metric: Any,
@@ -37,43 +35,63 @@ def command(
     size_mismatch: str,
     as_json: bool,
 ) -> None:
-    """Compare the mAP of FIRST and SECOND by a paired bootstrap.
+    """Compare the mAP of two or more files of detections by a paired bootstrap.
 
-    Both are evaluated on the same 1,000 samples of images, drawn with replacement. One is reported as better if the
-    middle 95% of the differences favour it.
+    All are evaluated on the same samples of images, drawn with replacement. One is reported as better than another if a
+    difference like theirs has a probability p of at most 5% where neither is better. With more than two files, p is
+    corrected for the number of comparisons (Holm, 1979).
 
     \b
     frcnn compare paper.h5 modern.h5 --data voc:my-data --split val
+    frcnn compare a.h5 b.h5 c.h5 --data voc:my-data --json
     """
+    if len(files) < 2:
+        raise click.UsageError("Name at least two files.")
+    if len(set(files)) < len(files) and len(files) > 2:
+        raise click.UsageError("A file is named twice.")
     from frcnn_cli.evaluation import bootstrap
     from frcnn_cli.evaluation.voc import evaluate
 
     results = []
-    for path in (first, second):
+    for path in files:
         paired = arguments.detections(path, data, split, bad_boxes, size_mismatch, classes)
         results.append(evaluate(paired.detections, paired.dataset, iou_threshold=iou, metric=metric))
-    drawn = bootstrap.draws(len(paired.dataset))
+    drawn = bootstrap.draws(len(paired.dataset), bootstrap.draws_for(len(files)))
     maps = [bootstrap.mean_aps(result.matches, metric, drawn, console) for result in results]
-    comparison = bootstrap.compare(maps[0], maps[1], results[0].mean_ap - results[1].mean_ap)
+    compared = bootstrap.compare_all(maps, [result.mean_ap for result in results])
     if as_json:
-        console.json(
+        every = [
             {
-                "map": [json_number(result.mean_ap) for result in results],
-                "difference": json_number(comparison.difference),
-                "interval": [json_number(end) for end in comparison.interval],
-                "first_ahead": json_number(comparison.better),
-                "better": comparison.verdict,
+                "first": str(files[i]),
+                "second": str(files[j]),
+                "difference": json_number(one.difference),
+                "interval": [json_number(end) for end in one.interval],
+                "first_ahead": json_number(one.better),
+                "p": json_number(one.p),
+                "better": one.verdict,
             }
-        )
+            for (i, j), one in compared.items()
+        ]
+        about = {"files": list(map(str, files)), "map": [json_number(result.mean_ap) for result in results]}
+        console.json(about | ({"comparisons": every} if len(files) > 2 else every[0]))
         return
+    title = f"{paired.dataset.title}, {len(paired.dataset)} images, IoU {iou:g}"
     rows = [
         (str(path), three_digits(result.mean_ap), *map(three_digits, bootstrap.interval(values)))
-        for path, result, values in zip((first, second), results, maps, strict=True)
+        for path, result, values in zip(files, results, maps, strict=True)
     ]
-    rows.append(("difference", *(f"{value:+.3f}" for value in (comparison.difference, *comparison.interval))))
-    title = f"{paired.dataset.title}, {len(paired.dataset)} images, IoU {iou:g}"
     console.table(("", "mAP", "95% from", "to"), rows, title=title)
-    verdict = {"first": f"{first} is better", "second": f"{second} is better"}.get(
-        comparison.verdict, "neither is better with 95% confidence"
-    )
-    console.result(f"{first} is better in {comparison.better:.1%} of the samples: {verdict}")
+    names = {"first": "the first", "second": "the second", "neither": "neither"}
+    rows = [
+        (
+            f"{files[i]} - {files[j]}",
+            *(f"{value:+.3f}" for value in (one.difference, *one.interval)),
+            f"{one.better:.1%}",
+            f"{one.p:.3f}",
+            names[one.verdict],
+        )
+        for (i, j), one in compared.items()
+    ]
+    corrected = f", p corrected for {len(rows)} comparisons" if len(rows) > 1 else ""
+    heads = ("difference", "mAP", "95% from", "to", "first ahead", "p", "better")
+    console.table(heads, rows, title=f"{len(drawn):,} samples of the images{corrected}")

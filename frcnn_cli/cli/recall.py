@@ -13,7 +13,7 @@ from frcnn_cli.cli.common.coverage import Objects, coverage_as_json, print_cover
 
 
 @click.command(cls=Command)
-@click.argument("props", nargs=-1, required=True, type=options.PATH, metavar="PROPS...")
+@click.argument("props", nargs=-1, type=options.PATH, metavar="[PROPS...]")
 @click.option(
     "--data",
     required=True,
@@ -41,6 +41,20 @@ from frcnn_cli.cli.common.coverage import Objects, coverage_as_json, print_cover
     metavar="FILE",
     help="Plot recall against the number of boxes and against IoU: .png, .svg or .pdf.",
 )
+@click.option(
+    "--board",
+    is_flag=True,
+    help="Print a leaderboard instead: PROPS and each --source, one line each. Sources run on all images, and the"
+    " median time per image of one process is measured.",
+)
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="NAME,KEY=VALUE,...",
+    help="With --board: a proposal source with its options, e.g. selective-search,preset=quality. Repeat for more.",
+)
+@click.option("--markdown", is_flag=True, help="With --board: print the table in Markdown.")
 @options.classes
 @options.bad_boxes
 @options.size_mismatch
@@ -55,6 +69,9 @@ def command(
     boxes: str,
     by: tuple[str, ...],
     plot: Path | None,
+    board: bool,
+    sources: tuple[str, ...],
+    markdown: bool,
     classes: str | None,
     bad_boxes: str,
     size_mismatch: str,
@@ -76,7 +93,17 @@ def command(
     frcnn recall props.h5 --data voc:VOCdevkit/VOC2007 --split test
     frcnn recall a.h5 b.h5 --data voc:my-data --boxes 100,2000 --by class --by size --plot recall.png
     frcnn recall ours.h5 --data theirs.h5
+    frcnn recall --board --source selective-search --source selective-search,preset=quality --data voc:my-data
     """
+    if not board and (sources or markdown):
+        raise click.UsageError("--source and --markdown belong to --board.")
+    if not props and not sources:
+        raise click.UsageError("Name at least one proposals file" + (", or a --source." if board else "."))
+    if board:
+        if data.endswith(".h5") or plot is not None or by:
+            raise click.UsageError("--board needs a data set, and has neither --plot nor --by.")
+        _board(console, props, sources, data, split, classes, bad_boxes, size_mismatch, markdown, as_json)
+        return
     counts = _parse_counts(boxes)
     if plot is not None:
         arguments.check_output(plot, force, (".png", ".svg", ".pdf"), *props)
@@ -96,6 +123,31 @@ def command(
     else:
         what = str(props[0]) if len(props) == 1 else f"{len(props)} files"
         print_coverage(console, found, objects, f"{what} on {objects.title}, {objects.images} images", by)
+
+
+def _board(
+    console: Console,
+    props: tuple[Path, ...],
+    sources: tuple[str, ...],
+    data: str,
+    split: str | None,
+    classes: str | None,
+    bad_boxes: str,
+    size_mismatch: str,
+    markdown: bool,
+    as_json: bool,
+) -> None:
+    from frcnn_cli.cli.common.board import HEADS, board_as_json, board_as_markdown, board_rows, make_board
+
+    covered = arguments.images_in(props[0]) if props else None
+    dataset = arguments.dataset(data, split, bad_boxes, classes, covered, size_mismatch)
+    places = make_board(console, dataset, props, sources, bad_boxes)
+    if as_json:
+        console.json({"data": dataset.title, "images": len(dataset), "board": board_as_json(places)})
+    elif markdown:
+        console.result(board_as_markdown(places))
+    else:
+        console.table(HEADS, board_rows(places), title=f"{dataset.title}, {len(dataset)} images")
 
 
 def _parse_counts(boxes: str) -> list[int]:

@@ -123,7 +123,10 @@ def test_compare(work, data):
     told = run_frcnn("compare", work / "dets.h5", work / "few.h5", *data, "--json").json
     assert told["difference"] == pytest.approx(told["map"][0] - told["map"][1])
     shown = run_frcnn("compare", work / "dets.h5", work / "few.h5", *data)
-    assert "of the samples" in shown.out
+    assert "1,000 samples of the images" in shown.out
+    told = run_frcnn("compare", work / "dets.h5", work / "few.h5", work / "strict.h5", *data, "--json").json
+    assert len(told["comparisons"]) == 3
+    assert all(one["p"] >= 0.003 for one in told["comparisons"])
 
 
 def test_results_in_the_devkits_format(work, data, tmp_path):

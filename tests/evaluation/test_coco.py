@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.evaluation import instances
 from frcnn_cli.core.annotations import Detections, GroundTruth
 from frcnn_cli.core.boxes import from_xywh
-from frcnn_cli.evaluation.coco import NAMES, coco_numbers, instances
+from frcnn_cli.evaluation.coco import evaluate_coco
 from frcnn_cli.evaluation.results import coco_results
 
 # Four images of COCO val2014 (42, 73, 74, 133) with some of its objects, and of the fake results that its owners
@@ -43,6 +44,7 @@ FOUND = {
     ],
     "133": [(5, 0.699, 0.00, 2.87, 601.00, 421.52)],
 }
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 STATED = (0.706, 0.901, 0.846, 0.689, 0.800, 0.701, 0.592, 0.716, 0.716, 0.767, 0.800, 0.700)
 CLASSES = tuple("abcdef")
 
@@ -50,7 +52,7 @@ CLASSES = tuple("abcdef")
 def test_the_published_figures():
     wanted = {k: GroundTruth(np.array(v)[:, 1:], np.array(v)[:, 0]) for k, v in OBJECTS.items()}
     found = {k: Detections(np.array(v)[:, 2:], np.array(v)[:, 1], np.array(v)[:, 0]) for k, v in FOUND.items()}
-    numbers = coco_numbers(found, wanted, CLASSES)
+    numbers = evaluate_coco(found, wanted, CLASSES).numbers
     assert tuple(numbers) == NAMES
     assert tuple(round(value, 3) for value in numbers.values()) == STATED
 
@@ -94,15 +96,15 @@ def test_pycocotools_gives_the_same_to_the_sixth_digit(seed, images, objects, cl
     results = coco_results(found, ids)
     assume(any(len(truth) for truth in wanted.values()) and results)
     expected = oracle(instances(wanted, ids, names), results)
-    numbers = np.nan_to_num(list(coco_numbers(found, wanted, names).values()), nan=-1)
+    numbers = np.nan_to_num(list(evaluate_coco(found, wanted, names).numbers.values()), nan=-1)
     np.testing.assert_allclose(numbers, expected, atol=5e-7)
 
 
 def test_nothing_to_find_and_nothing_found():
     nothing = GroundTruth(np.zeros((0, 4)), np.zeros(0))
     one = GroundTruth(np.array([[0, 0, 10, 10]]), np.array([0]))
-    assert np.isnan(list(coco_numbers({}, {"a": nothing}, ("x",)).values())).all()
-    numbers = coco_numbers({}, {"a": one}, ("x",))
+    assert np.isnan(list(evaluate_coco({}, {"a": nothing}, ("x",)).numbers.values())).all()
+    numbers = evaluate_coco({}, {"a": one}, ("x",)).numbers
     assert numbers["AP"] == 0
     assert np.isnan(numbers["APl"])
 
@@ -129,7 +131,7 @@ def test_the_owners_coco_files_of_toycats(shared_data):
         mine = [d for d in results if d["image_id"] == number]
         boxes, labels = table(mine)
         detections[key] = Detections(from_xywh(boxes), np.array([d["score"] for d in mine]), np.array(labels))
-    numbers = coco_numbers(detections, truths, [str(c) for c in categories])
+    numbers = evaluate_coco(detections, truths, [str(c) for c in categories]).numbers
     # pycocotools takes an object's number 0 for none.
     for at, annotation in enumerate(wanted["annotations"], 1):
         annotation["id"] = at
