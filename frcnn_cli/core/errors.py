@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -30,6 +31,12 @@ class FrcnnError(Exception):
         stop = "" if self.what.endswith((".", "?", "!")) else "."
         one_line = " ".join(f"{self.what}{stop} {self.fix}".split()) if self.fix else " ".join(self.what.split())
         return one_line if one_line.endswith((".", "?", "!")) else one_line + "."
+
+
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """Names for a message: the first ones, and how many more there are."""
+    every = list(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
 class FrcnnWarning(UserWarning):

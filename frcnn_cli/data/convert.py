@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from frcnn_cli.core.decoding import read_ref
-from frcnn_cli.core.errors import DataError, ImageError, UsageError
+from frcnn_cli.core.errors import DataError, ImageError, UsageError, listed
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset, union
 from frcnn_cli.data.formats.coco import write_coco
@@ -89,7 +89,7 @@ def convert_labels(
     if not chosen:
         if split is None:
             raise DataError(f"{source} has no split", "Write a list of its images, e.g. ImageSets/Main/trainval.txt")
-        have = ", ".join(dict.fromkeys(one.split for one in labels))
+        have = listed(dict.fromkeys(one.split for one in labels))
         raise DataError(f"{source} has no split {split!r}", f"It has: {have}")
     datasets = [replace(one, size_mismatch=size_mismatch) for one in _by_split(chosen, bad_boxes)]
     datasets = _with_distinct_keys(datasets)
@@ -104,6 +104,8 @@ def convert_labels(
         datasets = [without_slivers(dataset) for dataset in datasets]
     if val or test:
         datasets = _divide(datasets, pictures, {"train": 1 - val - test, "val": val, "test": test}, seed)
+    places = {image.ref.path: at for at, image in enumerate(image for one in chosen for image in one.images)}
+    datasets = [replace(d, samples=tuple(sorted(d.samples, key=lambda s: places[s.ref.path]))) for d in datasets]
     with new_folder(output) as folder:
         WRITERS[layout](datasets, pictures.records, folder)
     layouts = list(dict.fromkeys(one.layout for one in chosen if one.layout))
@@ -122,8 +124,6 @@ def _by_split(labels: Sequence[Labels], bad_boxes: BadBoxes) -> Iterator[Dataset
     """One data set per split, all with the same classes; splits of the same name are joined."""
     parts = [one.dataset(bad_boxes) for one in labels]
     classes = tuple(dict.fromkeys(name for part in parts for name in part.classes))
-    if any(part.classes != classes for part in parts):
-        classes = tuple(sorted(classes))
     by_split: dict[str, list[Dataset]] = {}
     for part in parts:
         by_split.setdefault(part.split, []).append(part.relabelled(classes))

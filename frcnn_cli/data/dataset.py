@@ -11,7 +11,7 @@ import numpy as np
 from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.boxes import area, clip
 from frcnn_cli.core.equality import ArrayRecord
-from frcnn_cli.core.errors import DataError, MismatchError
+from frcnn_cli.core.errors import DataError, MismatchError, listed
 from frcnn_cli.core.ids import CocoId
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.core.names import AmbiguousNameError, FileNames
@@ -183,7 +183,7 @@ class Dataset(ArrayRecord):
         for name in names:
             if name not in self.classes:
                 unknown = f"{self.title} has no class {name!r}{did_you_mean(name, self.classes)}"
-                raise DataError(unknown, f"Its classes: {', '.join(self.classes)}")
+                raise DataError(unknown, f"Its classes: {listed(self.classes)}")
         return self.relabelled(names)
 
     def relabelled(self, names: tuple[str, ...]) -> Dataset:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from frcnn_cli.core.annotations import GroundTruth
-from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.errors import DataError, listed
 from frcnn_cli.core.ids import CocoId
 from frcnn_cli.core.image import ImageRef
 from frcnn_cli.data.dataset import Dataset, Sample
@@ -109,7 +109,7 @@ class Labels:
         before = {obj.name for image in self.images for obj in image.objects}
         after = {self.classes[label] for sample in samples for label in sample.truth.labels}
         lost = sorted(before - after)
-        return [f"no object of {', '.join(map(repr, lost))} is left"] if lost else []
+        return [f"no object of {listed(map(repr, lost))} is left"] if lost else []
 
 
 @contextmanager

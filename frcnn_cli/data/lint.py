@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from frcnn_cli.core.boxes import iou
 from frcnn_cli.core.decoding import read_image
-from frcnn_cli.core.errors import DataError, ImageError, UsageError
+from frcnn_cli.core.errors import DataError, ImageError, UsageError, listed
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.core.names import clean, stem
 from frcnn_cli.core.progress import SILENT, Progress
@@ -194,7 +194,7 @@ def _duplicates(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | s
             called[labels.split, image.ref.key].add(image.ref.path)
     for (split, key), files in called.items():
         if len(files) > 1:
-            what = f"{len(files)} images of split {split} are called {key!r}: {', '.join(sorted(map(str, files)))}"
+            what = f"{len(files)} images of split {split} are called {key!r}: {listed(sorted(map(str, files)), 4)}"
             yield Finding("error", "shared name", "", key, what, "Rename one: results are stored by name")
     by_content: dict[str, list[tuple[str, LabelledImage]]] = defaultdict(list)
     for labels in splits:

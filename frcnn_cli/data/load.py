@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.errors import DataError, listed
 from frcnn_cli.core.find import DEFAULT_SPLIT
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset, union
@@ -78,7 +78,7 @@ def _part_labels(part: Part, split: str, pictures: bool = True, problems: Proble
             return labels
     if len(every) == 1 and part.split is None:
         return every[0]
-    have = ", ".join(labels.split for labels in every)
+    have = listed(labels.split for labels in every)
     raise DataError(f"{part.labels[0]} has no split {split!r}", f"It has: {have}")
 
 
@@ -120,13 +120,13 @@ def default_split(spec: str, images: Iterable[ImageRecord] | None = None) -> str
                 return split
         if covered and DEFAULT_SPLIT not in covered:
             raise DataError(
-                f"the file covers several splits of {spec}: {', '.join(covered)}", "Name one of them with --split"
+                f"the file covers several splits of {spec}: {listed(covered)}", "Name one of them with --split"
             )
     if DEFAULT_SPLIT in keys or not keys:
         return DEFAULT_SPLIT
     if len(keys) == 1:
         return next(iter(keys))
-    raise DataError(f"{spec} has no split {DEFAULT_SPLIT!r}", f"Name one with --split: {', '.join(keys)}")
+    raise DataError(f"{spec} has no split {DEFAULT_SPLIT!r}", f"Name one with --split: {listed(keys)}")
 
 
 def _keys(part: Part, with_images: bool) -> dict[str, set[str]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.boxes import from_inclusive, from_xywh, to_inclusive
-from frcnn_cli.core.errors import FileFormatError
+from frcnn_cli.core.errors import FileFormatError, listed
 from frcnn_cli.core.files import files_in
 from frcnn_cli.core.ids import CocoId, as_id
 from frcnn_cli.system.untrusted import read_json, read_text
@@ -115,9 +115,9 @@ def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[s
         wanted = f"comp4_det_{split}_{classes[0]}.txt"
         raise FileFormatError(f"{folder} holds no results of any class", f"The devkit names them like {wanted}")
     if missing:
-        names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        names = listed(missing, 3)
         others = _of_no_class(folder, classes, split)
-        also = f", but {', '.join(others[:3])}, of no class of the data set" if others else ""
+        also = f", but {listed(others, 3)}, of no class of the data set" if others else ""
         raise FileFormatError(
             f"{folder} holds no results of {names}{also}",
             "Rename the file to the name of its class"

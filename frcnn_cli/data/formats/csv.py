@@ -18,7 +18,7 @@ import numpy as np
 
 from frcnn_cli.core.columns import CLASSES, IMAGES, box_columns, first_of
 from frcnn_cli.core.convention import OURS, Entry, Finding, detect_convention
-from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.errors import DataError, listed
 from frcnn_cli.core.files import files_below, files_in, write_atomic
 from frcnn_cli.core.find import DEFAULT_SPLIT
 from frcnn_cli.core.image import ImageRecord
@@ -155,7 +155,7 @@ def _columns(table: Table, path: Path) -> tuple[_Columns, Sequence[str] | None]:
         return _Columns(0, 5, [1, 2, 3, 4], None, None, None, None, None, {"order": "xyxy"}), table.first
     if image is None or class_ is None or (of_box is None and (of_list is None or of_list == class_)):
         raise DataError(
-            f"{path} has the columns {', '.join(header)}",
+            f"{path} has the columns {listed(name[:40] for name in header)}",
             "Its first line must name image, class, and xmin, ymin, xmax, ymax or x, y, w, h",
         )
 

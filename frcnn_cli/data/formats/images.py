@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from frcnn_cli.core.errors import DataError, explain_os_error
+from frcnn_cli.core.find import SPLIT_FOLDERS
 from frcnn_cli.data.dataset import Dataset, Sample
 
-_STRUCTURE = frozenset({"images", "jpegimages", "img", "labels", "annotations", "obj_train_data", "ds"})
+_STRUCTURE = SPLIT_FOLDERS | {"images", "jpegimages", "img", "labels", "annotations", "obj_train_data"}
 
 
 def unique_keys(datasets: Sequence[Dataset]) -> list[str]:

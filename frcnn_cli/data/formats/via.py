@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.errors import DataError, listed
 from frcnn_cli.data.formats.pictures import Naming, Pictures, box_around
 from frcnn_cli.data.formats.splits import by_split
 from frcnn_cli.data.labels import (
@@ -153,7 +153,7 @@ def _class(attributes: Mapping[str, Any], where: str) -> str:
     names = [name for name in attributes if str(name).lower() in _CLASS_NAMES] or list(attributes)
     if len(names) != 1:
         fix = "Give each region one attribute, or call the one with the class 'class'"
-        raise DataError(f"{where} has the attributes {', '.join(map(str, names)) or '(none)'}", fix)
+        raise DataError(f"{where} has the attributes {listed(map(str, names)) or '(none)'}", fix)
     value = attributes[names[0]]
     if isinstance(value, dict):  # a checkbox: {"cat": true}
         chosen = [str(name) for name, on in value.items() if on]

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from frcnn_cli.core.decoding import IMAGE_ENDINGS
-from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.errors import DataError, listed
 from frcnn_cli.core.files import files_below, files_in
 from frcnn_cli.core.find import DEFAULT_SPLIT, SPLIT_FOLDERS
 from frcnn_cli.core.names import stem
@@ -134,13 +134,13 @@ class VocTree:
         if not self.listed:
             found = self.annotations(split)
             if not found:
-                raise DataError(f"{self.folder} has no split {split!r}", f"It has: {', '.join(self.splits) or 'none'}")
+                raise DataError(f"{self.folder} has no split {split!r}", f"It has: {listed(self.splits) or 'none'}")
             pictures = self.pictures(split)
             return [key for key in found if key in pictures] or list(found)
         path = self.lists / f"{split}.txt"
         if not path.is_file():
             have = self.splits
-            known = f"It has: {', '.join(have)}" if have else f"Write the keys of its images, one per line, to {path}"
+            known = f"It has: {listed(have)}" if have else f"Write the keys of its images, one per line, to {path}"
             raise DataError(f"{self.folder} has no split {split!r}", known)
         known_keys = self.annotations(split).keys() | self._known_pictures()
         text = read_text(path, MAX_LIST_BYTES, DataError)

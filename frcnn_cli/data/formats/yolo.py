@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.errors import DataError, listed
 from frcnn_cli.core.files import files_below, files_in, write_atomic
 from frcnn_cli.core.image import ImageRecord
 from frcnn_cli.data.dataset import Dataset
@@ -211,13 +211,9 @@ def _class_names(root: Path, config: _Config) -> tuple[str, ...]:
     (first, names), *others = stated.items()
     for path, other in others:
         if other != names:
-            both = f"{first} names the classes {_some(names)}, but {path} names {_some(other)}"
+            both = f"{first} names the classes {listed(names, 4)}, but {path} names {listed(other, 4)}"
             raise DataError(both, "Correct or remove the wrong one")
     return single(names, str(first))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _name_per_line(path: Path) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from frcnn_cli.core.convention import Convention
 from frcnn_cli.core.errors import FileFormatError, explain_os_error
-from frcnn_cli.core.files import check_regular
+from frcnn_cli.core.files import check_regular, files_in
 from frcnn_cli.proposals.box_files.box_file import BoxFile, Items, as_rows, with_scores
 from frcnn_cli.system.untrusted import max_unpacked_bytes
 
@@ -103,7 +103,7 @@ def _stated(convention: Any) -> dict[str, Any]:
 
 def read_folder(path: Path) -> BoxFile:
     """A folder with one `.mat` or `.npy` per image, named like the images."""
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".mat", ".npy"))
+    files = files_in(path, ".mat", ".npy")
     if not files:
         raise FileFormatError(f"{path} holds neither .mat nor .npy files", "Name a file, or a folder of those")
 
