@@ -67,12 +67,12 @@ class FileNames:
         return None
 
     def _closest(self, written: str, name: str, candidates: list[str]) -> str:
-        """The candidate that shares the most folders with the name."""
-        if len(candidates) == 1:
-            return candidates[0]
+        """The candidate that shares the most folders with the name; of several, one without other folders."""
         folders = PurePosixPath(name).parts[-2::-1]
-        shared = [_common(folders, PurePosixPath(_normal(path)).parts[-2::-1]) for path in candidates]
-        best = [path for path, count in zip(candidates, shared, strict=True) if count == max(shared)]
+        own = {path: PurePosixPath(_normal(path)).parts[-2::-1] for path in candidates}
+        shared = {path: _common(folders, parts) for path, parts in own.items()}
+        best = [path for path in candidates if shared[path] == max(shared.values())]
+        best = [path for path in best if shared[path] == len(own[path])] or best
         if len(best) > 1:
             raise AmbiguousNameError(written, *best[:2])
         return best[0]
