@@ -117,6 +117,88 @@ def test_interval_and_coco(work, data):
     assert "AR100" in shown
 
 
+def test_coco_per_class_and_by_other_rules(work, data):
+    told = run_frcnn("eval", work / "dets.h5", *data, "--coco", "--per-class", "--json").json
+    each = told["coco_per_class"]
+    for name in told["coco"]:
+        known = [numbers[name] for numbers in each.values() if numbers[name] is not None]
+        if known and name in ("AP", "AP50", "AP75", "AR100"):
+            assert told["coco"][name] == pytest.approx(np.mean(known))
+    rules = ("--coco-iou", "0.5", "--coco-areas", "tiny:0:400,rest:400:1e10", "--coco-detections", "1,300")
+    other = run_frcnn("eval", work / "dets.h5", *data, "--coco", *rules, "--json").json["coco"]
+    assert list(other) == ["AP", "AP50", "APtiny", "APrest", "AR1", "AR300", "ARtiny", "ARrest"]
+    assert other["AP"] == other["AP50"] == pytest.approx(told["coco"]["AP50"], abs=1e-6)
+    assert "COCO" in run_frcnn("eval", work / "dets.h5", *data, "--coco", "--per-class").out
+    for wrong in (("--coco-iou", "0.5"), ("--coco", "--coco-iou", "0.9,0.5"), ("--coco", "--coco-areas", "x:1")):
+        assert run_frcnn("eval", work / "dets.h5", *data, *wrong).code == 2
+
+
+def test_diagnosed(work, data):
+    line = ("eval", work / "dets.h5", *data, "--diagnose", "--score", "0.2")
+    told = run_frcnn(*line, "--json").json
+    counts = np.array(told["confusion"]["counts"])
+    assert counts[:-1].sum(axis=1).tolist() == [figures["objects"] for figures in told["classes"].values()]
+    assert told["confusion"]["classes"] == [*told["classes"], "background"]
+    assert set(told["best_scores"]) == set(told["classes"])
+    assert sum(told["calibration"]["counts"]) == sum(figures["detections"] for figures in told["classes"].values())
+    shown = run_frcnn(*line).out
+    for words in ("not detected", "best score threshold by F1", "calibration: expected error"):
+        assert words in shown
+
+
+def test_what_other_thresholds_would_change(work, data):
+    """Each line is what frcnn nms and eval give with that value."""
+    files = ("--explain", "--scores", work / "scores.h5", "--props", work / "props.h5")
+    before = run_frcnn("eval", work / "strict.h5", *data, *files, "--json").json
+    changes = {change["setting"]: change for change in before["what_if"]["changes"]}
+    assert {"--iou 0.5", "--min-score 0.15"} <= set(changes)
+    found = {name: round(one["recall"] * one["objects"]) for name, one in before["classes"].items()}
+    for setting in ("--iou 0.5", "--min-score 0.15"):
+        option, value = setting.split()
+        options = {"--min-score": "0.3", "--per-set": "0", option: value}
+        words = [word for pair in options.items() for word in pair]
+        assert run_frcnn("nms", work / "scores.h5", "-o", work / "other.h5", "--force", *words).code == 0
+        after = run_frcnn("eval", work / "other.h5", *data, "--json").json
+        assert changes[setting]["mean_ap"] == pytest.approx(after["map"])
+        now = {name: round(one["recall"] * one["objects"]) for name, one in after["classes"].items()}
+        assert changes[setting]["recovered"] - changes[setting]["lost"] == sum(now.values()) - sum(found.values())
+    no_proposal = sum(before["explanation"]["missed"]["no proposal"]["count"].values())
+    assert before["what_if"]["more_boxes"] + before["what_if"]["uncovered"] >= no_proposal
+    assert "what other thresholds would change" in run_frcnn("eval", work / "strict.h5", *data, *files).out
+
+
+def test_labels_that_detections_contradict(work, data, tmp_path):
+    line = ("data", "lint", data[1], "--with", work / "dets.h5", "--min-score", "0.3")
+    told = run_frcnn(*line, "--json").json["contradictions"]
+    confidences = [one["confidence"] for one in told]
+    assert confidences == sorted(confidences, reverse=True)
+    assert {one["kind"] for one in told} <= {"not labelled", "another class", "not detected"}
+    ran = run_frcnn(*line, "--pictures", tmp_path / "p")
+    assert f"contradicts {len(told)} label(s)" in ran.out
+    assert len(list((tmp_path / "p").iterdir())) == len(told)
+    assert run_frcnn("data", "lint", data[1], "--pictures", tmp_path / "q").code == 2
+
+
+def test_a_board_of_sources(work, data):
+    sources = ("--source", "sliding-window", "--source", "selective-search,preset=fast,max_pixels=20000")
+    line = ("recall", work / "props.h5", "--board", *sources, *data)
+    board = run_frcnn(*line, "--json").json["board"]
+    assert {place["name"] for place in board} == {str(work / "props.h5"), sources[1], sources[3]}
+    best = [place["average_recall"][-1] for place in board]
+    assert best == sorted(best, reverse=True)
+    by_name = {place["name"]: place for place in board}
+    same, file = by_name["sliding-window"], by_name[str(work / "props.h5")]
+    assert same["average_recall"] == pytest.approx(file["average_recall"])  # the file was made with it
+    assert (file["milliseconds"], same["milliseconds"] > 0) == (None, True)
+    lines = run_frcnn(*line, "--markdown").out.splitlines()
+    assert lines[0].startswith("| source | boxes | AR 10 |")
+    assert len(lines) == 5
+    assert "oracle mAP" in run_frcnn(*line).out
+    assert run_frcnn("recall", work / "props.h5", *sources, *data).code == 2
+    assert run_frcnn("recall", *data).code == 2
+    assert run_frcnn("recall", "--board", "--source", "sliding-window,x", *data).code == 2
+
+
 def test_compare(work, data):
     told = run_frcnn("compare", work / "dets.h5", work / "dets.h5", *data, "--json").json
     assert (told["difference"], told["better"], told["first_ahead"]) == (0, "neither", 0.5)
