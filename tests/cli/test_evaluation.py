@@ -174,7 +174,7 @@ def test_labels_that_detections_contradict(work, data, tmp_path):
     assert confidences == sorted(confidences, reverse=True)
     assert {one["kind"] for one in told} <= {"not labelled", "another class", "not detected"}
     ran = run_frcnn(*line, "--pictures", tmp_path / "p")
-    assert f"contradicts {len(told)} label(s)" in ran.out
+    assert f"{len(told)} contradiction(s) between the labels and" in ran.out
     assert len(list((tmp_path / "p").iterdir())) == len(told)
     assert run_frcnn("data", "lint", data[1], "--pictures", tmp_path / "q").code == 2
 

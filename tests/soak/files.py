@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 from frcnn_cli.core.decoding import read_image
 from frcnn_cli.data.formats.coco import read_coco_labels
 from frcnn_cli.data.formats.csv import read_csv_labels
+from frcnn_cli.data.formats.pictures import Pictures
 from frcnn_cli.data.formats.voc import read_annotation
 from frcnn_cli.data.formats.yolo import read_yolo_labels
+from frcnn_cli.data.layouts import read_layout
 from frcnn_cli.data.load import load_dataset
 from frcnn_cli.data.synthetic import make_dataset
 from frcnn_cli.detector.detector import Detector
@@ -27,6 +30,7 @@ from frcnn_cli.store.reader import StageFile
 from frcnn_cli.training.checkpoint import read_state
 from frcnn_cli.training.log import read_log
 from tests.conftest import run_frcnn
+from tests.data.exports import EXPORTS
 from tests.proposals.files.test_formats import cells, save_v73
 from tests.store.test_files import as_version_1
 
@@ -88,11 +92,22 @@ def _labels(folder: Path, data: str) -> list[Kind]:
     (folder / "yolo/images/a.jpg").write_bytes(image.read_bytes())
     (folder / "yolo/labels/a.txt").write_text("0 0.5 0.5 0.2 0.3\n1 0.25 0.5 0.2 0.3\n")
     (folder / "yolo/data.yaml").write_text("names: [cat, dog]\n")
-    record = read_image(folder / "yolo/images/a.jpg", "images/a.jpg").record
-    named = read_image(image, image.name).record
+    of_others = [
+        Kind(f"export {name}", file, partial(_export, EXPORTS[name](folder / "exports" / name)))
+        for name, ending in (
+            *(("cvat_yolo", ".data"), ("labelme", ".json"), ("via_json", ".json"), ("via_csv", ".csv")),
+            *(
+                ("label_studio", ".json"),
+                ("supervisely", ".json"),
+                ("openimages_csv", "bbox.csv"),
+                ("lists_csv", ".csv"),
+            ),
+        )
+        for file in sorted((folder / "exports" / name).rglob(f"*{ending}"))[-1:]
+    ]
 
     def yolo(path: Path) -> Any:
-        return read_yolo_labels(folder / "yolo", {record.key: record})
+        return read_yolo_labels(folder / "yolo", Pictures(folder / "yolo"))
 
     _frcnn("export", folder / "dets.h5", "--format", "voc", "-o", folder / "results")
     _frcnn("export", folder / "dets.h5", "--format", "coco", "-o", folder / "results.json")
@@ -106,7 +121,7 @@ def _labels(folder: Path, data: str) -> list[Kind]:
             folder / "coco/annotations/instances_trainval.json",
             lambda path: read_coco_labels(path, folder / "coco/images"),
         ),
-        Kind("labels .csv", table, lambda path: read_csv_labels(path, image.parent, {named.key: named})),
+        Kind("labels .csv", table, lambda path: read_csv_labels(path, Pictures(image.parent))),
         Kind("YOLO labels", folder / "yolo/labels/a.txt", yolo),
         Kind("YOLO data.yaml", folder / "yolo/data.yaml", yolo),
         Kind("VOC results", result, lambda path: read_voc_results(path.parent, classes, "test")),
@@ -118,7 +133,13 @@ def _labels(folder: Path, data: str) -> list[Kind]:
         Kind(
             "list of a split", folder / "voc/ImageSets/Main/trainval.txt", lambda path: load_dataset(data, "trainval")
         ),
+        *of_others,
     ]
+
+
+def _export(source: Path, path: Path) -> Any:
+    """Reads labels of another tool, whatever the damage to one of their files."""
+    return read_layout(source)
 
 
 def _boxes(folder: Path) -> list[Kind]:

@@ -182,7 +182,7 @@ def _print_explanation(console: Console, explanation: Explanation, classes: Sequ
 
 def _print_what_if(console: Console, what_if: WhatIf) -> None:
     rows = [
-        (c.setting, f"+{c.recovered}", f"-{c.lost}", f"{c.false:+d}", three_digits(c.mean_ap)) for c in what_if.changes
+        (c.setting, str(c.recovered), str(c.lost), f"{c.false:+d}", three_digits(c.mean_ap)) for c in what_if.changes
     ]
     heads = ("with frcnn nms", "objects found", "lost", "false detections", "mAP")
     console.table(heads, rows, title="what other thresholds would change")

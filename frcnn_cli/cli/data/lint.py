@@ -105,7 +105,7 @@ def command(
         for one in result.contradictions:
             console.result(f"{one.confidence:.2f}: {one.key}: {one}")
         if detections is not None:
-            console.result(f"{detections} contradicts {len(result.contradictions)} label(s)")
+            console.result(f"{len(result.contradictions)} contradiction(s) between the labels and {detections}")
         console.result(summary)
     if result.errors:
         raise SomeFailed(summary)
