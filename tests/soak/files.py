@@ -82,6 +82,18 @@ def make(folder: Path) -> list[Kind]:
     return kinds + _labels(folder, data) + _boxes(folder) + _others(folder)
 
 
+_EXPORTS = {  # of other tools, and the end of the name of the file that is damaged
+    "cvat_yolo": ".data",
+    "labelme": ".json",
+    "via_json": ".json",
+    "via_csv": ".csv",
+    "label_studio": ".json",
+    "supervisely": "jpg.json",
+    "openimages_csv": "bbox.csv",
+    "lists_csv": ".csv",
+}
+
+
 def _labels(folder: Path, data: str) -> list[Kind]:
     image = load_dataset(data, "trainval").refs[0].path
     _frcnn("data", "convert", data, "--to", "coco", "-o", folder / "coco")
@@ -92,18 +104,10 @@ def _labels(folder: Path, data: str) -> list[Kind]:
     (folder / "yolo/images/a.jpg").write_bytes(image.read_bytes())
     (folder / "yolo/labels/a.txt").write_text("0 0.5 0.5 0.2 0.3\n1 0.25 0.5 0.2 0.3\n")
     (folder / "yolo/data.yaml").write_text("names: [cat, dog]\n")
+    sources = {name: EXPORTS[name](folder / "exports" / name) for name in _EXPORTS}
     of_others = [
-        Kind(f"export {name}", file, partial(_export, EXPORTS[name](folder / "exports" / name)))
-        for name, ending in (
-            *(("cvat_yolo", ".data"), ("labelme", ".json"), ("via_json", ".json"), ("via_csv", ".csv")),
-            *(
-                ("label_studio", ".json"),
-                ("supervisely", ".json"),
-                ("openimages_csv", "bbox.csv"),
-                ("lists_csv", ".csv"),
-            ),
-        )
-        for file in sorted((folder / "exports" / name).rglob(f"*{ending}"))[-1:]
+        Kind(f"export {name}", sorted((folder / "exports" / name).rglob(f"*{end}"))[-1], partial(_export, source))
+        for (name, source), end in zip(sources.items(), _EXPORTS.values(), strict=True)
     ]
 
     def yolo(path: Path) -> Any:
