@@ -62,6 +62,14 @@ def files_in(folder: Path, *endings: str) -> list[Path]:
     return sorted(path for path in found if not is_by_product(path) and path.is_file())
 
 
+def is_below(path: Path, folder: Path) -> bool:
+    """Whether a path, which may come from an untrusted file, exists inside a folder."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve()) and path.exists()
+    except (OSError, ValueError, RuntimeError):  # too long, with a null byte, or a loop of links
+        return False
+
+
 def files_below(folder: Path, *endings: str) -> list[Path]:
     """Like `files_in`, with the files of all folders below; hidden folders and `__MACOSX` are left out."""
     found = []

@@ -192,7 +192,7 @@ def _keys(
     entries: Mapping[CocoId, _Entry], path: Path, folder: Path | None, problems: Problems | None
 ) -> dict[CocoId, str]:
     """The key of each image: its file name, or the path of the file that it means."""
-    if folder is None or all(_is_below(entry.file_name, folder) for entry in entries.values()):
+    if folder is None or all(_is_there(entry.file_name, folder) for entry in entries.values()):
         keys = {number: entry.file_name for number, entry in entries.items()}
     else:
         keys, naming = {}, Naming(Pictures(folder), path)
@@ -208,9 +208,13 @@ def _keys(
     return keys
 
 
-def _is_below(name: str, folder: Path) -> bool:
+def _is_there(name: str, folder: Path) -> bool:
+    """Whether a name is the path of a file below the folder; links may lead out of it."""
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and (folder / name).is_file()
+    try:
+        return not path.is_absolute() and ".." not in path.parts and (folder / name).is_file()
+    except OSError:  # too long
+        return False
 
 
 def _id(value: Any, member: str, path: Path, at: int, kind: str = "annotations") -> CocoId:

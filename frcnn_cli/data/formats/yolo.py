@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from frcnn_cli.core.errors import DataError, listed
-from frcnn_cli.core.files import files_below, files_in, write_atomic
+from frcnn_cli.core.files import files_below, files_in, is_below, write_atomic
 from frcnn_cli.core.image import ImageRecord
 from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.data.formats.images import copy_image, file_names
@@ -251,8 +251,7 @@ def _place(text: str, root: Path, base: str) -> Path | None:
     parts = [part for part in Path(text.replace("\\", "/")).parts if part not in ("..", ".", "/")]
     candidates = [root / base / text, root / text]
     candidates += [root.joinpath(*parts[start:]) for start in range(len(parts))]
-    inside = (place for place in candidates if place.resolve().is_relative_to(root.resolve()))
-    return next((place for place in inside if place.exists()), None)
+    return next((place for place in candidates if is_below(place, root)), None)
 
 
 def _keys_at(place: Path, root: Path, pictures: Pictures) -> list[str]:
