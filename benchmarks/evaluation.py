@@ -2,7 +2,8 @@
 
     python benchmarks/evaluation.py [--images 5000] [--detections 200]
 
-Objects and detections are made up: 7 objects an image, 200 detections an image, 80 classes, as COCO's val2017 has.
+Objects and detections are made up: 7 objects and 200 detections per image, 80 classes, as COCO's val2017 has. The
+memory is the most that a process of its own holds, with the detections and the libraries.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -82,6 +86,17 @@ def pycocotools(found: dict[str, Detections], wanted: dict[str, GroundTruth]) ->
     return float(evaluation.stats[0])
 
 
+def memory(images: int, detections: int) -> float:
+    """Megabytes that a process of its own holds at most while it computes COCO's numbers."""
+    line = [sys.executable, __file__, "--images", str(images), "--detections", str(detections), "--memory"]
+    return float(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+
+
+def most_memory() -> float:
+    """Megabytes, the most that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
 def timed(call: Callable[[], float]) -> tuple[float, float]:
     began = time.perf_counter()
     value = call()
@@ -91,9 +106,14 @@ def timed(call: Callable[[], float]) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--detections", type=int, default=200, help="an image")
+    parser.add_argument("--detections", type=int, default=200, help="per image")
+    parser.add_argument("--memory", action="store_true", help="print only the memory in MB")
     args = parser.parse_args()
     found, wanted = made_up(args.images, args.detections)
+    if args.memory:
+        evaluate_coco(found, wanted, CLASSES)
+        print(f"{most_memory():.0f}")
+        return
     print(f"{sum(map(len, found.values())):,} detections, {args.images:,} images, {len(CLASSES)} classes\n")
     print("| what | seconds | against pycocotools | value |")
     print("|---|---|---|---|")
@@ -101,8 +121,11 @@ def main() -> None:
     coco, ours = timed(lambda: evaluate_coco(found, wanted, CLASSES).numbers["AP"])
     area, voc = timed(lambda: evaluate(found, wanted, CLASSES).mean_ap)
     print(f"| COCO's twelve numbers, pycocotools | {peer:.1f} | | AP {value:.6f} |")
-    print(f"| COCO's twelve numbers, frcnn eval --coco | {ours:.1f} | {peer / ours:.1f} x | AP {coco:.6f} |")
-    print(f"| VOC's AP at IoU 0.5, frcnn eval | {voc:.1f} | {peer / voc:.1f} x | mAP {area:.6f} |")
+    print(f"| COCO's twelve numbers, frcnn eval --coco | {ours:.2f} | {peer / ours:.0f} x | AP {coco:.6f} |")
+    print(f"| VOC's AP at IoU 0.5, frcnn eval | {voc:.2f} | {peer / voc:.0f} x | mAP {area:.6f} |")
+    print(
+        f"\nCOCO's numbers take {memory(args.images, args.detections):.0f} MB, with the detections and the libraries."
+    )
 
 
 if __name__ == "__main__":
