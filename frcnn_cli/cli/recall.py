@@ -90,6 +90,12 @@ def command(
     ceiling       the mAP of a perfect classifier of these boxes, without refining them (IoU 0.5)
 
     \b
+    Only with --board, at 1,000 boxes per image:
+    recall small  recall at IoU 0.5 of objects of less than 32 x 32 pixels; medium: less than 96 x 96; large: others
+    oracle mAP    the ceiling
+    ms per image  median time of the source, without decoding the image
+
+    \b
     frcnn recall props.h5 --data voc:VOCdevkit/VOC2007 --split test
     frcnn recall a.h5 b.h5 --data voc:my-data --boxes 100,2000 --by class --by size --plot recall.png
     frcnn recall ours.h5 --data theirs.h5

@@ -137,10 +137,12 @@ class Dataset(ArrayRecord):
             DataError: with `size_mismatch` "error", an image of another size; with `bad_boxes` "error", a box that
                 reaches outside its image.
         """
-        samples, clipped, scaled = [], [], []
+        samples, clipped, scaled, kept_as_is = [], [], [], []
         for sample, picture in zip(self.samples, pictures, strict=True):
             truth = sample.truth
-            if self.size_mismatch != "keep" and differs(sample.size, picture):
+            if self.size_mismatch == "keep" and differs(sample.size, picture):
+                kept_as_is.append(sample.ref.key)
+            elif differs(sample.size, picture):
                 if self.size_mismatch == "error":
                     raise DataError(
                         f"{sample.ref.key}: {mismatch(sample.size, picture)}",
@@ -166,6 +168,11 @@ class Dataset(ArrayRecord):
         if scaled:
             notes.append(
                 f"converted the boxes of {len(scaled)} image(s) to the size of their picture, e.g. {scaled[0]}"
+            )
+        if kept_as_is:
+            notes.append(
+                f"used the boxes of {len(kept_as_is)} image(s) as they are, although the image has another size than"
+                f" the one annotated, e.g. {kept_as_is[0]}"
             )
         if clipped:
             notes.append(f"clipped {len(clipped)} box(es) to the size of their image, e.g. in {clipped[0]}")

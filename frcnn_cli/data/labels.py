@@ -50,6 +50,7 @@ class LabelledImage:
     min_side: a box is accepted only if both sides are longer than this. VOC: 1, because a box with xmin = xmax becomes
         one pixel wide, and is refused; otherwise 0.
     file_name: the picture that the annotation names, if it does.
+    size_stated: whether the annotation states the size; otherwise `size` is that of the picture.
     """
 
     ref: ImageRef
@@ -58,6 +59,7 @@ class LabelledImage:
     objects: tuple[LabelledObject, ...]
     min_side: float = 0.0
     file_name: str = ""
+    size_stated: bool = True
 
 
 @dataclass(frozen=True)

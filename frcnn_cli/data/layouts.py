@@ -18,7 +18,7 @@ from frcnn_cli.data.formats.supervisely import is_supervisely, read_supervisely_
 from frcnn_cli.data.formats.via import is_via, is_via_table, read_via_labels
 from frcnn_cli.data.formats.voc import read_voc_labels
 from frcnn_cli.data.formats.voc_tree import VocTree
-from frcnn_cli.data.formats.yolo import read_yolo_labels
+from frcnn_cli.data.formats.yolo import read_yolo_labels, yolo_root
 from frcnn_cli.data.labels import Labels, Problems
 from frcnn_cli.system.tables import open_table
 from frcnn_cli.system.untrusted import read_json
@@ -78,7 +78,7 @@ def _in_file(
 ) -> Iterator[Found]:
     ending = path.suffix.lower()
     if ending in (".yaml", ".yml", ".data"):
-        yield Found("YOLO", lambda: read_yolo_labels(path, Pictures(path.parent), problems))
+        yield Found("YOLO", lambda: read_yolo_labels(path, Pictures(yolo_root(path)), problems))
     elif ending in _TABLES:
         folder = images or _beside(path)
         with open_table(path, DataError) as table:
@@ -152,7 +152,9 @@ def _tables(
 
 def _is_yolo(path: Path) -> bool:
     """Whether a folder has YOLO's configuration, or text files beside pictures or in `labels`."""
-    if files_in(path, ".yaml", ".yml", ".data", ".names") or (path / "classes.txt").is_file():
+    if files_in(path, ".yaml", ".yml", ".data", ".names") or files_in(path / "cfg", ".data"):
+        return True
+    if (path / "classes.txt").is_file():
         return True
     texts = files_below(path, ".txt")
     return any("labels" in text.relative_to(path).parts[:-1] for text in texts) or any(

@@ -64,9 +64,13 @@ def lint(splits: Sequence[Labels], records: Mapping[Path, ImageRecord | str]) ->
 
 def _whole(splits: Sequence[Labels]) -> Iterator[Finding]:
     """Findings on a split as a whole: notes of its reader, numbers that are not pixels, and nothing to learn from."""
+    told: set[str] = set()
     for labels in splits:
         for note in labels.notes:
-            yield Finding("warning", "not as stated", labels.name, labels.split, note, "Check that this is intended")
+            if note not in told:
+                told.add(note)
+                fix = "Nothing to do if this is intended"
+                yield Finding("warning", "left out or assumed", labels.name, labels.split, note, fix)
         if are_fractions(labels.images):
             what = "most boxes are fractions of the image size, not pixels"
             fix = "Multiply them by the width and height of each image"
@@ -89,6 +93,10 @@ def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]
         return
     turned = record.orientation >= 5
     size = (float(record.width), float(record.height))
+    if turned and image.objects and not image.size_stated:
+        what = f"EXIF rotates it (orientation {record.orientation}), and its labels state no size"
+        fix = "Check on a picture that the boxes are those of the rotated image"
+        yield Finding("warning", "rotated image", file, image.ref.key, what, fix)
     if not image.objects:
         yield Finding(
             "warning", "no objects", file, image.ref.key, "no object is marked", "Nothing to do if the image shows none"
@@ -96,7 +104,7 @@ def _image(image: LabelledImage, record: ImageRecord | str) -> Iterator[Finding]
     if image.size is not None and image.size != size:
         written = f"{image.size[0]:g} x {image.size[1]:g}"
         what = f"annotated as {written}, but the image is {record.width} x {record.height}"
-        fix = "Write its actual size, and check that the boxes belong to this image"
+        fix = "Write its actual size; if the boxes belong to the annotated one, convert them with --size-mismatch scale"
         if turned and image.size == size[::-1]:
             what, fix = f"annotated as {written}, its size before EXIF rotated it", "Annotate the image as it is shown"
         yield Finding("error", "other size", file, image.ref.key, what, fix)
@@ -325,7 +333,7 @@ def lint_dataset(
         raise UsageError(f"--images has no effect on {source}", "Remove it")
     spec = source if is_spec else f"labels:{source}" + (f":{images}" if images is not None else "")
     splits = read_splits(spec, problems)
-    if not splits:
+    if not splits and not problems:
         raise DataError(f"{spec} has no split", "List the keys of its images in ImageSets/Main/trainval.txt")
     refs = list({image.ref.path: image.ref for labels in splits for image in labels.images}.values())
     records: dict[Path, ImageRecord | str] = {}

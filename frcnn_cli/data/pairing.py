@@ -25,6 +25,7 @@ from frcnn_cli.system.prefetch import prefetch
 
 BadImages = Literal["error", "skip"]
 _MAX_RATIO = 3.0  # of the extent of detections and objects on the same images
+_OUTSIDE = 1.2  # times the size of the image, from which a detection is far outside
 _SKIP = "leave them out with --bad-images skip"
 
 
@@ -154,10 +155,19 @@ class PairedDetections(NamedTuple):
     dataset: Dataset
     detections: dict[str, Detections]
     images: dict[str, ImageRecord]
+    notes: tuple[str, ...] = ()
 
     def doubts(self) -> list[str]:
         """What makes an evaluation doubtful, for people."""
         notes = [f"{lacking}, so there is nothing to find"] if (lacking := self.dataset.lacks_objects()) else []
+        notes += self.notes
+        sized = [(s.size, self.detections[s.ref.key].boxes) for s in self.dataset.samples if s.size is not None]
+        outside = sum(int((boxes[:, 2:] > _OUTSIDE * np.array(size)).any(axis=1).sum()) for size, boxes in sized)
+        if outside > 0.2 * sum(len(boxes) for _, boxes in sized):
+            notes.append(
+                f"{outside} detections reach far outside their images: are their numbers in the order that the format"
+                " has (COCO: x y w h, VOC: xmin ymin xmax ymax)?"
+            )
         extents = [
             (float(found.boxes.max()), float(sample.truth.boxes.max()))
             for sample in self.dataset.samples
@@ -188,10 +198,12 @@ def pair_results(
     nothing = Detections([], [], [], dataset.classes)  # type: ignore[arg-type]
     results = dataset.by_key(found, where)
     every = {ref.key: results.get(ref.key, nothing) for ref in dataset.refs}
+    lacking = len(every) - len(results)
+    notes = (f"{lacking} of the {len(every)} images have no detections in {where}",) if lacking else ()
     if classes is None or tuple(classes) == dataset.classes:
-        return PairedDetections(dataset, every, {})
+        return PairedDetections(dataset, every, {}, notes)
     some = dataset.with_classes(classes)
-    return PairedDetections(some, {key: one.of_classes(some.classes) for key, one in every.items()}, {})
+    return PairedDetections(some, {key: one.of_classes(some.classes) for key, one in every.items()}, {}, notes)
 
 
 def pair_detections(dataset: Dataset, path: Path, bad_boxes: str = "error") -> PairedDetections:

@@ -76,9 +76,6 @@ def read_results(
             f"the boxes in {path} are fractions of the image size, not pixels",
             "Multiply them by the width and height of each image",
         )
-    lacking = len(images) - len(found)
-    if lacking:
-        notes.append(f"{lacking} of the {len(images)} images have no detections in {path}")
     return Results(found, notes)
 
 
@@ -113,7 +110,10 @@ def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[s
                     rows.setdefault(key, []).append(row)
     if len(missing) == len(classes):
         wanted = f"comp4_det_{split}_{classes[0]}.txt"
-        raise FileFormatError(f"{folder} holds no results of any class", f"The devkit names them like {wanted}")
+        others = [path.name for path in files_in(folder, ".txt")]
+        have = f", only {listed(others, 3)}" if others else ""
+        fix = f"The files of split {split!r} are named like {wanted}; --split names another one"
+        raise FileFormatError(f"{folder} holds no results of any class{have}", fix)
     if missing:
         names = listed(missing, 3)
         others = _of_no_class(folder, classes, split)
@@ -183,6 +183,8 @@ def read_coco_results(
             raise FileFormatError(f"{path}: result {number} is of {_unknown('category_id', category, categories)}", fix)
         if not _plausible(x, y, w, h, score):
             raise FileFormatError(f"{path}: result {number} holds a number that is huge or not finite", "Correct it")
+        if w < 0 or h < 0:
+            raise FileFormatError(f"{path}: result {number} has a negative width or height", "Write x, y, w, h")
         rows.setdefault(key, []).append((score, x, y, w, h, label))
     return {key: _detections(found, classes, inclusive=False) for key, found in rows.items()}
 
@@ -205,6 +207,8 @@ def _voc_line(line: str, label: int, where: str) -> tuple[str, _Row]:
         score = x1 = y1 = x2 = y2 = math.nan
     if len(words) != 6 or not _plausible(score, x1, y1, x2, y2):
         raise FileFormatError(f"{where} is not a detection", "A line is: image score xmin ymin xmax ymax")
+    if x2 < x1 - 1 or y2 < y1 - 1:
+        raise FileFormatError(f"{where} has an inverted box", "A line is: image score xmin ymin xmax ymax")
     return words[0], (score, x1, y1, x2, y2, label)
 
 

@@ -37,8 +37,8 @@ class Table:
 
     @property
     def header(self) -> list[str]:
-        """The first line as names of columns: without blanks around them, in small letters."""
-        return [name.strip().lower() for name in self.first]
+        """The first line as names of columns: in small letters, with underscores for blanks (`X Max` is `x_max`)."""
+        return ["_".join(name.lower().split()) for name in self.first]
 
     @contextmanager
     def naming_line(self) -> Iterator[None]:

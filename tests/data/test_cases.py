@@ -406,3 +406,78 @@ class TestBoxFiles:
         write(tmp_path / "list.txt", "p/a.jpg\n", "utf-8-sig")
         line = ("proposals", f"@{tmp_path / 'list.txt'}", "-o", tmp_path / "o.h5", "--source", "sliding-window")
         assert run_frcnn(*line, "--workers", 0).code == 0
+
+
+class TestWhatNewUsersTried:
+    def test_a_few_objects_that_begin_at_pixel_1_show_nothing(self, tmp_path):
+        rows = "".join(f"a.jpg,cat,1,{y},40,{y + 30}\n" for y in (20, 21, 30))
+        ran = run_frcnn(*csv(tmp_path, TestTables.HEAD + rows))
+        assert "warning: --base could not be detected; --base 0 is assumed" in ran.err
+        assert converted(tmp_path)["a.jpg"][0] == ("cat", 1, 20, 40, 50)
+
+    def test_columns_with_blanks(self, tmp_path):
+        text = "File Name,Class Name,X Min,Y Min,X Max,Y Max\na.jpg,cat,10,20,40,60\n"
+        assert run_frcnn(*csv(tmp_path, text)).code == 0
+        assert converted(tmp_path) == {"a.jpg": CAT}
+
+    def test_a_table_that_lacks_one_column(self, tmp_path):
+        line = csv(tmp_path, "image_id,width,height,bbox,source\na,100,80,[10, 20, 30, 40],x\n")
+        assert_one_line_error(run_frcnn(*line), "has no column of classes; it has the columns image_id, width")
+
+    def test_a_rotated_photograph_without_a_stated_size(self, tmp_path):
+        from PIL import Image as Pillow
+
+        exif = Pillow.Exif()
+        exif[274] = 6
+        TestYolo().tree(tmp_path)
+        Pillow.new("RGB", (100, 80)).save(tmp_path / "images/train/a.jpg", exif=exif)
+        told = run_frcnn("data", "lint", tmp_path, "--json").json
+        (finding,) = [one for one in told["findings"] if one["kind"] == "rotated image"]
+        assert finding["what"] == "EXIF rotates it (orientation 6), and its labels state no size"
+
+    def test_darknets_cfg(self, tmp_path):
+        picture(tmp_path / "data/obj/a.jpg")
+        write(tmp_path / "data/obj/a.txt", TestYolo.LINE)
+        write(tmp_path / "data/obj.names", "car\n")
+        write(tmp_path / "data/train.txt", "data/obj/a.jpg\n")
+        write(tmp_path / "cfg/obj.data", "classes=1\ntrain=data/train.txt\nnames=data/obj.names\n")
+        for source in (tmp_path, tmp_path / "cfg/obj.data"):
+            dataset = load_dataset(f"labels:{source}", "train")
+            assert dataset.samples[0].truth.boxes.tolist() == [[40, 32, 60, 48]]
+
+    def test_attributes_of_which_any_could_be_the_class(self, tmp_path):
+        shape = {"name": "rect", "x": 1, "y": 2, "width": 3, "height": 4}
+        regions = [{"shape_attributes": shape, "region_attributes": {"colour": "red", "size": "big"}}] * 3
+        write(tmp_path / "v.json", json.dumps({"a": {"filename": "a.jpg", "regions": regions}}))
+        picture(tmp_path / "a.jpg")
+        ran = run_frcnn("data", "lint", tmp_path / "v.json")
+        assert_one_line_error(ran, "regions have the attributes colour, size; which is the class?")
+
+    def test_lint_states_why_nothing_can_be_read(self, tmp_path):
+        picture(tmp_path / "p/a.jpg")
+        write(tmp_path / "l.csv", f"{TestTables.HEAD}z.jpg,cat,1,2,3,4\n")
+        ran = run_frcnn("data", "lint", tmp_path / "l.csv", "--images", tmp_path / "p")
+        assert "1 of the 1 images" in ran.out
+
+    @pytest.mark.parametrize(
+        ("bbox", "words"),
+        [
+            ([1, 1, -5, 4], "result 0 has a negative width or height"),
+            ([60, 30, 95, 75], "reach far outside their images"),
+        ],
+    )
+    def test_results_in_another_order(self, tmp_path, bbox, words):
+        coco(tmp_path, lambda i: {})
+        value = {"image_id": 1, "category_id": 1, "bbox": bbox, "score": 0.9}
+        write(tmp_path / "r.json", json.dumps([value]))
+        ran = run_frcnn("eval", tmp_path / "r.json", "--data", f"coco:{tmp_path}/instances_train.json")
+        assert words in ran.err
+        assert ran.code == (1 if bbox[2] < 0 else 0)
+
+    def test_results_of_another_split(self, tmp_path):
+        results = TestResults()
+        results.truth(tmp_path / "v")
+        write(tmp_path / "v/ImageSets/Main/val.txt", "a\n")
+        res = results.results(tmp_path / "res", cat="a 0.9 11 21 40 60\n", Dog="")
+        ran = run_frcnn("eval", res, "--data", f"voc:{tmp_path}/v", "--split", "val")
+        assert_one_line_error(ran, "holds no results of any class, only comp4_det_test_Dog.txt", "split 'val'")

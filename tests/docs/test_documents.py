@@ -22,6 +22,7 @@ from tests.docs.documents import steps_of, words_of
 SHORT = ["--backbone", "small", "--weights", "none", "--epochs", "1", "--short-side", "0", "--rois", "16"]
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 PREPARED = {  # what a page takes for granted from the pages before it
+    "docs/guide/labels.md": ("props-test", "run", "dets"),
     "docs/guide/training.md": ("props-train", "props-val"),
     "docs/guide/detection.md": ("props-test", "run"),
     "docs/guide/evaluation.md": ("props-test", "run", "dets"),

@@ -114,6 +114,9 @@ def command(
         console.result(f"{dataset.split}: {len(dataset)} images, {objects} objects of {len(dataset.classes)} classes")
     for dataset in converted.datasets:
         console.note(f"use it as --data {_spec(output, layout, dataset.split)}")
+    console.note(
+        f"find mistakes in it with: frcnn data lint {shlex.quote(f'voc:{output}' if layout == 'voc' else str(output))}"
+    )
 
 
 def _spec(output: Path, layout: str, split: str) -> str:

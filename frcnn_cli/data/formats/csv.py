@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from frcnn_cli.core.columns import CLASSES, IMAGES, box_columns, first_of
-from frcnn_cli.core.convention import OURS, Entry, Finding, detect_convention
+from frcnn_cli.core.convention import OURS, TOLERANCE, Entry, Finding, detect_convention
 from frcnn_cli.core.errors import DataError, listed
 from frcnn_cli.core.files import files_below, files_in, write_atomic
 from frcnn_cli.core.find import DEFAULT_SPLIT
@@ -34,6 +34,7 @@ _SPLITS = ("split", "subset", "set")
 _LISTS = ("bbox", "bboxes", "boxes", "box", "labels", "annotations")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _MARKS = ("difficult", "iscrowd")
+_AT_BORDER = 2  # sides at each border that show the convention
 _SAMPLE = 20  # images whose VOC XML is compared with the table
 
 
@@ -106,7 +107,8 @@ def read_csv_labels(
     images = []
     for key, lines in found.items():
         size = lines.size or pictures.size(key)
-        images.append(LabelledImage(pictures.refs[key], path, size, _objects(lines, size, finding)))
+        objects = _objects(lines, size, finding)
+        images.append(LabelledImage(pictures.refs[key], path, size, objects, size_stated=lines.size is not None))
     notes = [
         *finding.doubts(),
         *(
@@ -153,9 +155,18 @@ def _columns(table: Table, path: Path) -> tuple[_Columns, Sequence[str] | None]:
     of_box, of_list = box_columns(header), first_of(_LISTS, header)
     if image is None and len(header) == 6 and _is_headless(table):
         return _Columns(0, 5, [1, 2, 3, 4], None, None, None, None, None, {"order": "xyxy"}), table.first
-    if image is None or class_ is None or (of_box is None and (of_list is None or of_list == class_)):
+    lacking = [
+        what
+        for what, there in (
+            ("of images", image is not None),
+            ("of classes", class_ is not None),
+            ("of boxes", of_box is not None or (of_list is not None and of_list != class_)),
+        )
+        if not there
+    ]
+    if image is None or class_ is None or lacking:
         raise DataError(
-            f"{path} has the columns {listed(name[:40] for name in header)}",
+            f"{path} has no column {' or '.join(lacking)}; it has the columns {listed(name[:40] for name in header)}",
             "Its first line must name image, class, and xmin, ymin, xmax, ymax or x, y, w, h",
         )
 
@@ -245,10 +256,26 @@ def _convention(found: Mapping[str, _Lines], pictures: Pictures, stated: Mapping
             rows = np.array([row.numbers for row in lines.rows], np.float64)
             entries.append(Entry(rows, int(width), int(height)))
     finding = detect_convention(entries, stated)
-    if "base" not in stated and "inclusive" not in stated and _is_voc(found, pictures):
+    if "base" in stated or "inclusive" in stated or finding.convention.relative:
+        return finding
+    if _is_voc(found, pictures):
         finding = detect_convention(entries, {**stated, "base": 1, "inclusive": True})
         finding.because.update(dict.fromkeys(("base", "inclusive"), "detected from VOC XML"))
+    elif not _at_both_borders(finding, entries):
+        finding = detect_convention(entries, {**stated, "base": OURS.base, "inclusive": OURS.inclusive})
+        finding.because.update(dict.fromkeys(("base", "inclusive"), "assumed"))
     return finding
+
+
+def _at_both_borders(finding: Finding, entries: Sequence[Entry]) -> bool:
+    """Whether boxes end exactly at the near and at the far border of their images in this reading. Unlike proposals, a
+    few objects may begin at pixel 1 by chance."""
+    near = far = 0
+    for entry in entries:
+        boxes = finding.convention.to_boxes(entry.rows, entry.width, entry.height)
+        near += int((np.abs(boxes[:, :2]) < TOLERANCE).sum())
+        far += int((np.abs(boxes[:, 2:] - [entry.width, entry.height]) < TOLERANCE).sum())
+    return min(near, far) >= _AT_BORDER
 
 
 def _is_voc(found: Mapping[str, _Lines], pictures: Pictures) -> bool:

@@ -115,7 +115,7 @@ def _object(
         raise DataError(f"{where} has a result without a complete shape", _FIX) from None
     if not plausible(*box):
         raise DataError(f"{where} holds a number that is not finite, or huge", "Correct it")
-    return LabelledObject(str(names[0]), box, f"{where}, {names[0]} {' '.join(f'{v:g}' for v in box)}"), size
+    return LabelledObject(str(names[0]), box, f"{names[0]} {' '.join(f'{v:g}' for v in box)}"), size
 
 
 def _points(value: Mapping[str, Any], width: float, height: float) -> list[tuple[float, float]]:

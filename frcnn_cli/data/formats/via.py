@@ -52,7 +52,9 @@ def read_via_labels(path: Path, pictures: Pictures, problems: Problems | None = 
     naming = Naming(pictures, path)
     regions: dict[str, list[LabelledObject]] = {}
     skipped: list[str] = []
-    for name, shape, attributes, where in _table(path) if path.suffix.lower() == ".csv" else _json(path):
+    every = list(_table(path) if path.suffix.lower() == ".csv" else _json(path))
+    attribute = _class_attribute([attributes for _, shape, attributes, _ in every if shape], path)
+    for name, shape, attributes, where in every:
         ref = naming.find(name, where)
         if ref is None:
             continue
@@ -64,19 +66,21 @@ def read_via_labels(path: Path, pictures: Pictures, problems: Problems | None = 
             if box is None:
                 skipped.append(f"a {shape.get('name')} in {name}")
             else:
-                class_ = _class(attributes, where)
+                class_ = _class(attributes, attribute, where)
                 of_image.append(LabelledObject(class_, box, f"{class_} {' '.join(f'{v:g}' for v in box)}"))
     with collecting(problems):
         naming.check()
     images = [
-        LabelledImage(pictures.refs[key], path, pictures.size(key), tuple(found)) for key, found in regions.items()
+        LabelledImage(pictures.refs[key], path, pictures.size(key), tuple(found), size_stated=False)
+        for key, found in regions.items()
     ]
     notes = [
         *counted("{} region(s) are points or lines and are left out", skipped),
         *naming.unnamed("{} picture(s) are not in the file and are left out"),
     ]
     classes = tuple(sorted({obj.name for image in images for obj in image.objects}))
-    return by_split(path.stem, "VGG Image Annotator", classes, images, notes=notes)
+    layout = f"VGG Image Annotator, the attribute {attribute!r} is the class"
+    return by_split(path.stem, layout, classes, images, notes=notes)
 
 
 _Region = tuple[str, Mapping[str, Any], Mapping[str, Any], str]  # file name, shape, attributes, where
@@ -149,15 +153,23 @@ def _box(shape: Mapping[str, Any], where: str) -> Corners | None:
     return box
 
 
-def _class(attributes: Mapping[str, Any], where: str) -> str:
-    names = [name for name in attributes if str(name).lower() in _CLASS_NAMES] or list(attributes)
-    if len(names) != 1:
-        fix = "Give each region one attribute, or call the one with the class 'class'"
-        raise DataError(f"{where} has the attributes {listed(map(str, names)) or '(none)'}", fix)
-    value = attributes[names[0]]
+def _class_attribute(regions: list[Mapping[str, Any]], path: Path) -> str:
+    """The attribute that states the class: the only one, or the one with such a name."""
+    names = list(dict.fromkeys(str(name) for attributes in regions for name in attributes))
+    for candidates in (names, [name for name in names if name.lower() in _CLASS_NAMES]):
+        if len(candidates) == 1:
+            return candidates[0]
+    if not names and not regions:
+        return ""
+    fix = "Give each region one attribute, or call the one with the class 'class'"
+    raise DataError(f"{path}: regions have the attributes {listed(names) or '(none)'}; which is the class?", fix)
+
+
+def _class(attributes: Mapping[str, Any], name: str, where: str) -> str:
+    value = attributes.get(name, "")
     if isinstance(value, dict):  # a checkbox: {"cat": true}
-        chosen = [str(name) for name, on in value.items() if on]
+        chosen = [str(one) for one, on in value.items() if on]
         value = chosen[0] if len(chosen) == 1 else ""
     if not str(value).strip():
-        raise DataError(f"{where} has no {names[0]}, or several", "Give it one class")
+        raise DataError(f"{where} has no {name}, or several", "Give it one class")
     return str(value).strip()

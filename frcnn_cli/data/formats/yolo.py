@@ -65,7 +65,7 @@ def read_yolo_labels(path: Path, pictures: Pictures, problems: Problems | None =
         DataError: no labels, no class names or contradicting ones, a list that names a missing picture, two pictures
             with the same labels, or a line that is not an object.
     """
-    root = path if path.is_dir() else path.parent
+    root = yolo_root(path)
     config = _read_config(path)
     classes = _class_names(root, config)
     splits = _splits(root, config, pictures)
@@ -94,7 +94,9 @@ def read_yolo_labels(path: Path, pictures: Pictures, problems: Problems | None =
     found: list[Labels] = []
     for split, keys in sorted(splits.items()):
         images = [
-            LabelledImage(pictures.refs[key], label_files[key] or root, pictures.size(key), objects[key])
+            LabelledImage(
+                pictures.refs[key], label_files[key] or root, pictures.size(key), objects[key], size_stated=False
+            )
             for key in keys
         ]
         found += by_split(root.name, "YOLO", classes, images, dict.fromkeys(keys, check_split(split, config.path)))
@@ -135,13 +137,21 @@ def write_yolo(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], fo
     write_atomic(folder / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
 
+def yolo_root(path: Path) -> Path:
+    """The folder of a data set: the one that is named, or that of its data.yaml or .data; darknet keeps the latter in
+    `cfg`."""
+    if path.is_dir():
+        return path
+    return path.parent.parent if path.suffix.lower() == ".data" and path.parent.name == "cfg" else path.parent
+
+
 # Names and splits.
 
 
 def _read_config(path: Path) -> _Config:
     if path.is_dir():
         yamls = [path / "data.yaml"] if (path / "data.yaml").is_file() else files_in(path, ".yaml", ".yml")
-        datas = files_in(path, ".data")
+        datas = files_in(path, ".data") or files_in(path / "cfg", ".data")
         if len(yamls) > 1:
             raise DataError(f"{path} holds {yamls[0].name} and {yamls[1].name}", "Name one of them instead")
         if not yamls and not datas:
@@ -188,9 +198,10 @@ def _read_darknet(path: Path) -> _Config:
     stated = {name.strip(): value.strip() for name, equals, value in lines if equals}
     config = _Config(path)
     if stated.get("names"):
-        file = _place(stated["names"], path.parent, "")
+        file = _place(stated["names"], yolo_root(path), "")
         if file is None:
-            raise DataError(f"{path} names {stated['names']}, which does not exist", "Correct its path")
+            what = f"{path} names {stated['names']}, which is not below {yolo_root(path)}"
+            raise DataError(what, "Correct its path")
         config.names = _name_per_line(file)
     config.splits = {split: [stated[split]] for split in _SPLITS if stated.get(split)}
     return config
