@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from frcnn_cli.cli.common import arguments, options
 from frcnn_cli.cli.common.command import Command
 from frcnn_cli.cli.common.console import Console, json_number, three_digits
+from frcnn_cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from frcnn_cli.evaluation.voc import Result
 
 
 @click.command(cls=Command)
@@ -52,12 +56,14 @@ def command(
     from frcnn_cli.evaluation import bootstrap
     from frcnn_cli.evaluation.voc import evaluate
 
-    results = []
+    results: list[Result] = []
     for path in files:
         paired = arguments.detections(path, data, split, bad_boxes, size_mismatch, classes)
+        if results and paired.dataset.truth.keys() != set(results[0].matches.keys):
+            raise UsageError(f"{files[0]} and {path} are detections of different images", "Name the split with --split")
         results.append(evaluate(paired.detections, paired.dataset, iou_threshold=iou, metric=metric))
-    drawn = bootstrap.draws(len(paired.dataset), bootstrap.draws_for(len(files)))
-    maps = [bootstrap.mean_aps(result.matches, metric, drawn, console) for result in results]
+    count = bootstrap.draws_for(len(files))
+    maps = bootstrap.mean_aps_of_all([result.matches for result in results], metric, count, console)
     compared = bootstrap.compare_all(maps, [result.mean_ap for result in results])
     if as_json:
         every = [
@@ -94,4 +100,4 @@ def command(
     ]
     corrected = f", p corrected for {len(rows)} comparisons" if len(rows) > 1 else ""
     heads = ("difference", "mAP", "95% from", "to", "first ahead", "p", "better")
-    console.table(heads, rows, title=f"{len(drawn):,} samples of the images{corrected}")
+    console.table(heads, rows, title=f"{count:,} samples of the images{corrected}")

@@ -18,9 +18,6 @@ from frcnn_cli.core.errors import DataError
 from frcnn_cli.core.files import check_regular, decode_text, files_below
 from frcnn_cli.core.image import ImageRef
 
-DEFAULT_SPLIT = "trainval"
-SPLIT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "trainval"})  # whatever their case
-
 
 class HasRefs(Protocol):
     """Something that lists images, such as a `Dataset`."""

@@ -14,8 +14,10 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from frcnn_cli.core.decoding import IMAGE_ENDINGS
+from frcnn_cli.core.splits import SPLIT_FOLDERS
 
-_UPLOAD_PREFIX = re.compile(r"[0-9a-f]{4,8}-(?=.)")  # Label Studio: 4f3a12bc-a.jpg
+# Label Studio's: 4f3a12bc-a.jpg. Shorter ones have a letter, so that the year of 2008-a.jpg is none.
+_UPLOAD_PREFIX = re.compile(r"(?:[0-9a-f]{8}|(?=[0-9]*[a-f])[0-9a-f]{4,7})-(?=.)")
 
 
 class AmbiguousNameError(ValueError):
@@ -60,10 +62,10 @@ class FileNames:
             (self._by_name, stem(last)),  # a known name without an ending
             (self._by_name, _UPLOAD_PREFIX.sub("", last, count=1)),
         ):
-            candidates = table.get(wanted.casefold(), [])
-            candidates = [path for path in candidates if wanted in path] or candidates  # of the same case
-            if candidates:
-                return self._closest(written, name, candidates)
+            found = [path for path in table.get(wanted.casefold(), []) if not _contradicts(name, path)]
+            same_case = [path for path in found if PurePosixPath(_normal(path)).name.startswith(wanted)]
+            if found:
+                return self._closest(written, name, same_case or found)
         return None
 
     def _closest(self, written: str, name: str, candidates: list[str]) -> str:
@@ -71,7 +73,8 @@ class FileNames:
         folders = PurePosixPath(name).parts[-2::-1]
         own = {path: PurePosixPath(_normal(path)).parts[-2::-1] for path in candidates}
         shared = {path: _common(folders, parts) for path, parts in own.items()}
-        best = [path for path in candidates if shared[path] == max(shared.values())]
+        most = max(shared.values())
+        best = [path for path in candidates if shared[path] == most]
         best = [path for path in best if shared[path] == len(own[path])] or best
         if len(best) > 1:
             raise AmbiguousNameError(written, *best[:2])
@@ -82,8 +85,11 @@ def clean(written: str) -> str:
     """A name with slashes, without the server of a URL, `./` and a drive."""
     name = written.strip().strip('"').rpartition("?d=")[2]  # Label Studio: /data/local-files/?d=a.jpg
     if re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE):
-        parts = urlsplit(name)
-        name = unquote(parts.path or parts.netloc)
+        try:
+            parts = urlsplit(name)
+            name = unquote(parts.path or parts.netloc)
+        except ValueError:  # a server in brackets that is none
+            pass
     name = name.replace("\\", "/")
     return re.sub(r"^(?:[a-zA-Z]:)?(?:\./+)*", "", _normal(name))
 
@@ -92,6 +98,15 @@ def stem(name: str) -> str:
     """A file name without the ending of an image; other names, such as `v1.2`, stay whole."""
     path = PurePosixPath(name)
     return path.stem if path.suffix.lower() in IMAGE_ENDINGS else path.name
+
+
+def _contradicts(name: str, path: str) -> bool:
+    """Whether both paths name a split in their folders, and not the same."""
+    mine, theirs = (
+        next((part.lower() for part in PurePosixPath(one).parts[-2::-1] if part.lower() in SPLIT_FOLDERS), None)
+        for one in (name, path)
+    )
+    return mine is not None and theirs is not None and mine != theirs
 
 
 def _normal(name: str) -> str:

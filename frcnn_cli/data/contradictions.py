@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from frcnn_cli.core.annotations import Detections, GroundTruth
-from frcnn_cli.core.boxes import iou
+from frcnn_cli.core.boxes import covered, iou
 
 Kind = Literal["not labelled", "another class", "not detected"]
 Box = tuple[float, float, float, float]
@@ -76,7 +76,8 @@ def _of_image(
 ) -> Iterator[Contradiction]:
     overlaps = iou(found.boxes, truth.boxes) >= threshold
     same = found.labels[:, None] == truth.labels[None, :]
-    for i in np.flatnonzero(~overlaps.any(axis=1)):
+    crowds = covered(found.boxes, truth.boxes[truth.crowd]) >= threshold
+    for i in np.flatnonzero(~overlaps.any(axis=1) & ~crowds.any(axis=1)):
         name, box = classes[found.labels[i]], _box(found.boxes[i])
         yield Contradiction("not labelled", key, float(found.scores[i]), None, None, name, box)
     for j in np.flatnonzero(~(overlaps & same).any(axis=0) & ~truth.difficult):

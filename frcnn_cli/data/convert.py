@@ -114,8 +114,14 @@ def convert_labels(
 
 def _read(source: str, images: Path | None, stated: Mapping[str, Any] | None) -> list[Labels]:
     if is_dataset_spec(source) and not Path(source).exists():
-        if images is not None:
-            raise UsageError(f"--images has no effect on {source}", "Remove it")
+        for option, given in (
+            ("--images", images is not None),
+            ("--order, --base, --end and --relative", bool(stated)),
+        ):
+            if given:
+                raise UsageError(
+                    f"{option} have no effect on {source}", "Remove them, or name the folder or file itself"
+                )
         return read_splits(source)
     return read_layout(Path(source), images, stated)
 
@@ -155,8 +161,10 @@ def _with_distinct_keys(datasets: Sequence[Dataset]) -> list[Dataset]:
 
 
 def _divide(datasets: Sequence[Dataset], pictures: _Pictures, shares: Mapping[str, float], seed: int) -> list[Dataset]:
-    """All images, divided at random; the notes of the data sets are kept."""
-    whole = union(datasets)
+    """All images, divided at random, each once; the notes of the data sets are kept."""
+    once = {sample.ref.path: sample for dataset in datasets for sample in dataset.samples}
+    notes = tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes))
+    whole = replace(datasets[0], samples=tuple(once.values()), notes=notes, image_ids={})
     digests = {key: record.digest for key, record in pictures.records.items()}
     wanted = {split: share for split, share in shares.items() if share > 0}
     first, *others = split_dataset(whole, wanted, digests, pictures.thumbnails, seed)

@@ -16,7 +16,7 @@ from frcnn_cli.core.ids import CocoId
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.core.names import AmbiguousNameError, FileNames
 from frcnn_cli.core.options import did_you_mean
-from frcnn_cli.data.sizes import SizeMismatch, differs, mismatch, to_picture
+from frcnn_cli.data.sizes import SizeMismatch, differs, mismatch, same_shape, to_picture
 
 T = TypeVar("T")
 
@@ -149,7 +149,14 @@ class Dataset(ArrayRecord):
                         "Correct the annotation, convert its boxes with --size-mismatch scale, or use them as they are"
                         " with --size-mismatch keep",
                     )
-                truth = replace(truth, boxes=to_picture(truth.boxes, sample.size, picture), areas=np.zeros(0))
+                if not same_shape(sample.size, picture):
+                    raise DataError(
+                        f"{sample.ref.key}: {mismatch(sample.size, picture)}, which has another shape",
+                        "Correct the annotation: its boxes may belong to another image",
+                    )
+                boxes = to_picture(truth.boxes, sample.size, picture)
+                larger = area(boxes) / np.maximum(area(truth.boxes), 1e-9)
+                truth = replace(truth, boxes=boxes, areas=truth.areas * larger)
                 sample = replace(sample, size=(float(picture.width), float(picture.height)))
                 scaled.append(sample.ref.key)
             fitting = clip(truth.boxes, picture.height, picture.width)

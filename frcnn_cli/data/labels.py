@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from frcnn_cli.data.dataset import Dataset, Sample
 
 BadBoxes = Literal["error", "fix"]
 _FIRST_PIXEL = 1.5  # VOC's corners become 1 smaller
-MAX_PIXELS = 1e7  # largest plausible coordinate
+MAX_COORDINATE = 1e7  # largest plausible coordinate
 _TOLERANCE = 0.1  # pixels that a box may reach outside its image: COCO rounds corners to hundredths
 
 Problems = list[DataError]
@@ -114,6 +114,16 @@ class Labels:
         return [f"no object of {listed(map(repr, lost))} is left"] if lost else []
 
 
+def joined(labels: Sequence[Labels]) -> Labels:
+    """Several `Labels` of one split as one. COCO's IDs are dropped if there are several."""
+    if len(labels) == 1:
+        return labels[0]
+    classes = tuple(dict.fromkeys(name for one in labels for name in one.classes))
+    images = tuple(image for one in labels for image in one.images)
+    notes = tuple(dict.fromkeys(note for one in labels for note in one.notes))
+    return replace(labels[0], classes=classes, images=images, notes=notes, image_ids={}, categories={})
+
+
 @contextmanager
 def collecting(problems: Problems | None) -> Iterator[None]:
     """Appends the DataError of the block to `problems`, so that a reader can go on; with None, raises it."""
@@ -151,7 +161,7 @@ def single(names: Iterable[str], where: str) -> tuple[str, ...]:
 
 def plausible(*numbers: float) -> bool:
     """Whether these can be pixel coordinates: finite, and not larger than any image."""
-    return all(abs(number) < MAX_PIXELS for number in numbers)  # False for NaN
+    return all(abs(number) < MAX_COORDINATE for number in numbers)  # False for NaN
 
 
 def has_area(obj: LabelledObject, min_side: float) -> bool:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from frcnn_cli.core.decoding import IMAGE_ENDINGS
 from frcnn_cli.core.errors import DataError, FrcnnError
 from frcnn_cli.core.files import files_below, files_in
+from frcnn_cli.core.splits import DEFAULT_SPLIT
 from frcnn_cli.data.formats.coco import ROBOFLOW, is_coco, read_coco_labels
 from frcnn_cli.data.formats.csv import read_csv_labels
 from frcnn_cli.data.formats.label_studio import is_label_studio, read_label_studio_labels
 from frcnn_cli.data.formats.labelme import is_labelme, read_labelme_labels
 from frcnn_cli.data.formats.pictures import Pictures
+from frcnn_cli.data.formats.splits import folder_split
 from frcnn_cli.data.formats.supervisely import is_supervisely, read_supervisely_labels
 from frcnn_cli.data.formats.via import is_via, is_via_table, read_via_labels
 from frcnn_cli.data.formats.voc import read_voc_labels
@@ -21,7 +25,7 @@ from frcnn_cli.data.formats.voc_tree import VocTree
 from frcnn_cli.data.formats.yolo import read_yolo_labels, yolo_root
 from frcnn_cli.data.labels import Labels, Problems
 from frcnn_cli.system.tables import open_table
-from frcnn_cli.system.untrusted import read_json
+from frcnn_cli.system.untrusted import read_json, read_text
 
 _MAX_BYTES = 2 << 30
 _TABLES = (".csv", ".tsv")
@@ -67,9 +71,9 @@ def read_layout(
         raise DataError(f"{path} holds no labels that are recognised", _KNOWN)
     labels = found[0].read()
     others = list(dict.fromkeys(other.name for other in found[1:] if other.name != found[0].name))
-    if others and labels:
+    if others:
         note = f"{path} also holds {' and '.join(others)}, which is not read"
-        labels[0] = Labels(**{**vars(labels[0]), "notes": (*labels[0].notes, note)})
+        labels = [replace(one, notes=(*one.notes, note)) for one in labels]
     return labels
 
 
@@ -78,7 +82,7 @@ def _in_file(
 ) -> Iterator[Found]:
     ending = path.suffix.lower()
     if ending in (".yaml", ".yml", ".data"):
-        yield Found("YOLO", lambda: read_yolo_labels(path, Pictures(yolo_root(path)), problems))
+        yield Found("YOLO", lambda: read_yolo_labels(path, Pictures(images or yolo_root(path)), problems))
     elif ending in _TABLES:
         folder = images or _beside(path)
         with open_table(path, DataError) as table:
@@ -104,6 +108,8 @@ def _in_folder(
     """The layouts of a folder, the likeliest first."""
     pictures = images or path
     if is_supervisely(path):
+        if images is not None:
+            raise DataError(f"{path} is a project of Supervisely, which holds its images", "Remove --images")
         yield Found("Supervisely", lambda: read_supervisely_labels(path, Pictures(path), problems))
         return
     roboflow = files_below(path, ".json")
@@ -121,14 +127,29 @@ def _in_folder(
         yield Found("COCO", lambda: [read_coco_labels(file, images or _beside(file), problems) for file in coco])
     if "labelme" in kinds.values():
         yield Found("labelme", lambda: read_labelme_labels(path, Pictures(pictures), problems))
-    for file, kind in kinds.items():
-        if kind == "Label Studio":
-            yield Found(kind, lambda file=file: read_label_studio_labels(file, Pictures(pictures), problems))  # type: ignore[misc]
-        if kind == "VGG Image Annotator":
-            yield Found(kind, lambda file=file: read_via_labels(file, Pictures(pictures), problems))  # type: ignore[misc]
+    for kind, read in (("Label Studio", read_label_studio_labels), ("VGG Image Annotator", read_via_labels)):
+        files = [file for file, other in kinds.items() if other == kind]
+        if files:
+            yield Found(kind, partial(_each, read, files, pictures, problems))
     tables = [file for file in files_below(path, *_TABLES) if not file.name.startswith(("class-desc", "oidv"))]
     if tables:
         yield Found("a table", lambda: _tables(tables, images, stated, problems))
+
+
+def _each(
+    read: Callable[[Path, Pictures, Problems | None], list[Labels]],
+    files: list[Path],
+    folder: Path,
+    problems: Problems | None,
+) -> list[Labels]:
+    """The labels of several files of one kind; the pictures of each are searched in its own folder first."""
+    found = []
+    for file in files:
+        beside = file.parent if files_in(file.parent, *IMAGE_ENDINGS) else folder
+        found += read(file, Pictures(beside if len(files) > 1 else folder), problems)
+        if len(files) > 1 and all(labels.split == DEFAULT_SPLIT for labels in found[-1:]):
+            found[-1] = replace(found[-1], split=folder_split(file.relative_to(folder).as_posix()))
+    return found
 
 
 def _voc(path: Path, images: Path | None, problems: Problems | None) -> list[Labels]:
@@ -146,15 +167,16 @@ def _tables(
     for file in tables:
         split = file.parent.name if len(folders) == len(tables) else file.stem
         every = read_layout(file, images or file.parent, stated, problems)
-        found += [Labels(**{**vars(labels), "split": split}) for labels in every]
+        own = [labels.split for labels in every] != [DEFAULT_SPLIT]  # a column states its splits
+        found += every if own else [replace(labels, split=split) for labels in every]
     return found
 
 
 def _is_yolo(path: Path) -> bool:
     """Whether a folder has YOLO's configuration, or text files beside pictures or in `labels`."""
-    if files_in(path, ".yaml", ".yml", ".data", ".names") or files_in(path / "cfg", ".data"):
+    if files_in(path, ".data", ".names") or files_in(path / "cfg", ".data") or (path / "classes.txt").is_file():
         return True
-    if (path / "classes.txt").is_file():
+    if any("names:" in read_text(file, _MAX_BYTES, DataError) for file in files_in(path, ".yaml", ".yml")):
         return True
     texts = files_below(path, ".txt")
     return any("labels" in text.relative_to(path).parts[:-1] for text in texts) or any(
@@ -176,6 +198,9 @@ def _kind_of_json(path: Path) -> str:
 
 
 def _beside(path: Path) -> Path:
-    """The folder of the images of a file: its own if it or a folder below holds images, else that around it."""
+    """The folder of the images of a file: its own if it or a folder below holds images, else that around it; in it, a
+    folder called `images`."""
     folder = path.parent
-    return folder if files_below(folder, *IMAGE_ENDINGS) else folder.parent
+    if not files_below(folder, *IMAGE_ENDINGS):
+        folder = folder.absolute().parent
+    return folder / "images" if (folder / "images").is_dir() and path.suffix.lower() == ".json" else folder

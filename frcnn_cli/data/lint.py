@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,16 +12,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.core.boxes import iou
+from frcnn_cli.core.boxes import in_blocks, iou
 from frcnn_cli.core.decoding import read_image
-from frcnn_cli.core.errors import DataError, ImageError, UsageError, listed
+from frcnn_cli.core.errors import DataError, ImageError, MismatchError, UsageError, listed
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.core.names import clean, stem
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.data.contradictions import Contradiction, contradictions
 from frcnn_cli.data.formats.voc_tree import VocTree
-from frcnn_cli.data.labels import LabelledImage, Labels, Problems, are_fractions, has_area
-from frcnn_cli.data.load import default_split, load_dataset, read_splits, voc_folders
+from frcnn_cli.data.labels import LabelledImage, Labels, Problems, are_fractions, has_area, joined
+from frcnn_cli.data.layouts import read_layout
+from frcnn_cli.data.load import read_splits, voc_folders
 from frcnn_cli.data.pairing import pair_detections
 from frcnn_cli.data.spec import is_dataset_spec
 from frcnn_cli.store.reader import StageFile
@@ -158,11 +160,16 @@ def _near_duplicates(image: LabelledImage) -> Iterator[Finding]:
     for name in dict.fromkeys(obj.name for obj in image.objects):
         same = list({obj.box: obj for obj in image.objects if obj.name == name and not obj.crowd}.values())
         boxes = np.array([obj.box for obj in same]).reshape(-1, 4)
-        overlaps = np.triu(iou(boxes, boxes), 1)
-        for i, j in np.argwhere(overlaps >= _NEARLY_SAME):
-            what = f"it nearly coincides with {same[j].written} (IoU {overlaps[i, j]:.2f})"
-            fix = "Remove one if they mark the same object"
-            yield Finding("warning", "near duplicate", str(image.source), same[i].written, what, fix)
+        for rows in in_blocks(len(same), len(same)):
+            overlaps = iou(boxes[rows], boxes)
+            overlaps[np.arange(len(same)) >= np.arange(len(same))[rows, None]] = 0  # each pair once
+            for i, j in enumerate(overlaps.argmax(axis=1).tolist()):
+                if overlaps[i, j] >= _NEARLY_SAME:
+                    what = f"it nearly coincides with {same[j].written} (IoU {overlaps[i, j]:.2f})"
+                    fix = "Remove one if they mark the same object"
+                    yield Finding(
+                        "warning", "near duplicate", str(image.source), same[rows.start + i].written, what, fix
+                    )
 
 
 def _inside(box: Sequence[float], size: tuple[float, float], slack: float = 0.1) -> bool:
@@ -176,11 +183,16 @@ def _names(names: Counter[str]) -> Iterator[Finding]:
         for common in by_count[:i]:
             same = rare.casefold().strip(" _-") == common.casefold().strip(" _-")
             swapped = sorted(rare.casefold()) == sorted(common.casefold())
-            close = swapped or SequenceMatcher(None, rare.casefold(), common.casefold()).ratio() >= _SIMILAR
-            if same or (close and names[rare] <= _RARE * names[common]):
+            if same or (names[rare] <= _RARE * names[common] and (swapped or _similar(rare, common))):
                 what = f"{names[rare]} object(s) of {rare!r}, {names[common]} of {common!r}"
                 yield Finding("error", "misspelt class", "", rare, what, f"Is it {common!r}? Rename one")
                 break
+
+
+def _similar(first: str, second: str) -> bool:
+    matcher = SequenceMatcher(None, first.casefold(), second.casefold())
+    bounds = matcher.real_quick_ratio(), matcher.quick_ratio()  # not smaller than the ratio
+    return min(bounds) >= _SIMILAR and matcher.ratio() >= _SIMILAR
 
 
 def _missing_classes(splits: Sequence[Labels], but: set[str]) -> Iterator[Finding]:
@@ -331,10 +343,9 @@ def lint_dataset(
     is_spec = is_dataset_spec(source) and not Path(source).exists()
     if is_spec and images is not None:
         raise UsageError(f"--images has no effect on {source}", "Remove it")
-    spec = source if is_spec else f"labels:{source}" + (f":{images}" if images is not None else "")
-    splits = read_splits(spec, problems)
+    splits = read_splits(source, problems) if is_spec else read_layout(Path(source), images, problems=problems)
     if not splits and not problems:
-        raise DataError(f"{spec} has no split", "List the keys of its images in ImageSets/Main/trainval.txt")
+        raise DataError(f"{source} has no split", "List the keys of its images in ImageSets/Main/trainval.txt")
     refs = list({image.ref.path: image.ref for labels in splits for image in labels.images}.values())
     records: dict[Path, ImageRecord | str] = {}
     with progress.task("lint", len(refs)) as bar:
@@ -342,23 +353,45 @@ def lint_dataset(
             records[ref.path] = record
             bar.advance()
     found = [*unreadable(problems), *lint(splits, records)]
-    for folder in voc_folders(spec):
+    for folder in voc_folders(source if is_spec else f"labels:{source}"):
         found += lint_folder(folder)
     for path in proposals:
         with StageFile(path, PROPOSALS) as file:
             found += lint_proposals(str(path), file.images, file.counts(), splits, records)
+    contradicted = [] if detections is None else _contradictions(splits, detections, min_score, found)
     found.sort(key=lambda finding: (finding.level, finding.kind, finding.file))
     layouts = list(dict.fromkeys(labels.layout for labels in splits if labels.layout))
-    contradicted = [] if detections is None else _contradictions(spec, detections, min_score)
     files = {image.ref.key: image.ref.path for labels in splits for image in labels.images}
     return LintResult(len(refs), len(splits), found, layouts, contradicted, files)
 
 
-def _contradictions(spec: str, path: Path, min_score: float) -> list[Contradiction]:
+def _contradictions(
+    splits: Sequence[Labels], path: Path, min_score: float, found: list[Finding]
+) -> list[Contradiction]:
+    """The contradictions in the split that a detections file covers; `found` receives what cannot be compared.
+
+    Raises:
+        MismatchError: it covers none.
+    """
     with StageFile(path, DETECTIONS) as file:
-        covered = file.images
-    dataset = load_dataset(spec, default_split(spec, covered), "fix", size_mismatch="scale")
-    paired = pair_detections(dataset, path, "fix")
+        known = {name for image in file.images for name in (image.key, Path(image.key).stem)}
+        classes = file.classes
+    by_split: dict[str, list[Labels]] = {}
+    for labels in splits:
+        by_split.setdefault(labels.split, []).append(labels)
+    every = [joined(some) for some in by_split.values()]
+    covered = [one for one in every if one.images and {image.ref.key for image in one.images} <= known]
+    if not covered:
+        raise MismatchError(
+            f"{path} does not hold all images of any split ({listed(by_split)})", "Name the detections of a whole split"
+        )
+    dataset = replace(max(covered, key=lambda one: len(one.images)).dataset("fix"), size_mismatch="scale")
+    for name in dataset.classes:
+        if name not in classes:
+            what, fix = "the detector does not know this class", "Its labels are not compared"
+            found.append(Finding("warning", "unknown class", str(path), name, what, fix))
+    some = dataset.with_classes(name for name in dataset.classes if name in classes)
+    paired = pair_detections(some, path, "fix")
     return contradictions(paired.dataset.truth, paired.detections, paired.dataset.classes, min_score)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import get_args
 
 from frcnn_cli.core.errors import DataError, listed
-from frcnn_cli.core.find import DEFAULT_SPLIT
 from frcnn_cli.core.image import ImageRecord, ImageRef
+from frcnn_cli.core.splits import DEFAULT_SPLIT
 from frcnn_cli.data.dataset import Dataset, union
 from frcnn_cli.data.formats.coco import read_coco_labels
 from frcnn_cli.data.formats.voc import read_voc_images, read_voc_labels, voc_splits
 from frcnn_cli.data.formats.voc_tree import VocTree
-from frcnn_cli.data.labels import BadBoxes, Labels, Problems
+from frcnn_cli.data.labels import BadBoxes, Labels, Problems, joined
 from frcnn_cli.data.layouts import read_layout
 from frcnn_cli.data.sizes import SizeMismatch
 from frcnn_cli.data.spec import Part, named, names_its_splits, parts
@@ -73,12 +73,10 @@ def _part_labels(part: Part, split: str, pictures: bool = True, problems: Proble
     if part.kind == "voc" or part.kind.startswith("voc"):
         return read_voc_labels(part.folder, split)
     every = read_layout(*part.labels)
-    for labels in every:
-        if labels.split == split:
-            return labels
-    if len(every) == 1 and part.split is None:
-        return every[0]
-    have = listed(labels.split for labels in every)
+    found = [labels for labels in every if labels.split == split]
+    if found:
+        return joined(found)
+    have = listed(dict.fromkeys(labels.split for labels in every))
     raise DataError(f"{part.labels[0]} has no split {split!r}", f"It has: {have}")
 
 
@@ -132,9 +130,14 @@ def default_split(spec: str, images: Iterable[ImageRecord] | None = None) -> str
 def _keys(part: Part, with_images: bool) -> dict[str, set[str]]:
     """The splits of a part, and the keys of their images if they are wanted."""
     if part.kind == "labels":
-        return {labels.split: {image.ref.key for image in labels.images} for labels in read_layout(*part.labels)}
-    splits = voc_splits(part.folder)
-    return {split: set(VocTree(part.folder).keys(split)) if with_images else set() for split in splits}
+        keys: dict[str, set[str]] = {}
+        for labels in read_layout(*part.labels):
+            keys.setdefault(labels.split, set()).update(image.ref.key for image in labels.images)
+        return keys
+    if not part.folder.is_dir():
+        return {}
+    tree = VocTree(part.folder)
+    return {split: set(tree.keys(split)) if with_images else set() for split in tree.splits}
 
 
 def splits_of(spec: str) -> list[str]:

@@ -10,6 +10,7 @@ from frcnn_cli.core.boxes import Boxes
 from frcnn_cli.core.image import ImageRecord
 
 SizeMismatch = Literal["error", "scale", "keep"]
+_MAX_DISTORTION = 0.03
 Size = tuple[float, float]  # width, height
 
 
@@ -30,6 +31,16 @@ def mismatch(annotated: Size | None, picture: ImageRecord) -> str:
     if is_rotated(annotated, picture):
         return f"{what} after EXIF orientation {picture.orientation} rotated it"
     return what
+
+
+def same_shape(annotated: Size | None, picture: ImageRecord) -> bool:
+    """Whether a picture can be the annotated one in another size: the ratios of its sides differ by at most 3%, or by
+    the rounding of a side."""
+    if annotated is None or is_rotated(annotated, picture):
+        return True
+    across, down = picture.width / annotated[0], picture.height / annotated[1]
+    rounding = 1 / min(picture.width, picture.height, *annotated)
+    return abs(across / down - 1) <= max(_MAX_DISTORTION, 2 * rounding)
 
 
 def to_picture(boxes: Boxes, annotated: Size | None, picture: ImageRecord) -> Boxes:

@@ -25,7 +25,7 @@ from pathlib import Path
 from frcnn_cli.core.errors import DataError
 
 VOC_YEARS = ("VOC2007", "VOC2012")
-_KIND = r"(?:voc|voc2007|voc2012|coco|labels)(?=[:@+]|$)"
+_KIND = r"(?:(?:voc|voc2007|voc2012|coco)(?=[:@+]|$)|labels(?=:))"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _part(text: str) -> Part:
             "Write voc, voc:DIR for a folder in VOC layout, coco:JSON:FOLDER, or labels:PATH for labels of other tools",
         )
     kind, where, split = found[1], found[2] or "", found[3]
-    if split and where and Path(f"{where}@{split}").exists():
+    if split and where and Path(f"{where.rpartition(':')[2]}@{split}").exists():
         return Part(kind, f"{where}@{split}", None)
     return Part(kind, where, split)
 

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from frcnn_cli.core.errors import DataError
 from frcnn_cli.core.image import Image
+from frcnn_cli.core.names import stem
 from frcnn_cli.data.dataset import Dataset, Sample
 
-_NUMBER = re.compile(r"(\d+)(?!.*\d)")  # the last number of a name
+_NUMBER = re.compile(r"\d+")
+_COPY = re.compile(r"_(?:jpg|jpeg|png|bmp)\.rf\.[0-9a-zA-Z]+$")  # Roboflow's augmented copies of one picture
 _SIDE = 24  # pixels of a thumbnail
 _ALIKE = 0.9  # correlation of two thumbnails from which they may be frames of one clip
 
@@ -89,11 +91,15 @@ def group_images(
     by_content: dict[str, str] = {}
     for key in keys:
         join(by_content.setdefault(digests[key], key), key)
-    clips: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    clips: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+    copies: dict[str, str] = {}
     for key in keys:
-        number = _NUMBER.search(key)
-        if number is not None:
-            clips[f"{key[: number.start()]}#{key[number.end() :]}"].append((int(number[1]), key))
+        bare = stem(key.rpartition("/")[2])
+        name = key.rpartition("/")[0] + "/" + _COPY.sub("", bare)
+        if _COPY.search(bare):
+            join(copies.setdefault(name, key), key)
+        for number in _NUMBER.finditer(name):  # any of them may count the frames: f1_640x480
+            clips[name[: number.start()], name[number.end() :]].append((int(number[0]), key))
     for frames in clips.values():
         frames.sort()
         for (_, before), (_, after) in pairwise(frames):

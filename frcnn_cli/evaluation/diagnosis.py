@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.annotations import Detections, GroundTruth
-from frcnn_cli.core.boxes import iou
+from frcnn_cli.core.boxes import covered, iou
 from frcnn_cli.core.equality import ArrayRecord
 from frcnn_cli.evaluation.matching import CORRECT, IGNORED, Matches
 from frcnn_cli.evaluation.voc import Result
@@ -24,7 +24,8 @@ BINS = 10
 class ConfusionMatrix(ArrayRecord):
     """counts: int64 [K+1, K+1], objects by their class (rows) and the class that they were detected as (columns). The
     last row counts detections of the background, the last column objects that were not detected; so a row sums to the
-    objects of a class, and a column to the detections of a class, without difficult objects and detections of them.
+    objects of a class, and a column to the detections of a class, without difficult objects and crowds and detections
+    of them.
 
     iou_threshold, min_score: what was counted.
     """
@@ -63,8 +64,9 @@ def confusion_matrix(
             of_object[j], of_detection[i] = found.labels[i], truth.labels[j]
         np.add.at(counts, (truth.labels[~truth.difficult], of_object[~truth.difficult]), 1)
         free = of_detection == num_classes
-        if truth.difficult.any():  # like VOC, what lies on an ignored object counts neither for nor against
-            free &= (iou(found.boxes, truth.boxes[truth.difficult]) < iou_threshold).all(axis=1)
+        # Like VOC and COCO: what lies on an ignored object or in a crowd counts neither for nor against.
+        free &= (iou(found.boxes, truth.boxes[truth.difficult]) < iou_threshold).all(axis=1)
+        free &= (covered(found.boxes, truth.boxes[truth.crowd]) < iou_threshold).all(axis=1)
         np.add.at(counts[num_classes], found.labels[free], 1)
     return ConfusionMatrix(counts, iou_threshold, min_score)
 
@@ -124,7 +126,7 @@ class Calibration(ArrayRecord):
 
     edges: float64 [B+1], the bins of the scores. counts: int64 [B], detections per bin. scores, precision: float64 [B],
     their mean score and the fraction that is correct; NaN in an empty bin.
-    error: the expected calibration error, the mean of |score - precision| over the detections.
+    error: the expected calibration error, the mean over the bins of |mean score - precision|, weighted by their counts.
     """
 
     edges: NDArray[np.float64]

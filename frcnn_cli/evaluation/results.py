@@ -19,6 +19,7 @@ from frcnn_cli.core.boxes import from_inclusive, from_xywh, to_inclusive
 from frcnn_cli.core.errors import FileFormatError, listed
 from frcnn_cli.core.files import files_in
 from frcnn_cli.core.ids import CocoId, as_id
+from frcnn_cli.core.names import AmbiguousNameError, FileNames
 from frcnn_cli.system.untrusted import read_json, read_text
 
 MAX_BYTES = 2 << 30
@@ -167,18 +168,20 @@ def read_coco_results(
     if not isinstance(values, list):
         raise FileFormatError(f"{path} is not a list of results", fix)
     rows: dict[str, list[_Row]] = {}
-    names = {key: key for key in keys.values()}
+    names = FileNames(keys.values())
     for number, value in enumerate(values):
         try:
             image, category = value["image_id"], value["category_id"]
             x, y, w, h, score = (float(v) for v in (*value["bbox"], value["score"]))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise FileFormatError(f"{path}: result {number} is not complete", fix) from None
-        # The name of the file, if a result states it, identifies an image better than a number.
-        key = names.get(value.get("file_name")) or keys.get(as_id(image), None) or names.get(str(image))  # type: ignore[arg-type]
+        key = _key_of(image, value.get("file_name"), keys, names)
         label = categories.get(as_id(category))  # type: ignore[arg-type]
         if key is None:
-            raise FileFormatError(f"{path}: result {number} is of {_unknown('image_id', image, keys)}", fix)
+            stated = (
+                ("file_name", value["file_name"]) if isinstance(value.get("file_name"), str) else ("image_id", image)
+            )
+            raise FileFormatError(f"{path}: result {number} is of {_unknown(*stated, keys)}", fix)
         if label is None:
             raise FileFormatError(f"{path}: result {number} is of {_unknown('category_id', category, categories)}", fix)
         if not _plausible(x, y, w, h, score):
@@ -187,6 +190,19 @@ def read_coco_results(
             raise FileFormatError(f"{path}: result {number} has a negative width or height", "Write x, y, w, h")
         rows.setdefault(key, []).append((score, x, y, w, h, label))
     return {key: _detections(found, classes, inclusive=False) for key, found in rows.items()}
+
+
+def _key_of(image: Any, file_name: Any, keys: Mapping[CocoId, str], names: FileNames) -> str | None:
+    """The key of an image. The name of its file, if a result states it, identifies it better than a number."""
+    number = as_id(image)
+    try:
+        if isinstance(file_name, str):
+            return names.find(file_name)
+        if number is not None and number in keys:
+            return keys[number]
+        return names.find(number) if isinstance(number, str) else None
+    except AmbiguousNameError:
+        return None
 
 
 def _unknown(member: str, value: Any, known: Mapping[CocoId, Any]) -> str:

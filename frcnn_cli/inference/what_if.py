@@ -61,7 +61,10 @@ def what_if(
     """Tries other values of each threshold of NMS on the scores of all images.
 
     Args:
-        dets, scores, props, images, result: as in `explain_files`.
+        dets, scores, props, images, result: as in `explain_files`. ground_truth: the objects of these images.
+
+    Raises:
+        MismatchError: as `explain_files`.
     """
     before = _found(result.matches)
     classes = [c.name for c in result.classes]
@@ -98,7 +101,7 @@ def _settings(
     for value in _SUPPRESSION:
         if value != thresholds.iou:
             yield f"--iou {value:g}", thresholds.changed(iou=value), min_scores
-    for fraction in _SCORES:
+    for fraction in _SCORES if thresholds.min_score > 0 else ():
         value = thresholds.min_score * fraction
         yield f"--min-score {value:g}", thresholds.changed(min_score=value), min_scores
     if min_scores is not None:

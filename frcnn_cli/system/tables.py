@@ -11,6 +11,9 @@ from pathlib import Path
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, explain_os_error
 from frcnn_cli.core.files import check_regular, text_encoding
 
+MAX_BYTES = 4 << 30  # read line by line
+_MAX_HEADER = 1 << 20  # characters
+
 
 class TableError(ValueError):
     """What is wrong with a line, and how to fix it; `open_table` adds the file and the line."""
@@ -68,11 +71,12 @@ def open_table(path: Path, error_type: type[FrcnnError] = FileFormatError) -> It
     table = None
     fix = "Write a table with one object per line"
     try:
-        check_regular(path, error_type)
+        if check_regular(path, error_type).stat().st_size > MAX_BYTES:
+            raise error_type(f"{path} is larger than {MAX_BYTES >> 30} GB", "Split it into several files")
         with open(path, newline="", encoding=text_encoding(path)) as file:
-            first = file.readline()
+            first = file.readline(_MAX_HEADER)
             while first and not first.strip():
-                first = file.readline()
+                first = file.readline(_MAX_HEADER)
             separator = max(",;\t", key=first.count)
             cells = next(csv.reader([first], delimiter=separator), [])
             if not cells:

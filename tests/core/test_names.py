@@ -45,7 +45,14 @@ def test_a_name_that_could_be_two():
     with pytest.raises(AmbiguousNameError, match="'a.jpg' could be train/a.jpg or val/a.jpg"):
         FILES.find("a.jpg")
     with pytest.raises(AmbiguousNameError):
-        FILES.find("test/a.jpg")
+        FILES.find("other/a.jpg")
+    assert FILES.find("test/a.jpg") is None  # neither of train, nor of val
+
+
+def test_a_year_is_no_prefix_of_an_upload():
+    assert FileNames(["000123.jpg"]).find("2008-000123.jpg") is None
+    assert FileNames(["old/a.jpg"]).find("./b/a.jpg") == "old/a.jpg"
+    assert FileNames(["x/AB.jpg", "y/ab.jpg"]).find("z/ab.jpg") == "y/ab.jpg"
 
 
 def test_keys_without_endings():

@@ -21,7 +21,7 @@ from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.data.formats.images import copy_images
 from frcnn_cli.data.formats.pictures import Naming, Pictures, box_around
 from frcnn_cli.data.labels import (
-    MAX_PIXELS,
+    MAX_COORDINATE,
     LabelledImage,
     LabelledObject,
     Labels,
@@ -181,7 +181,7 @@ def _read_images(values: list[Any], path: Path) -> dict[CocoId, _Entry]:
         if number in entries:
             raise DataError(f"{path}: two images have the id {number!r}", "Give each image its own id")
         size = [value.get(side) for side in ("width", "height")]
-        stated = all(isinstance(side, (int, float)) and 0 < side < MAX_PIXELS for side in size)
+        stated = all(isinstance(side, (int, float)) and 0 < side < MAX_COORDINATE for side in size)
         entries[number] = _Entry(name, (float(size[0]), float(size[1])) if stated else None)
     if not entries:
         raise DataError(f"{path} lists no images", _FIX)

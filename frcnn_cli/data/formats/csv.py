@@ -20,14 +20,14 @@ from frcnn_cli.core.columns import CLASSES, IMAGES, box_columns, first_of
 from frcnn_cli.core.convention import OURS, TOLERANCE, Entry, Finding, detect_convention
 from frcnn_cli.core.errors import DataError, listed
 from frcnn_cli.core.files import files_below, files_in, write_atomic
-from frcnn_cli.core.find import DEFAULT_SPLIT
 from frcnn_cli.core.image import ImageRecord
+from frcnn_cli.core.splits import DEFAULT_SPLIT
 from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.data.formats.images import copy_images
 from frcnn_cli.data.formats.pictures import Naming, Pictures
 from frcnn_cli.data.formats.splits import by_split
 from frcnn_cli.data.formats.voc import read_annotation
-from frcnn_cli.data.labels import MAX_PIXELS, LabelledImage, LabelledObject, Labels, Problems, collecting, plausible
+from frcnn_cli.data.labels import MAX_COORDINATE, LabelledImage, LabelledObject, Labels, Problems, collecting, plausible
 from frcnn_cli.system.tables import Table, TableError, open_table
 
 _SPLITS = ("split", "subset", "set")
@@ -130,9 +130,13 @@ def write_csv(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], fol
         sizes: the record of each image, by key.
 
     Raises:
-        DataError: two images would get the same name. FrcnnError: the system refuses to write.
+        DataError: two images would get the same name, or an image is in several splits, which a table cannot express.
+            FrcnnError: the system refuses to write.
     """
-    names = copy_images(datasets, folder / "images")
+    keys = [sample.ref.key for dataset in datasets for sample in dataset.samples]
+    if len(set(keys)) < len(keys):
+        raise DataError("some images are in several splits, which a table cannot express", "Convert each with --split")
+    names = {key: f"images/{name}" for key, name in copy_images(datasets, folder / "images").items()}
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["image", "left", "top", "right", "bottom", "class", "split", "width", "height", *_MARKS])
@@ -218,7 +222,8 @@ def _rows(cells: Sequence[str], columns: _Columns, table: Table, names: Mapping[
         boxes: list[tuple[float, ...]] = [tuple(numbers[i : i + 4]) for i in range(0, len(numbers), 4)]
         of_box = [word.strip(" '\"") for word in name.strip("[]").split(",")] if name.startswith("[") else [name]
         of_box = of_box * len(boxes) if len(of_box) == 1 else of_box
-        if boxes and (len(boxes[-1]) < 4 or len(of_box) != len(boxes)):
+        of_box = of_box if name else []
+        if len(of_box) != len(boxes) or (boxes and len(boxes[-1]) < 4):
             raise TableError(f"{len(of_box)} classes, but {len(numbers)} numbers of boxes")
     else:
         boxes = [tuple(table.number(text) if text else float("nan") for text in texts)]
@@ -245,7 +250,7 @@ def _state(lines: _Lines, cells: Sequence[str], columns: _Columns, table: Table,
         size = table.number(width), table.number(height)
         if lines.size is not None and lines.size != size:
             raise TableError(f"{image!r} is given a second size")
-        lines.size = size if min(size) > 0 and max(size) < MAX_PIXELS else None
+        lines.size = size if min(size) > 0 and max(size) < MAX_COORDINATE else None
 
 
 def _convention(found: Mapping[str, _Lines], pictures: Pictures, stated: Mapping[str, Any]) -> Finding:

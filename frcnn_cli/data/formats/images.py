@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from frcnn_cli.core.errors import DataError, explain_os_error
-from frcnn_cli.core.find import SPLIT_FOLDERS
+from frcnn_cli.core.splits import SPLIT_FOLDERS
 from frcnn_cli.data.dataset import Dataset, Sample
 
 _STRUCTURE = SPLIT_FOLDERS | {"images", "jpegimages", "img", "labels", "annotations", "obj_train_data"}

@@ -46,7 +46,10 @@ def read_label_studio_labels(path: Path, pictures: Pictures, problems: Problems 
         where = f"{path}: task {at}"
         if not isinstance(task, dict):
             raise DataError(f"{where} is not an object", _FIX)
-        name = _picture(task.get("data", task), where)
+        data = task.get("data", task)
+        if not isinstance(data, dict):
+            raise DataError(f"{where} has no data", _FIX)
+        name = _picture(data, where)
         ref = naming.find(name, where)
         if ref is None:
             continue
@@ -93,10 +96,12 @@ def _results(task: Mapping[str, Any]) -> tuple[list[Any], int]:
     """The results of the annotation that counts, and the number of annotations."""
     if "data" not in task:  # JSON-MIN: {"image": ..., "label": [...]}
         lists = [value for value in task.values() if isinstance(value, list)]
-        return [result for results in lists for result in results], 1
-    every = task.get("annotations", task.get("completions")) or []
+        return [result for results in lists for result in results if isinstance(result, dict)], 1
+    every = task.get("annotations", task.get("completions"))
+    every = every if isinstance(every, list) else []
     annotations = [one for one in every if isinstance(one, dict) and not one.get("was_cancelled")]
-    return (list(annotations[0].get("result") or []), len(annotations)) if annotations else ([], 0)
+    results = annotations[0].get("result") if annotations else []
+    return (results if isinstance(results, list) else []), len(annotations)
 
 
 def _object(
@@ -111,7 +116,7 @@ def _object(
         if len(names) != 1:
             return None, size
         box = box_around(_points(value, *(size or picture)))
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         raise DataError(f"{where} has a result without a complete shape", _FIX) from None
     if not plausible(*box):
         raise DataError(f"{where} holds a number that is not finite, or huge", "Correct it")

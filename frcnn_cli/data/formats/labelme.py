@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from frcnn_cli.core.errors import DataError
 from frcnn_cli.core.files import files_below
+from frcnn_cli.core.image import ImageRef
+from frcnn_cli.core.names import clean
 from frcnn_cli.data.formats.pictures import Naming, Pictures, box_around
 from frcnn_cli.data.formats.splits import by_split
 from frcnn_cli.data.labels import (
+    MAX_COORDINATE,
     Corners,
     LabelledImage,
     LabelledObject,
@@ -48,17 +51,20 @@ def read_labelme_labels(folder: Path, pictures: Pictures, problems: Problems | N
     naming = Naming(pictures, folder)
     images: list[LabelledImage] = []
     skipped: list[str] = []
+    beside: dict[Path, list[ImageRef]] = {}
+    for ref in pictures.refs.values():
+        beside.setdefault(ref.path.with_suffix(""), []).append(ref)
     for path in files_below(folder, ".json"):
         content = read_json(path, MAX_BYTES, DataError, "Save it again with labelme")
         if not is_labelme(content):
             continue
-        # The picture beside the file, whatever the file says: it may have been renamed together with the file.
-        ref = next((ref for ref in pictures.refs.values() if ref.path.with_suffix("") == path.with_suffix("")), None)
-        ref = ref or naming.find(str(content["imagePath"]), str(path))
-        if ref is None:
+        picture: ImageRef | None = None
+        with collecting(problems):
+            picture = _picture(path, str(content["imagePath"]), beside, naming)
+        if picture is None:
             continue
         size = content.get("imageWidth"), content.get("imageHeight")
-        stated = all(isinstance(side, (int, float)) and side > 0 for side in size)
+        stated = all(isinstance(side, (int, float)) and 0 < side < MAX_COORDINATE for side in size)
         objects = []
         for at, shape in enumerate(content["shapes"]):
             with collecting(problems):
@@ -68,7 +74,7 @@ def read_labelme_labels(folder: Path, pictures: Pictures, problems: Problems | N
                 else:
                     objects.append(found)
         annotated = (float(size[0]), float(size[1])) if stated else None
-        images.append(LabelledImage(ref, path, annotated, tuple(objects)))
+        images.append(LabelledImage(picture, path, annotated, tuple(objects)))
     with collecting(problems):
         naming.check()
     bare = pictures.refs.keys() - {image.ref.key for image in images}
@@ -80,6 +86,16 @@ def read_labelme_labels(folder: Path, pictures: Pictures, problems: Problems | N
     return by_split(folder.name, "labelme", classes, images, notes=notes)
 
 
+def _picture(path: Path, name: str, beside: Mapping[Path, list[ImageRef]], naming: Naming) -> ImageRef | None:
+    """The picture beside the file, which may have been renamed together with it; of several, the one that it names."""
+    near = beside.get(path.with_suffix(""), [])
+    named = [ref for ref in near if ref.path.name == clean(name).rpartition("/")[2]]
+    if len(near) > 1 and not named:
+        both = f"{near[0].key} and {near[1].key}"
+        raise DataError(f"{path} could belong to {both}", "Rename or remove one of the pictures")
+    return (named or near)[0] if near else naming.find(name, str(path))
+
+
 def _object(shape: Any, where: str) -> LabelledObject | None:
     try:
         name, kind = str(shape["label"]).strip(), shape.get("shape_type") or "polygon"
@@ -87,7 +103,7 @@ def _object(shape: Any, where: str) -> LabelledObject | None:
         if not name or name in _NOT_CLASSES or kind not in _WITH_AREA or len(points) < 2:
             return None
         box = _circle(points) if kind == "circle" else box_around(points)
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         raise DataError(f"{where} has no label and points", "Save it again with labelme") from None
     if not plausible(*box):
         raise DataError(f"{where} holds a number that is not finite, or huge", "Correct its points")

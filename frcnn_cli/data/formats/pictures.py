@@ -10,7 +10,7 @@ from frcnn_cli.core.decoding import read_record
 from frcnn_cli.core.errors import DataError, ImageError
 from frcnn_cli.core.find import images_below
 from frcnn_cli.core.image import ImageRecord, ImageRef
-from frcnn_cli.core.names import AmbiguousNameError, FileNames
+from frcnn_cli.core.names import AmbiguousNameError, FileNames, clean, stem
 from frcnn_cli.data.labels import counted
 from frcnn_cli.system.prefetch import prefetch
 
@@ -71,13 +71,18 @@ class Naming:
         self.pictures, self.source = pictures, source
         self._absent: dict[str, str] = {}
         self._names: dict[str, str] = {}
+        self._by_tail: list[str] = []
 
     def find(self, name: str, where: str) -> ImageRef | None:
         """The picture of an entry; None if there is none, which `check` reports."""
         ref = self.pictures.find(name, where)
         if ref is None:
             self._absent.setdefault(name, where)
-        elif self._names.setdefault(ref.key, name) != name:
+        elif ref.key not in self._names:
+            self._names[ref.key] = name
+            if not clean(name).endswith((ref.key, stem(ref.key))):
+                self._by_tail.append(f"{name!r} is {ref.key}")
+        elif self._names[ref.key] != name:
             both = f"{self._names[ref.key]!r} and {name!r}"
             raise DataError(f"{where}: {both} both mean {ref.key}", "Write each image in one way")
         return ref
@@ -93,8 +98,9 @@ class Naming:
             )
 
     def unnamed(self, what: str) -> list[str]:
-        """A note on the pictures that no entry names."""
-        return counted(what, self.pictures.refs.keys() - self._names.keys())
+        """Notes on the pictures that no entry names, and on those that were found by a part of their path."""
+        notes = counted("{} picture(s) were found by a part of their path", self._by_tail)
+        return [*counted(what, self.pictures.refs.keys() - self._names.keys()), *notes]
 
 
 def _header(ref: ImageRef) -> ImageRecord:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from frcnn_cli.core.errors import DataError
-from frcnn_cli.core.find import DEFAULT_SPLIT, SPLIT_FOLDERS
+from frcnn_cli.core.splits import DEFAULT_SPLIT, SPLIT_FOLDERS
 from frcnn_cli.data.labels import LabelledImage, Labels
 
 
@@ -18,24 +18,28 @@ def by_split(
     splits: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
 ) -> list[Labels]:
-    """The labels of each split, sorted by its name; the notes are those of the first.
+    """The labels of each split, sorted by its name; the notes concern all of them.
 
     Args:
         splits: by key. Without it, a folder called train, val, test and so on is the split; else trainval.
 
     Raises:
-        DataError: a split whose name cannot be part of a file name.
+        DataError: a split whose name cannot be part of a file name, or an image that is labelled twice.
     """
     found: dict[str, list[LabelledImage]] = {}
+    sources: dict[str, Path] = {}
     for image in images:
         key = image.ref.key
+        if key in sources:
+            both = f"{sources[key]} and {image.source}" if sources[key] != image.source else f"{image.source} twice"
+            raise DataError(f"{key} is labelled by {both}", "Remove one of the labels, or join them")
+        sources[key] = image.source
         split = folder_split(key) if splits is None else splits.get(key, DEFAULT_SPLIT)
         check_split(split, image.source)
         found.setdefault(split, []).append(image)
-    ordered = sorted(found.items())
+    told = tuple(notes)
     return [
-        Labels(name, split, classes, tuple(some), layout=layout, notes=tuple(notes) if i == 0 else ())
-        for i, (split, some) in enumerate(ordered)
+        Labels(name, split, classes, tuple(some), layout=layout, notes=told) for split, some in sorted(found.items())
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,8 @@ def _table(path: Path) -> Iterable[_Region]:
     with open_table(path, DataError) as table:
         at = {name: i for i, name in enumerate(table.header)}
         for cells in table.lines:
-            if len(cells) < len(at):
-                raise TableError(f"{len(cells)} columns under a header of {len(at)}")
+            if len(cells) < len(table.header):
+                raise TableError(f"{len(cells)} columns under a header of {len(table.header)}")
             shape, attributes = (cells[at[name]] for name in ("region_shape_attributes", "region_attributes"))
             try:
                 parsed = json.loads(shape or "{}"), json.loads(attributes or "{}")
@@ -139,14 +140,17 @@ def _box(shape: Mapping[str, Any], where: str) -> Corners | None:
             box: Corners = (x, y, x + width, y + height)
         elif kind in ("circle", "ellipse"):
             x, y = float(shape["cx"]), float(shape["cy"])
-            across, down = float(shape.get("rx", shape.get("r"))), float(shape.get("ry", shape.get("r")))
+            rx, ry = float(shape.get("rx", shape.get("r"))), float(shape.get("ry", shape.get("r")))
+            turn = float(shape.get("theta") or 0)  # radians
+            across = math.hypot(rx * math.cos(turn), ry * math.sin(turn))
+            down = math.hypot(rx * math.sin(turn), ry * math.cos(turn))
             box = (x - across, y - down, x + across, y + down)
         elif kind == "polygon":
             xs, ys = (map(float, shape[name]) for name in ("all_points_x", "all_points_y"))
             box = box_around(zip(xs, ys, strict=True))
         else:
             return None
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         raise DataError(f"{where} is not a complete {kind}", "Draw it again") from None
     if not plausible(*box):
         raise DataError(f"{where} holds a number that is not finite, or huge", "Correct it")

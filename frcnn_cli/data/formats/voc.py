@@ -68,7 +68,10 @@ def read_voc_labels(
             )
             _report(error, problems)
     annotations: dict[Path, _Annotation] = {}
-    for path in tree.every_annotation():
+    for key, files in tree.same_annotation(split).items():
+        both = " and ".join(map(str, files[:2]))
+        _report(DataError(f"image {key!r} has {len(files)} annotations: {both}", "Remove all but one"), problems)
+    for path in tree.every_annotation:
         try:
             annotations[path] = read_annotation(path)
         except DataError as error:
@@ -132,8 +135,10 @@ def read_annotation(path: Path) -> _Annotation:
         size = (float(width), float(height)) if width and height else None
     except ValueError:
         size = None
+    if size is not None and not (min(size) > 0 and plausible(*size)):
+        size = None
     name = (root.findtext("filename") or "").strip()
-    return _Annotation(size if size and min(size) > 0 else None, objects, name)
+    return _Annotation(size, objects, name)
 
 
 def _report(error: DataError, problems: list[DataError] | None) -> None:

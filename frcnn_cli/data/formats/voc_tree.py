@@ -14,8 +14,8 @@ from pathlib import Path
 from frcnn_cli.core.decoding import IMAGE_ENDINGS
 from frcnn_cli.core.errors import DataError, listed
 from frcnn_cli.core.files import files_below, files_in
-from frcnn_cli.core.find import DEFAULT_SPLIT, SPLIT_FOLDERS
 from frcnn_cli.core.names import stem
+from frcnn_cli.core.splits import DEFAULT_SPLIT, SPLIT_FOLDERS
 from frcnn_cli.data.labels import counted
 from frcnn_cli.system.untrusted import read_text
 
@@ -47,7 +47,7 @@ class VocTree:
     def splits(self) -> list[str]:
         """The splits; lists of single classes (`cat_train`, beside `train`) are not splits."""
         if not self.listed:
-            return sorted({_split_of(path.relative_to(self.folder)) for path in files_below(self.folder, ".xml")})
+            return sorted(self._annotations_by_split)
         names = {path.stem for path in files_in(self.lists, ".txt")}
         return sorted(name for name in names if "_" not in name or name.rpartition("_")[2] not in names)
 
@@ -66,17 +66,29 @@ class VocTree:
 
     def annotations(self, split: str) -> dict[str, Path]:
         """The annotation of each key, of a split whose tree has no lists; else of all."""
-        if self.listed:
-            folder = self._first(_ANNOTATION_FOLDERS)
-            return {path.stem: path for path in files_in(folder, ".xml")} if folder else {}
-        found = (path for path in files_below(self.folder, ".xml"))
-        return {path.stem: path for path in found if _split_of(path.relative_to(self.folder)) == split}
+        return {key: files[0] for key, files in self._annotations(split).items()}
 
+    def same_annotation(self, split: str) -> dict[str, list[Path]]:
+        """Keys with several annotations, in different folders."""
+        return {key: files for key, files in self._annotations(split).items() if len(files) > 1}
+
+    def _annotations(self, split: str) -> dict[str, list[Path]]:
+        return self._annotations_by_split.get("" if self.listed else split, {})
+
+    @cached_property
     def every_annotation(self) -> list[Path]:
         """The annotations of all splits."""
-        if self.listed:
-            return sorted(self.annotations("").values())
-        return files_below(self.folder, ".xml")
+        if not self.listed:
+            return files_below(self.folder, ".xml")
+        folder = self._first(_ANNOTATION_FOLDERS)
+        return files_in(folder, ".xml") if folder else []
+
+    @cached_property
+    def _annotations_by_split(self) -> dict[str, dict[str, list[Path]]]:
+        found: dict[str, list[Path]] = {}
+        for path in self.every_annotation:
+            found.setdefault("" if self.listed else _split_of(path.relative_to(self.folder)), []).append(path)
+        return {split: _by_stem(paths) for split, paths in found.items()}
 
     def keys(self, split: str) -> list[str]:
         """The keys of a split, each once, in the order of its list.
@@ -97,9 +109,9 @@ class VocTree:
         """Files that belong to nothing. With lists, they may have been left out on purpose."""
         if self.listed:
             return []
-        pictures, annotations = self.pictures(split).keys(), self.annotations(split)
+        pictures, annotations = self.pictures(split), self.annotations(split)
         lone = [str(annotations[key].relative_to(self.folder)) for key in annotations.keys() - pictures]
-        bare = [str(self.pictures(split)[key].relative_to(self.folder)) for key in pictures - annotations.keys()]
+        bare = [pictures[key].name for key in pictures.keys() - annotations]
         return [
             *counted("{} annotation(s) belong to no picture", lone),
             *counted("{} picture(s) have no annotation and are left out", bare),
@@ -156,11 +168,9 @@ class VocTree:
 def _key(line: str, known: Iterable[str]) -> str:
     """The key that a line names: the whole line, which may hold blanks; or without the flag of a list of one class
     (`000005 -1`), or without an ending or folders."""
-    for name in (line, line.rpartition(" ")[0].strip(), stem(line), stem(Path(line).name)):
-        if name in known:
-            return name
-    words = line.split()
-    return words[0] if len(words) == 2 and words[1] in ("-1", "0", "1") else line
+    words = line.rsplit(maxsplit=1)
+    name = words[0] if len(words) == 2 and words[1] in ("-1", "0", "1") else line
+    return next((one for one in (line, name, stem(name), stem(Path(name).name)) if one in known), name)
 
 
 def _by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.errors import DataError, listed
 from frcnn_cli.core.files import files_below, files_in, is_below, write_atomic
 from frcnn_cli.core.image import ImageRecord
@@ -35,6 +36,7 @@ from frcnn_cli.system.untrusted import read_text
 MAX_BYTES = 1 << 30
 _MAX_YAML_BYTES = 1 << 20
 _SPLITS = ("train", "val", "valid", "test")
+_NO_SPLITS = ("path", "names", "nc", "download", "kpt_shape", "flip_idx", "roboflow")
 _NAME_FILES = ("classes.txt", "obj.names", "predefined_classes.txt", "labels.txt")
 _NOT_LABELS = frozenset({*_NAME_FILES, *(f"{split}.txt" for split in _SPLITS), "requirements.txt", "notes.txt"})
 _IN_PIXELS = 2.0  # a larger number is no fraction of the image size, even if a box reaches outside
@@ -104,8 +106,8 @@ def read_yolo_labels(path: Path, pictures: Pictures, problems: Problems | None =
 
 
 def write_yolo(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], folder: Path) -> None:
-    """Writes `images/SPLIT`, `labels/SPLIT` and `data.yaml`. Objects that are difficult or crowds, which YOLO does not
-    know, are written like others; a split `trainval` is called train in `data.yaml`.
+    """Writes `images/SPLIT`, `labels/SPLIT` and `data.yaml`; if splits share images, `images`, `labels` and a list per
+    split. Objects that are difficult or crowds, which YOLO does not know, are written like others.
 
     Args:
         sizes: the record of each image, by key.
@@ -121,18 +123,19 @@ def write_yolo(datasets: Sequence[Dataset], sizes: Mapping[str, ImageRecord], fo
         stem = str(Path(name).with_suffix(""))
         if stems.setdefault(stem, key) != key:
             raise DataError(f"{stems[stem]!r} and {key!r} would share {stem}.txt", "Rename one of them")
+    keys = [sample.ref.key for dataset in datasets for sample in dataset.samples]
+    shared = len(set(keys)) < len(keys)
     for dataset in datasets:
+        place = "" if shared else dataset.split
         for sample in dataset.samples:
-            name, record, truth = names[sample.ref.key], sizes[sample.ref.key], sample.truth
-            copy_image(sample.ref.path, folder / "images" / dataset.split / name)
-            lines = []
-            for label, (x1, y1, x2, y2) in zip(truth.labels, truth.boxes.astype(float).tolist(), strict=True):
-                centre = (x1 + x2) / 2 / record.width, (y1 + y2) / 2 / record.height
-                numbers = (*centre, (x2 - x1) / record.width, (y2 - y1) / record.height)
-                lines.append(" ".join([str(label), *(f"{number:.12g}" for number in numbers)]) + "\n")
-            target = folder / "labels" / dataset.split / Path(name).with_suffix(".txt")
-            write_atomic(target, "".join(lines).encode())
-    stated = {dataset.split: f"images/{dataset.split}" for dataset in datasets}
+            name = names[sample.ref.key]
+            copy_image(sample.ref.path, folder / "images" / place / name)
+            target = folder / "labels" / place / Path(name).with_suffix(".txt")
+            write_atomic(target, _text(sample.truth, sizes[sample.ref.key]).encode())
+        if shared:
+            lines = "".join(f"./images/{names[sample.ref.key]}\n" for sample in dataset.samples)
+            write_atomic(folder / f"{dataset.split}.txt", lines.encode())
+    stated = {d.split: f"{d.split}.txt" if shared else f"images/{d.split}" for d in datasets}
     content = {"path": ".", **stated, "names": dict(enumerate(datasets[0].classes))}
     write_atomic(folder / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
@@ -143,6 +146,16 @@ def yolo_root(path: Path) -> Path:
     if path.is_dir():
         return path
     return path.parent.parent if path.suffix.lower() == ".data" and path.parent.name == "cfg" else path.parent
+
+
+def _text(truth: GroundTruth, record: ImageRecord) -> str:
+    """A line per object."""
+    lines = []
+    for label, (x1, y1, x2, y2) in zip(truth.labels, truth.boxes.astype(float).tolist(), strict=True):
+        centre = (x1 + x2) / 2 / record.width, (y1 + y2) / 2 / record.height
+        numbers = (*centre, (x2 - x1) / record.width, (y2 - y1) / record.height)
+        lines.append(" ".join([str(label), *(f"{number:.12g}" for number in numbers)]) + "\n")
+    return "".join(lines)
 
 
 # Names and splits.
@@ -175,14 +188,25 @@ def _read_yaml(path: Path) -> _Config:
         names = [names[str(number)] for number in range(len(names))]
     if names is not None and (not isinstance(names, list) or not all(isinstance(n, str) and n for n in names)):
         raise DataError(f"{path} has no names of classes", "Write names: [cat, dog]")
-    splits = {split: _listed(content.get(split), split, path) for split in content if split in _SPLITS}
+    # Whatever else a split is called, it names files or folders that are there.
+    splits = {
+        split: _listed(value, split, path)
+        for split, value in content.items()
+        if split in _SPLITS or (split not in _NO_SPLITS and _names_places(value, path.parent))
+    }
     return _Config(
         path,
         tuple(names or ()),
         {split: places for split, places in splits.items() if places},
-        str(content.get("path") or ""),
+        base if isinstance(base := content.get("path"), str) else "",
         content.get("kpt_shape") is not None,
     )
+
+
+def _names_places(value: Any, root: Path) -> bool:
+    places = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    texts = [place for place in places if isinstance(place, str) and place.strip()]
+    return bool(texts) and len(texts) == len(places) and all(is_below(root / text, root) for text in texts[:100])
 
 
 def _listed(value: Any, split: str, path: Path) -> list[str]:
@@ -288,7 +312,7 @@ def _keys_at(place: Path, root: Path, pictures: Pictures) -> list[str]:
 def _label_file(root: Path, key: str) -> Path | None:
     """The labels of a picture: below `labels` instead of the last folder called `images`, or beside the picture."""
     parts = Path(key).parts
-    places = [root / key]
+    places = [root / "labels" / key, root / key]
     if "images" in parts[:-1]:
         at = len(parts) - 1 - parts[::-1].index("images")
         places.insert(0, root.joinpath(*parts[:at], "labels", *parts[at + 1 :]))
@@ -305,11 +329,11 @@ def _check_shared(label_files: Mapping[str, Path]) -> None:
 
 def _lone_labels(root: Path, used: set[Path | None], config: _Config) -> list[str]:
     """Label files that belong to no picture."""
-    lists = {_place(text, root, config.base) for texts in config.splits.values() for text in texts}
+    known = used | {_place(text, root, config.base) for texts in config.splits.values() for text in texts}
     return [
         str(path.relative_to(root))
         for path in files_below(root, ".txt")
-        if path not in used | lists and path.name not in _NOT_LABELS and not path.name.startswith("README")
+        if path not in known and path.name not in _NOT_LABELS and not path.name.startswith("README")
     ]
 
 

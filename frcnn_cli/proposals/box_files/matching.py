@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,8 @@ def match(names: Sequence[str], refs: Sequence[ImageRef]) -> tuple[list[int | No
 
     Of the images and entries that `Names` does not match, if names are unique on both sides, the file name without its
     folder is compared (the entry was written on another machine: `/data/voc/000004.jpg`), then COCO's number (`42`
-    belongs to `COCO_val2014_000000000042`).
+    belongs to `COCO_val2014_000000000042`). If some entries match by name, the others are compared only if they are
+    absolute paths: the folders of a relative path mean something.
 
     Raises:
         MismatchError: no image has an entry, or two images have the same one.
@@ -53,7 +55,7 @@ def match(names: Sequence[str], refs: Sequence[ImageRef]) -> tuple[list[int | No
     for bare, called in ((_stem, "by file name, ignoring folders"), (_number, "by the number at the end of the name")):
         rest = [n for n, i in enumerate(found) if i is None]
         taken = set(found)
-        free = [i for i in range(len(names)) if i not in taken]
+        free = [i for i in range(len(names)) if i not in taken and (not how or _is_absolute(names[i]))]
         entries = _unique([bare(names[i]) for i in free])
         if rest and entries is not None and _unique([bare(refs[n].key) for n in rest]) is not None:
             for n in rest:
@@ -77,6 +79,11 @@ def match(names: Sequence[str], refs: Sequence[ImageRef]) -> tuple[list[int | No
                 "Write more of each image's path into the file",
             )
     return found, ", otherwise ".join(how)
+
+
+def _is_absolute(name: str) -> bool:
+    """Whether a name is an absolute path, of any system, or a URL."""
+    return name.startswith(("/", "\\")) or re.match(r"[a-zA-Z]:[\\/]|[a-z][a-z0-9+.-]+://", name) is not None
 
 
 def _is_number(name: str) -> bool:
