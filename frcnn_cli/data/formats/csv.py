@@ -111,9 +111,9 @@ def read_csv_labels(
         images.append(LabelledImage(pictures.refs[key], path, size, objects, size_stated=lines.size is not None))
     notes = [
         *finding.doubts(),
-        *(
-            f"{note}; for an image without objects, write a line with only the image"
-            for note in naming.unnamed("{} image(s) are left out because no line names them")
+        *naming.notes(
+            "{} image(s) are left out because no line names them",
+            "; for an image without objects, write a line with only the image",
         ),
     ]
     classes = tuple(sorted({obj.name for image in images for obj in image.objects}))

@@ -74,7 +74,7 @@ def read_label_studio_labels(path: Path, pictures: Pictures, problems: Problems 
         *counted("{} task(s) have several annotations, of which the first counts", several),
         *counted("{} task(s) are not annotated and are left out", bare),
         *counted("{} result(s) have no box or several classes and are left out", skipped),
-        *naming.unnamed("{} picture(s) are in no task and are left out"),
+        *naming.notes("{} picture(s) are in no task and are left out"),
     ]
     classes = tuple(sorted({obj.name for image in images for obj in image.objects}))
     return by_split(path.stem, "Label Studio", classes, images, notes=notes)

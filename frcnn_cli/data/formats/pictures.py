@@ -93,14 +93,15 @@ class Naming:
             name, where = next(iter(self._absent.items()))
             of = f"{len(self._absent)} of the {len(self._absent) + len(self._names)} images that {self.source} names"
             raise DataError(
-                f"{of} are not in {self.pictures.folder}, e.g. {name!r} ({where})",
+                f"{of} are not in {self.pictures.folder}, e.g. {name[:200]!r} ({where})",
                 "Add them, remove their labels, or name the folder of the images with --images",
             )
 
-    def unnamed(self, what: str) -> list[str]:
+    def notes(self, unnamed: str, advice: str = "") -> list[str]:
         """Notes on the pictures that no entry names, and on those that were found by a part of their path."""
-        notes = counted("{} picture(s) were found by a part of their path", self._by_tail)
-        return [*counted(what, self.pictures.refs.keys() - self._names.keys()), *notes]
+        without = counted(unnamed, self.pictures.refs.keys() - self._names.keys())
+        by_tail = counted("{} picture(s) were found by a part of their path", self._by_tail)
+        return [*(note + advice for note in without), *by_tail]
 
 
 def _header(ref: ImageRef) -> ImageRecord:

@@ -77,7 +77,7 @@ def read_via_labels(path: Path, pictures: Pictures, problems: Problems | None = 
     ]
     notes = [
         *counted("{} region(s) are points or lines and are left out", skipped),
-        *naming.unnamed("{} picture(s) are not in the file and are left out"),
+        *naming.notes("{} picture(s) are not in the file and are left out"),
     ]
     classes = tuple(sorted({obj.name for image in images for obj in image.objects}))
     layout = f"VGG Image Annotator, the attribute {attribute!r} is the class"

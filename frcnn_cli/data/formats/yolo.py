@@ -301,7 +301,7 @@ def _keys_at(place: Path, root: Path, pictures: Pictures) -> list[str]:
             keys += [ref.key] if ref is not None else []
             absent += [line.strip()] if ref is None else []
     if absent:
-        missing = f"{place} names {len(absent)} picture(s) that are not in {root}, e.g. {absent[0]}"
+        missing = f"{place} names {len(absent)} picture(s) that are not in {root}, e.g. {absent[0][:200]}"
         raise DataError(missing, "Add them, or remove their lines")
     return keys
 
