@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from frcnn_cli.core.decoding import read_image
     from frcnn_cli.core.errors import FrcnnError
     from frcnn_cli.core.image import Image
+    from frcnn_cli.data.convert import convert_labels
+    from frcnn_cli.data.lint import lint_dataset
     from frcnn_cli.data.load import load_dataset
     from frcnn_cli.detector.detector import Detector
+    from frcnn_cli.evaluation.coco import evaluate_coco
     from frcnn_cli.evaluation.voc import evaluate
     from frcnn_cli.inference.detect import detect_images
     from frcnn_cli.proposals.propose import propose
@@ -43,9 +46,12 @@ __all__ = [
     "Image",
     "Proposals",
     "Recipe",
+    "convert_labels",
     "detect_images",
     "evaluate",
+    "evaluate_coco",
     "get_source",
+    "lint_dataset",
     "load_dataset",
     "open_stage",
     "propose",
@@ -64,9 +70,12 @@ _MODULES = {
     "Image": "core.image",
     "Proposals": "proposals.source",
     "Recipe": "recipes.recipe",
+    "convert_labels": "data.convert",
     "detect_images": "inference.detect",
     "evaluate": "evaluation.voc",
+    "evaluate_coco": "evaluation.coco",
     "get_source": "proposals.registry",
+    "lint_dataset": "data.lint",
     "load_dataset": "data.load",
     "open_stage": "store.reader",
     "propose": "proposals.propose",

@@ -49,10 +49,10 @@ class Converted(NamedTuple):
 
 
 def convert_labels(
-    source: str,
+    source: str | Path,
     layout: Layout,
-    output: Path,
-    images: Path | None = None,
+    output: str | Path,
+    images: str | Path | None = None,
     split: str | None = None,
     bad_boxes: BadBoxes = "error",
     bad_images: BadImages = "error",
@@ -63,6 +63,8 @@ def convert_labels(
     seed: int = 0,
 ) -> Converted:
     """Reads labels and writes them, with copies of the images, to a new folder, which exists only when it is complete.
+
+        convert_labels("labels.csv", "voc", "my-data", images="photographs/", val=0.2)
 
     Args:
         source: labels in any layout that `read_layout` recognises, or the text that names a data set (see `spec`).
@@ -80,6 +82,7 @@ def convert_labels(
         DataError: the folder is not empty, or the labels cannot be read or written in this layout.
         ImageError: with `bad_images` "error", an image that cannot be read.
     """
+    source, output, images = str(source), Path(output), None if images is None else Path(images)
     if output.exists() and (output.is_file() or not is_empty(output)):
         raise DataError(f"{output} exists already", "Name a new folder")
     if not (val >= 0 and test >= 0 and val + test < 1):

@@ -321,14 +321,17 @@ class LintResult(NamedTuple):
 
 
 def lint_dataset(
-    source: str,
+    source: str | Path,
     proposals: Sequence[Path] = (),
-    images: Path | None = None,
-    detections: Path | None = None,
+    images: str | Path | None = None,
+    detections: str | Path | None = None,
     min_score: float = 0.5,
     progress: Progress = SILENT,
 ) -> LintResult:
     """Checks all splits of a data set, and proposals files of it.
+
+        for finding in lint_dataset("voc:my-data").findings:
+            print(finding.file, finding.what, finding.fix)
 
     Args:
         source: labels in any layout that `read_layout` recognises, or the text that names a data set (see `spec`).
@@ -339,6 +342,7 @@ def lint_dataset(
     Raises:
         DataError: the data set has no split, or its files cannot be read at all.
     """
+    source, images = str(source), None if images is None else Path(images)
     problems: Problems = []
     is_spec = is_dataset_spec(source) and not Path(source).exists()
     if is_spec and images is not None:
@@ -358,7 +362,7 @@ def lint_dataset(
     for path in proposals:
         with StageFile(path, PROPOSALS) as file:
             found += lint_proposals(str(path), file.images, file.counts(), splits, records)
-    contradicted = [] if detections is None else _contradictions(splits, detections, min_score, found)
+    contradicted = [] if detections is None else _contradictions(splits, Path(detections), min_score, found)
     found.sort(key=lambda finding: (finding.level, finding.kind, finding.file))
     layouts = list(dict.fromkeys(labels.layout for labels in splits if labels.layout))
     files = {image.ref.key: image.ref.path for labels in splits for image in labels.images}

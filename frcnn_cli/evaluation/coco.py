@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.annotations import Detections, GroundTruth
 from frcnn_cli.core.equality import ArrayRecord
+from frcnn_cli.evaluation.voc import LabelledImages, checked
 
 _AREAS = {
     "all": (0.0, 1e10),
@@ -95,20 +96,27 @@ class CocoResult(ArrayRecord):
 
 def evaluate_coco(
     detections: Mapping[str, Detections],
-    ground_truth: Mapping[str, GroundTruth],
-    classes: Sequence[str],
+    ground_truth: Mapping[str, GroundTruth] | LabelledImages,
+    classes: Sequence[str] | None = None,
     rules: CocoRules | None = None,
+    missing: Literal["error", "empty"] = "error",
 ) -> CocoResult:
     """Average precision and recall by COCO's rules.
+
+        print(evaluate_coco(detect_images(data, detector), data).numbers["AP"])
 
     Objects marked as crowd or difficult need not be found, and detections inside them do not count.
 
     Args:
-        detections, ground_truth: by image key. An image without an entry in `detections` has no detections.
+        detections, ground_truth, classes, missing: as in `evaluate`.
         rules: by default those of COCO.
+
+    Raises:
+        ValueError, KeyError, TypeError: as `evaluate`.
     """
     import hotcoco
 
+    ground_truth, classes = checked(detections, ground_truth, classes, missing)
     rules = rules or CocoRules()
     keys = sorted(ground_truth)
     numbers = {key: i for i, key in enumerate(keys, 1)}

@@ -91,6 +91,26 @@ def evaluate(
         ValueError: `classes` is missing or does not cover all labels, or `detections` lacks images.
         KeyError: detections of an image that `ground_truth` lacks. TypeError: arguments of the wrong type.
     """
+    ground_truth, classes = checked(detections, ground_truth, classes, missing)
+    matches = match(detections, ground_truth, len(classes), iou_threshold)
+    results = []
+    for label, name in enumerate(classes):
+        curve = precision_recall(matches, label)
+        objects = int(matches.to_find[label].sum())
+        ap = AVERAGES[metric](curve.recall, curve.precision) if objects else float("nan")
+        found = float(curve.recall[-1]) if len(curve.recall) else 0.0
+        results.append(ClassResult(name, ap, objects, len(curve.recall), found if objects else float("nan"), curve))
+    return Result(tuple(results), metric, iou_threshold, matches)
+
+
+def checked(
+    detections: Mapping[str, Detections],
+    ground_truth: Mapping[str, GroundTruth] | LabelledImages,
+    classes: Sequence[str] | None,
+    missing: Literal["error", "empty"],
+) -> tuple[Mapping[str, GroundTruth], Sequence[str]]:
+    """The objects by image key and the class names, from arguments as those of `evaluate`, which has the same
+    errors."""
     if isinstance(ground_truth, str) or not isinstance(detections, Mapping):
         raise TypeError(
             "pass detections by image key, and a data set: evaluate(detect_images(data, detector), load_dataset(...))"
@@ -109,15 +129,7 @@ def evaluate(
             f"{len(lacking)} of {len(ground_truth)} images have no entry in detections, e.g. {lacking[0]!r}; pass"
             ' missing="empty" if nothing was detected in them'
         )
-    matches = match(detections, ground_truth, len(classes), iou_threshold)
-    results = []
-    for label, name in enumerate(classes):
-        curve = precision_recall(matches, label)
-        objects = int(matches.to_find[label].sum())
-        ap = AVERAGES[metric](curve.recall, curve.precision) if objects else float("nan")
-        found = float(curve.recall[-1]) if len(curve.recall) else 0.0
-        results.append(ClassResult(name, ap, objects, len(curve.recall), found if objects else float("nan"), curve))
-    return Result(tuple(results), metric, iou_threshold, matches)
+    return ground_truth, classes
 
 
 def precision_recall(matches: Matches, label: int, weights: NDArray[np.float64] | None = None) -> Curve:

@@ -256,3 +256,26 @@ def test_options_that_have_no_effect_are_refused(tmp_path):
     line = ("data", "convert", spec, "--to", "coco", "-o", tmp_path / "o")
     assert_one_line_error(run_frcnn(*line, "--order", "xywh"), "have no effect", code=2)
     assert_one_line_error(run_frcnn(*line, "--images", tmp_path), "have no effect", code=2)
+
+
+def test_classes_whose_only_objects_were_dropped_are_named(tmp_path):
+    picture(tmp_path / "a.jpg")
+    write(tmp_path / "instances_x.json", json.dumps(coco({"a": [*CAT, ("dog", 5.0, 5.0, 5.0, 9.0)]})))
+    dataset = load_dataset(f"coco:{tmp_path}/instances_x.json:{tmp_path}", bad_boxes="fix")
+    assert "no object of 'dog' is left" in dataset.notes
+
+
+def test_ids_beyond_the_numbers_that_floats_can_tell_apart(tmp_path):
+    content = coco({"a": CAT, "b": CAT})
+    large = 2**53
+    for image in content["images"]:
+        image["id"] += large
+    for annotation in content["annotations"]:
+        annotation["image_id"] += large
+    write(tmp_path / "instances_x.json", json.dumps(content))
+    value = {"category_id": 1, "bbox": [10, 20, 30, 40]}
+    results = [{"image_id": large, "score": 0.9, **value}, {"image_id": large + 1, "score": 0.8, **value}]
+    write(tmp_path / "r.json", json.dumps(results))
+    line = ("eval", tmp_path / "r.json", "--data", f"coco:{tmp_path}/instances_x.json", "--coco", "--json")
+    told = run_frcnn(*line).json
+    assert (told["map"], told["coco"]["AP"]) == (1, 1)

@@ -103,8 +103,8 @@ def test_pycocotools_gives_the_same_to_the_sixth_digit(seed, images, objects, cl
 def test_nothing_to_find_and_nothing_found():
     nothing = GroundTruth(np.zeros((0, 4)), np.zeros(0))
     one = GroundTruth(np.array([[0, 0, 10, 10]]), np.array([0]))
-    assert np.isnan(list(evaluate_coco({}, {"a": nothing}, ("x",)).numbers.values())).all()
-    numbers = evaluate_coco({}, {"a": one}, ("x",)).numbers
+    assert np.isnan(list(evaluate_coco({}, {"a": nothing}, ("x",), missing="empty").numbers.values())).all()
+    numbers = evaluate_coco({}, {"a": one}, ("x",), missing="empty").numbers
     assert numbers["AP"] == 0
     assert np.isnan(numbers["APl"])
 
