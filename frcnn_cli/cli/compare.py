@@ -41,8 +41,8 @@ def command(
 ) -> None:
     """Compare the mAP of two or more files of detections by a paired bootstrap.
 
-    All are evaluated on the same samples of images, drawn with replacement. One is reported as better than another if a
-    difference like theirs has a probability p of at most 5% where neither is better. With more than two files, p is
+    All are evaluated on the same samples of images, drawn with replacement. One is reported as better than another if p
+    is at most 5%; p is the probability of a difference this large if neither is better. With more than two files, p is
     corrected for the number of comparisons (Holm, 1979).
 
     \b

@@ -100,9 +100,9 @@ def command(
 ) -> None:
     """Compute the average precision of DETS by the rules of PASCAL VOC, and optionally of COCO.
 
-    DETS is a detections file, a folder with the devkit's result files (comp4_det_test_cat.txt and so on), or a .json of
-    COCO results. For result files, the images of a COCO data set need not be there: --data coco:instances_val.json is
-    enough.
+    DETS is a detections file, a folder with result files of PASCAL VOC's devkit (comp4_det_SPLIT_CLASS.txt), or a
+    .json of COCO results. For result files, the images of a COCO data set need not be there: --data
+    coco:instances_val.json is enough.
 
     \b
     frcnn eval dets.h5 --data voc:VOCdevkit/VOC2007 --split test

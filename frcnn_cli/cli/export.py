@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     required=True,
     type=click.Choice(["detectron", "detectron2", "mmdet", "mat", "coco", "csv", "voc"]),
     help="For proposals: detectron, detectron2 or mmdet (pickles), mat (cell arrays, as selective search was"
-    " published), coco (results), or csv. For detections: coco, csv, or voc (a folder of the devkit's"
-    " comp4_det_SPLIT_CLASS.txt).",
+    " published), coco (results), or csv. For detections: coco, csv, or voc (a folder with a"
+    " comp4_det_SPLIT_CLASS.txt per class, as PASCAL VOC's devkit reads them).",
 )
 @click.option("-o", "--output", type=options.PATH, required=True, metavar="FILE", help="File or folder to write.")
 @click.option(

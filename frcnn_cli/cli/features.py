@@ -78,7 +78,9 @@ def command(
     if backbone is None:
         for name in ("weights", "fine", "short_side", "long_side"):
             if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-                raise click.UsageError(f"--{name.replace('_', '-')} belongs to --backbone; a model has its own.")
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')} works only with --backbone; a model has its own value."
+                )
     elif model is not None:
         raise click.UsageError("Give either --model or --backbone.")
     refs = arguments.images(images, split)

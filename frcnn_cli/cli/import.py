@@ -70,7 +70,7 @@ def command(
     image.
 
     The convention of its numbers is detected from the image sizes, and from the objects of a data set. It is
-    printed, with what was assumed; options can set it instead. Boxes are sorted by score if the file has
+    printed, with any assumptions; you can state it with options instead. Boxes are sorted by score if the file has
     scores, and otherwise keep their order; duplicates within an image are dropped.
 
     \b
@@ -115,8 +115,7 @@ def _report(console: Console, found: Interpretation, stated: Mapping[str, Any]) 
             console.warn(f"the file states another value for {OPTIONS[name]}; the value on the command line is used")
     if found.matched not in ("by name", "by order"):
         console.warn(
-            f"not every image has an entry of its full name; they were matched {found.matched}: check that this is"
-            " right"
+            f"some images have no entry with their full name; entries were matched {found.matched}: check this"
         )
     if found.unused:
         console.warn(f"{len(found.unused)} entries belong to none of the images, e.g. {found.unused[0]!r}")

@@ -78,7 +78,8 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Measure how well the boxes of PROPS cover the objects, by the number of boxes kept; several files side by side.
+    """Measure how well the boxes of PROPS cover the objects, for several numbers of boxes kept. Several files are shown
+    side by side.
 
     \b
     kept          mean number of boxes per image, at most the number in the first column
@@ -107,7 +108,7 @@ def command(
         raise click.UsageError("Name at least one proposals file" + (", or a --source." if board else "."))
     if board:
         if data.endswith(".h5") or plot is not None or by:
-            raise click.UsageError("--board needs a data set, and has neither --plot nor --by.")
+            raise click.UsageError("--board needs a data set, and cannot be combined with --plot or --by.")
         _board(console, props, sources, data, split, classes, bad_boxes, size_mismatch, markdown, as_json)
         return
     counts = _parse_counts(boxes)

@@ -40,8 +40,8 @@ def command(
 
     Every number comes from a recipe; the default is paper, whose backbone is VGG16. DIR/model.safetensors is the model;
     with --validate-on, DIR/best.safetensors is the best so far. Losses are written to DIR/log.jsonl, which frcnn curves
-    draws. Ctrl-C saves and stops; --resume continues. On a CPU, the weights are then those of a run that was never
-    stopped.
+    draws. Ctrl-C saves and stops; --resume continues. On a CPU, a resumed run ends with the same weights as an
+    uninterrupted one.
 
     \b
     frcnn train --data voc --props props.h5
@@ -52,7 +52,7 @@ def command(
     frcnn train --resume -o runs/my
 
     \b
-    With fixed conv layers, whose maps are computed once, only the head is trained:
+    To train only the head, on conv maps that are computed once:
     frcnn features voc:my-images --backbone vgg16 --mirrored -o feats.h5
     frcnn train --data voc:my-images --props props.h5 --features feats.h5 --backbone vgg16 --epochs 12 -o runs/head
     """

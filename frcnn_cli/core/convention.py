@@ -138,11 +138,11 @@ def as_option(field: str, value: Any) -> str:
 
 
 def detect_convention(entries: Sequence[Entry], stated: Mapping[str, Any]) -> Finding:
-    """The convention that fits best; our own where nothing distinguishes them.
+    """The convention that fits best; our own if several fit equally well.
 
     First the order of the numbers: the one with the fewest boxes that are inverted or reach outside their image by more
-    than a pixel, and of equal ones the one whose boxes overlap the objects most. Then base and inclusive: many
-    proposals end at the border of the image, and in the right convention they end exactly there, not a pixel beside.
+    than a pixel, and among equals the one whose boxes overlap the objects most. Then base and inclusive: many
+    proposals end at the border of the image, and in the right convention they end exactly there, not one pixel off.
 
     Args:
         stated: fields of `Convention` that are known.

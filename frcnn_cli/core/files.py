@@ -88,7 +88,7 @@ def check_regular(path: Path, error_type: type[FrcnnError] = FrcnnError) -> Path
     """
     try:
         mode = path.stat().st_mode
-    except (OSError, ValueError):  # what opens it explains
+    except (OSError, ValueError):  # the code that opens it reports the error
         return path
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise error_type(f"{path} is a device or a pipe, not a file", "Write its content to a file, and name that")
@@ -123,7 +123,7 @@ _TEMPORARY = ".frcnn-tmp"
 
 
 def new_temporary(path: Path) -> Path:
-    """A new, empty file beside `path`, of a name that no file had."""
+    """A new, empty file beside `path`, with a name that no other file has."""
     descriptor, name = tempfile.mkstemp(_TEMPORARY, _prefix(path), path.parent)
     os.close(descriptor)
     _set_permissions(Path(name))

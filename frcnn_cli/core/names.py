@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from frcnn_cli.core.decoding import IMAGE_ENDINGS
 from frcnn_cli.core.splits import SPLIT_FOLDERS
 
-# Label Studio's: 4f3a12bc-a.jpg. Shorter ones have a letter, so that the year of 2008-a.jpg is none.
+# Label Studio's: 4f3a12bc-a.jpg. Shorter prefixes need a letter, so that the year in 2008-a.jpg is not one.
 _UPLOAD_PREFIX = re.compile(r"(?:[0-9a-f]{8}|(?=[0-9]*[a-f])[0-9a-f]{4,7})-(?=.)")
 
 
@@ -88,7 +88,7 @@ def clean(written: str) -> str:
         try:
             parts = urlsplit(name)
             name = unquote(parts.path or parts.netloc)
-        except ValueError:  # a server in brackets that is none
+        except ValueError:  # brackets without a valid address
             pass
     name = name.replace("\\", "/")
     return re.sub(r"^(?:[a-zA-Z]:)?(?:\./+)*", "", _normal(name))
@@ -110,7 +110,7 @@ def _contradicts(name: str, path: str) -> bool:
 
 
 def _normal(name: str) -> str:
-    """macOS writes accents apart from their letters; other systems do not."""
+    """The name with accents joined to their letters, which macOS separates."""
     return unicodedata.normalize("NFC", name)
 
 

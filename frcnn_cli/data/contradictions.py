@@ -25,8 +25,8 @@ class Contradiction:
 
     kind: "not labelled": a detection that no label overlaps; "another class": a label that a detection of another class
         overlaps, and none of its own; "not detected": a label that no detection overlaps.
-    confidence: the score of the detection; of a label that is not detected, the fraction of the labels of its class
-        that are.
+    confidence: the score of the detection; for a label that is not detected, the fraction of its class's labels that
+        are detected.
     label, detected: class names, or None. label_box, detected_box: the boxes, x1 y1 x2 y2, or None.
     """
 
@@ -59,7 +59,7 @@ def contradictions(
     Args:
         truth, detections: by image key; labels index `classes`. Difficult objects and crowds contradict nothing.
         min_score: detections of a lower score count as none.
-        iou_threshold: from which a detection overlaps a label.
+        iou_threshold: minimum IoU of a detection that overlaps a label.
     """
     sure = {key: found.where(found.scores >= min_score) for key, found in detections.items()}
     recall = _recall(truth, sure, len(classes), iou_threshold)

@@ -117,14 +117,9 @@ def convert_labels(
 
 def _read(source: str, images: Path | None, stated: Mapping[str, Any] | None) -> list[Labels]:
     if is_dataset_spec(source) and not Path(source).exists():
-        for option, given in (
-            ("--images", images is not None),
-            ("--order, --base, --end and --relative", bool(stated)),
-        ):
+        for option, given in (("--images", images is not None), ("--order, --base, --end or --relative", bool(stated))):
             if given:
-                raise UsageError(
-                    f"{option} have no effect on {source}", "Remove them, or name the folder or file itself"
-                )
+                raise UsageError(f"{option} has no effect on {source}", "Remove it, or name the folder or file itself")
         return read_splits(source)
     return read_layout(Path(source), images, stated)
 

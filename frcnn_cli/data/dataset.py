@@ -38,7 +38,7 @@ class Dataset(ArrayRecord):
     notes: what was fixed on reading, to be shown to the user.
     image_ids: COCO's ID of an image -> its key. categories: COCO's ID of a class -> its name.
     title: how messages name the data set; by default its name and split.
-    size_mismatch: what `within` does with an image that has another size than the one annotated.
+    size_mismatch: what `within` does with an image whose size differs from the annotated size.
     """
 
     name: str

@@ -22,7 +22,7 @@ from frcnn_cli.core.image import ImageRef
 from frcnn_cli.data.dataset import Dataset, Sample
 
 BadBoxes = Literal["error", "fix"]
-_FIRST_PIXEL = 1.5  # VOC's corners become 1 smaller
+_FIRST_PIXEL = 1.5  # fractions are at most 1, and reading VOC subtracts 1
 MAX_COORDINATE = 1e7  # largest plausible coordinate
 _TOLERANCE = 0.1  # pixels that a box may reach outside its image: COCO rounds corners to hundredths
 
@@ -111,7 +111,7 @@ class Labels:
         before = {obj.name for image in self.images for obj in image.objects}
         after = {self.classes[label] for sample in samples for label in sample.truth.labels}
         lost = sorted(before - after)
-        return [f"no object of {listed(map(repr, lost))} is left"] if lost else []
+        return [f"all objects of {listed(map(repr, lost))} were dropped"] if lost else []
 
 
 def joined(labels: Sequence[Labels]) -> Labels:
@@ -155,7 +155,7 @@ def single(names: Iterable[str], where: str) -> tuple[str, ...]:
     counts = Counter(names)
     for name, times in counts.items():
         if times > 1:
-            raise DataError(f"{where} names two classes {name!r}", "Give each its own name")
+            raise DataError(f"{where} names the class {name!r} twice", "Give each class its own name")
     return tuple(counts)
 
 

@@ -37,7 +37,7 @@ _Read = Callable[[], list[Labels]]
 
 
 class Found(NamedTuple):
-    """A layout that was recognised. name: for people. read: reads all splits."""
+    """A layout that was recognised. name: as text for the user. read: reads all splits."""
 
     name: str
     read: _Read
@@ -198,8 +198,8 @@ def _kind_of_json(path: Path) -> str:
 
 
 def _beside(path: Path) -> Path:
-    """The folder of the images of a file: its own if it or a folder below holds images, else that around it; in it, a
-    folder called `images`."""
+    """The folder of the images of a file: its own if images are in or below it, otherwise the parent; for JSON, the
+    folder `images` in it if there is one."""
     folder = path.parent
     if not files_below(folder, *IMAGE_ENDINGS):
         folder = folder.absolute().parent

@@ -31,7 +31,7 @@ from frcnn_cli.system.prefetch import prefetch
 
 _NEARLY_SAME = 0.9  # IoU of boxes that probably mark the same object
 _WRAPPED = 60_000  # pixels: negative numbers stored in 16 bits wrap around to more than this
-_SIMILAR = 0.8  # difflib's ratio from which two names may be one name misspelt
+_SIMILAR = 0.8  # minimum ratio, by difflib, of two names of which one may be misspelt
 _RARE = 0.1  # a similar name with at most this fraction of the objects is taken for a misspelling
 
 
@@ -349,7 +349,9 @@ def lint_dataset(
         raise UsageError(f"--images has no effect on {source}", "Remove it")
     splits = read_splits(source, problems) if is_spec else read_layout(Path(source), images, problems=problems)
     if not splits and not problems:
-        raise DataError(f"{source} has no split", "List the keys of its images in ImageSets/Main/trainval.txt")
+        raise DataError(
+            f"{source} has no split", "List the names of its images, without endings, in ImageSets/Main/trainval.txt"
+        )
     refs = list({image.ref.path: image.ref for labels in splits for image in labels.images}.values())
     records: dict[Path, ImageRecord | str] = {}
     with progress.task("lint", len(refs)) as bar:

@@ -38,9 +38,9 @@ def load_dataset(
         bad_boxes: "error" stops at a box without area, or that reaches outside its image; "fix" drops boxes that have
             no area or lie wholly outside, and clips the others; `notes` of the data set state how many.
         classes: use only objects of these classes; labels then index them in this order.
-        size_mismatch: images of another size than the one annotated, which are noticed when the data set is joined with
-            its images: "error" stops, "scale" scales the boxes to the image, or rotates them if EXIF rotated it, and
-            "keep" uses the boxes as they are.
+        size_mismatch: images whose size differs from the annotated size, which is noticed when the data set is joined
+            with its images: "error" stops, "scale" scales the boxes to the image, or rotates them if EXIF rotated it,
+            and "keep" uses the boxes as they are.
         pictures: False if only the annotations are needed: the images of COCO's files may then be absent.
 
     Raises:
@@ -68,7 +68,7 @@ def _part_labels(part: Part, split: str, pictures: bool = True, problems: Proble
             raise DataError(f"coco:{annotations} does not name the folder of its images", "Write coco:JSON:FOLDER")
         labels = read_coco_labels(annotations, folder if pictures else None, problems)
         if part.split not in (None, labels.split):
-            raise DataError(f"{annotations} has no split {part.split!r}", f"It is the split {labels.split}")
+            raise DataError(f"{annotations} has no split {part.split!r}", f"The file is the split {labels.split}")
         return labels
     if part.kind == "voc" or part.kind.startswith("voc"):
         return read_voc_labels(part.folder, split)

@@ -25,7 +25,7 @@ from frcnn_cli.system.prefetch import prefetch
 
 BadImages = Literal["error", "skip"]
 _MAX_RATIO = 3.0  # of the extent of detections and objects on the same images
-_OUTSIDE = 1.2  # times the size of the image, from which a detection is far outside
+_OUTSIDE = 1.2  # times the size of the image: a detection that reaches further is far outside
 _SKIP = "leave them out with --bad-images skip"
 
 
@@ -116,7 +116,7 @@ def check_names(refs: Sequence[ImageRef], title: str, file: StageFile) -> None:
 
 
 def _of_unknown_name(refs: Sequence[ImageRef], file: StageFile) -> list[ImageRef]:
-    """The images of whose names the file has none. It may still have them, under another name."""
+    """The images whose names are not in the file. It may still have them, under another name."""
     names = {known for image in file.images for known in _names(image.key)}
     return [ref for ref in refs if not names & _names(ref.key)]
 
@@ -158,15 +158,15 @@ class PairedDetections(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def doubts(self) -> list[str]:
-        """What makes an evaluation doubtful, for people."""
+        """What makes an evaluation doubtful, as text for the user."""
         notes = [f"{lacking}, so there is nothing to find"] if (lacking := self.dataset.lacks_objects()) else []
         notes += self.notes
         sized = [(s.size, self.detections[s.ref.key].boxes) for s in self.dataset.samples if s.size is not None]
         outside = sum(int((boxes[:, 2:] > _OUTSIDE * np.array(size)).any(axis=1).sum()) for size, boxes in sized)
         if outside > 0.2 * sum(len(boxes) for _, boxes in sized):
             notes.append(
-                f"{outside} detections reach far outside their images: are their numbers in the order that the format"
-                " has (COCO: x y w h, VOC: xmin ymin xmax ymax)?"
+                f"{outside} detections reach far outside their images: are their numbers in the format's order"
+                " (COCO: x y w h, VOC: xmin ymin xmax ymax)?"
             )
         extents = [
             (float(found.boxes.max()), float(sample.truth.boxes.max()))

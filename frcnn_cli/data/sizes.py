@@ -34,8 +34,8 @@ def mismatch(annotated: Size | None, picture: ImageRecord) -> str:
 
 
 def same_shape(annotated: Size | None, picture: ImageRecord) -> bool:
-    """Whether a picture can be the annotated one in another size: the ratios of its sides differ by at most 3%, or by
-    the rounding of a side."""
+    """Whether a picture can be the annotated one in another size: the aspect ratios differ by at most 3%, or by the
+    rounding of a side."""
     if annotated is None or is_rotated(annotated, picture):
         return True
     across, down = picture.width / annotated[0], picture.height / annotated[1]

@@ -25,7 +25,7 @@ from frcnn_cli.data.dataset import Dataset, Sample
 _NUMBER = re.compile(r"\d+")
 _COPY = re.compile(r"_(?:jpg|jpeg|png|bmp)\.rf\.[0-9a-zA-Z]+$")  # Roboflow's augmented copies of one picture
 _SIDE = 24  # pixels of a thumbnail
-_ALIKE = 0.9  # correlation of two thumbnails from which they may be frames of one clip
+_ALIKE = 0.9  # minimum correlation of the thumbnails of two frames of one clip
 
 Thumbnail = NDArray[np.float32]
 
@@ -64,8 +64,8 @@ def split_dataset(
         keys = {key for group, to in zip(groups, assigned, strict=True) if to == number for key in group}
         if not keys:
             raise DataError(
-                f"split {split} would have no image: the {len(dataset)} images form {len(groups)} group(s) that belong"
-                " together",
+                f"split {split} would have no image: the {len(dataset)} images form {len(groups)} group(s) that must"
+                " stay together",
                 "Ask for fewer splits, or split the images by hand",
             )
         kept = tuple(sample for sample in dataset.samples if sample.ref.key in keys)

@@ -27,7 +27,7 @@ class CocoRules:
     """What COCO's evaluation averages over.
 
     iou_thresholds: minimum IoU of a correct detection, in ascending order.
-    areas: by name, the range of the areas of the objects in square pixels; without the range of all areas.
+    areas: named ranges of the areas of the objects in square pixels; the range of all areas is always added.
     max_detections: numbers of detections per image and class, in ascending order; AP uses the last.
 
     Raises:

@@ -27,7 +27,7 @@ class ConfusionMatrix(ArrayRecord):
     objects of a class, and a column to the detections of a class, without difficult objects and crowds and detections
     of them.
 
-    iou_threshold, min_score: what was counted.
+    iou_threshold, min_score: the thresholds used.
     """
 
     counts: NDArray[np.int64]

@@ -113,7 +113,7 @@ def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[s
         wanted = f"comp4_det_{split}_{classes[0]}.txt"
         others = [path.name for path in files_in(folder, ".txt")]
         have = f", only {listed(others, 3)}" if others else ""
-        fix = f"The files of split {split!r} are named like {wanted}; --split names another one"
+        fix = f"The files of split {split!r} are named like {wanted}; use --split to name another split"
         raise FileFormatError(f"{folder} holds no results of any class{have}", fix)
     if missing:
         names = listed(missing, 3)
@@ -181,9 +181,9 @@ def read_coco_results(
             stated = (
                 ("file_name", value["file_name"]) if isinstance(value.get("file_name"), str) else ("image_id", image)
             )
-            raise FileFormatError(f"{path}: result {number} is of {_unknown(*stated, keys)}", fix)
+            raise FileFormatError(f"{path}: result {number} has {_unknown(*stated, keys)}", fix)
         if label is None:
-            raise FileFormatError(f"{path}: result {number} is of {_unknown('category_id', category, categories)}", fix)
+            raise FileFormatError(f"{path}: result {number} has {_unknown('category_id', category, categories)}", fix)
         if not _plausible(x, y, w, h, score):
             raise FileFormatError(f"{path}: result {number} holds a number that is huge or not finite", "Correct it")
         if w < 0 or h < 0:
@@ -210,7 +210,7 @@ def _unknown(member: str, value: Any, known: Mapping[CocoId, Any]) -> str:
     example = next(iter(known), None)
     kinds = {int: "a number", float: "a number", str: "text"}
     mine, theirs = (kinds.get(type(one), type(one).__name__) for one in (value, example))
-    why = f"IDs of the data set are {theirs}, e.g. {example!r}" if mine != theirs else f"an ID is, e.g., {example!r}"
+    why = f"IDs of the data set are {theirs}, e.g. {example!r}" if mine != theirs else f"IDs look like {example!r}"
     return f"{member} {str(value)[:40]!r}, which the data set lacks ({why})"
 
 

@@ -75,7 +75,7 @@ def what_if(
         found: list[dict[str, Detections]] = [{} for _ in tried]
         recipe = recorded_recipe(s)
         count = recipe.detection.proposals or None if recipe is not None else None
-        missed: list[tuple[int, int]] = []  # objects that the scored and that all proposals do not cover
+        missed: list[tuple[int, int]] = []  # counts: not covered by a scored proposal, by any
         with progress.task("what if", len(images)) as bar:
             for i, (key, in_scores, in_props) in enumerate(zip(images, *rows_in, strict=True)):
                 scored = s[in_scores]

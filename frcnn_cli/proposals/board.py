@@ -72,7 +72,7 @@ def run_source(
 
 
 def place(name: str, pairs: Sequence[tuple[Boxes, GroundTruth]], milliseconds: float = float("nan")) -> Place:
-    """The figures of boxes that are known, best first, of every image.
+    """The figures of given boxes of every image, best first.
 
     Raises:
         NoObjectsError: there are no objects to cover.

@@ -99,7 +99,7 @@ class Sampling:
         0, help="Maximum number of proposals per image, best first; 0: all.", minimum=0, maximum=1_000_000_000
     )
     difficult: bool = option(
-        True, help="Train on objects marked difficult (the 2015 code does, its successor does not)."
+        True, help="Train on objects marked difficult (the authors' 2015 code does; their later code does not)."
     )
 
 
@@ -154,7 +154,7 @@ class Solver:
     )
     epochs: float = option(
         0.0,
-        help="Epochs of training, which replace solver.iterations unless this is 0. (The paper's 40,000 iterations are"
+        help="Epochs of training; if not 0, used instead of solver.iterations. (The paper's 40,000 iterations are"
         " 16 epochs of VOC 2007 trainval.)",
         minimum=0,
         maximum=1e6,
@@ -206,7 +206,9 @@ class Detection:
         0, help="Maximum number of proposals per image, best first; 0: all.", minimum=0, maximum=1_000_000_000
     )
     refine: bool = option(True, help="Report boxes refined by the network instead of the proposals.")
-    min_score: float = option(0.0, help="Detections have a higher probability than this.", minimum=0, maximum=1)
+    min_score: float = option(
+        0.0, help="Keep only detections with a higher probability than this.", minimum=0, maximum=1
+    )
     iou: float = option(
         0.3,
         help="NMS threshold: a box is suppressed if its IoU with a better box of its class is at least this.",

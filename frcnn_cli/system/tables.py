@@ -52,7 +52,7 @@ class Table:
             raise self.error_type(f"{self.path} line {self.line}: {error}", error.fix) from None
 
     def number(self, text: str) -> float:
-        """A number; with semicolons between cells, its decimals may follow a comma. Raises TableError."""
+        """A number; if semicolons separate the cells, it may have a decimal comma. Raises TableError."""
         written = text.strip().replace(",", ".") if self.separator == ";" else text.strip()
         try:
             return float(written)

@@ -294,7 +294,7 @@ def test_features_of_a_model_or_of_a_backbone(work, voc, tmp_path):
     assert both.code == 2
     side = run_frcnn("features", voc, "--model", work / "run", "--short-side", "100", "-o", tmp_path / "f.h5")
     assert side.code == 2
-    assert "--short-side belongs to --backbone" in side.err
+    assert "--short-side works only with --backbone" in side.err
 
 
 def test_commands_without_a_network_do_not_import_torch(work, voc):

@@ -297,7 +297,7 @@ class TestYolo:
         ran = run_frcnn("data", "lint", tmp_path)
         assert ran.out.count("unreadable") == 2
         assert "a.txt line 1 is not an object" in ran.out
-        assert "a.txt line 3 is of class 7" in ran.out
+        assert "a.txt line 3 has class 7" in ran.out
 
 
 class TestResults:
@@ -349,7 +349,7 @@ class TestResults:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"image_id": 9}, "image_id '9', which the data set lacks (an ID is, e.g., 1)"),
+            ({"image_id": 9}, "image_id '9', which the data set lacks (IDs look like 1)"),
             (
                 {"category_id": "x"},
                 "category_id 'x', which the data set lacks (IDs of the data set are a number, e.g. 1)",

@@ -254,15 +254,15 @@ def test_a_yaml_that_is_not_yolos(tmp_path):
 def test_options_that_have_no_effect_are_refused(tmp_path):
     spec = voc(tmp_path / "v", {"train": ["a"]})
     line = ("data", "convert", spec, "--to", "coco", "-o", tmp_path / "o")
-    assert_one_line_error(run_frcnn(*line, "--order", "xywh"), "have no effect", code=2)
-    assert_one_line_error(run_frcnn(*line, "--images", tmp_path), "have no effect", code=2)
+    assert_one_line_error(run_frcnn(*line, "--order", "xywh"), "has no effect", code=2)
+    assert_one_line_error(run_frcnn(*line, "--images", tmp_path), "has no effect", code=2)
 
 
 def test_classes_whose_only_objects_were_dropped_are_named(tmp_path):
     picture(tmp_path / "a.jpg")
     write(tmp_path / "instances_x.json", json.dumps(coco({"a": [*CAT, ("dog", 5.0, 5.0, 5.0, 9.0)]})))
     dataset = load_dataset(f"coco:{tmp_path}/instances_x.json:{tmp_path}", bad_boxes="fix")
-    assert "no object of 'dog' is left" in dataset.notes
+    assert "all objects of 'dog' were dropped" in dataset.notes
 
 
 def test_ids_beyond_the_numbers_that_floats_can_tell_apart(tmp_path):

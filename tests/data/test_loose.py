@@ -167,7 +167,7 @@ def test_names_that_are_none(tmp_path, text):
     yolo(tmp_path / "y")
     (tmp_path / "y/data.yaml").write_text(text)
     ran = run_frcnn("data", "convert", tmp_path / "y", "--to", "voc", "-o", tmp_path / "out")
-    assert_one_line_error(ran, "names two classes 'cat'" if "cat, cat" in text else "data.yaml")
+    assert_one_line_error(ran, "names the class 'cat' twice" if "cat, cat" in text else "data.yaml")
 
 
 def test_names_are_what_is_written(tmp_path):

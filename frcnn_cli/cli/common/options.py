@@ -15,11 +15,11 @@ Option = Callable[[F], F]
 PATH = click.Path(path_type=Path)
 DATA_HELP = (
     "Data set: voc:DIR (VOC layout), coco:JSON:DIR, or voc, voc2007, voc2012 (found in $FRCNN_DATA or ./data); A+B:"
-    " both together; A@SPLIT: this split of it."
+    " both together; A@SPLIT: only that split of A."
 )
 SPLIT_HELP = (
-    "Split of the data set. Default: if the command reads a .h5 of these images, the split that it covers completely;"
-    " otherwise trainval, or else the only split."
+    "Split of the data set. Default: the split whose images are all in the .h5 file that the command reads; otherwise"
+    " trainval, or else the only split."
 )
 
 
@@ -133,7 +133,7 @@ min_score = click.option(
     "--min-score",
     default=None,
     type=Number(0, 1),
-    help="Detections have a higher probability than this." + _FROM_RECIPE,
+    help="Keep only detections with a higher probability than this." + _FROM_RECIPE,
 )
 per_class = click.option(
     "--per-class",
@@ -180,7 +180,7 @@ size_mismatch = click.option(
     type=click.Choice(["error", "scale", "keep"]),
     default="error",
     show_default=True,
-    help="Images that have another size than the one annotated. error: stop at the first; scale: scale the boxes to the"
+    help="Images whose size differs from the annotated size. error: stop at the first; scale: scale the boxes to the"
     " image, or rotate them if EXIF rotated it; keep: use the boxes as they are.",
 )
 order = click.option(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--images",
     type=options.PATH,
     metavar="DIR",
-    help="Folder of the images. Default: the folder of the labels, or the one around it.",
+    help="Folder of the images. Default: the folder of the labels, or its parent if it holds no images.",
 )
 @click.option(
     "--to", "layout", type=click.Choice(["voc", "coco", "yolo", "csv"]), required=True, help="Layout to write."
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     type=options.Number(0, 1, max_open=True),
     default=0.0,
     help="Fraction of the images for a split val; the others become train. Copies of an image, and frames of a clip,"
-    " stay together, and each class gets its share. Default: keep the splits of SOURCE.",
+    " stay together, and each class is divided in the same proportions. Default: keep the splits of SOURCE.",
 )
 @click.option(
     "--test", type=options.Number(0, 1, max_open=True), default=0.0, help="Fraction of the images for a split test."
@@ -73,8 +73,8 @@ def command(
     SOURCE is a folder or file of labels, whose layout is recognised and reported, or a data set:
 
     \b
-    VOC XML              the tree of the devkit, XML beside the pictures, or in a folder of its own
-    COCO                 a .json, or Roboflow's folder with one per split
+    VOC XML              the folders of PASCAL VOC, XML beside the pictures, or XML in a folder of its own
+    COCO                 a .json, or a folder with one .json per split (Roboflow)
     YOLO                 a folder, its data.yaml, or obj.data (darknet, CVAT)
     a table (.csv)       one line per object: image, class, and xmin, ymin, xmax, ymax or x, y, w, h; optionally split,
                          width, height; also of TensorFlow, OpenImages and keras-retinanet
@@ -103,7 +103,7 @@ def command(
     if layout == "voc" and converted.crowds:
         console.warn(f"{converted.crowds} crowd(s) are now marked difficult: train with --no-difficult to exclude them")
     if layout == "yolo" and converted.difficult:
-        console.warn(f"{converted.difficult} difficult object(s) or crowd(s) are now objects like others")
+        console.warn(f"{converted.difficult} difficult object(s) or crowd(s) are now ordinary objects")
     for note in dict.fromkeys(note for dataset in converted.datasets for note in dataset.notes):
         console.warn(note)
     if as_json:

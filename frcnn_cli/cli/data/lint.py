@@ -18,8 +18,8 @@ from frcnn_cli.cli.common.console import Console, SomeFailed
     "--images",
     type=options.PATH,
     metavar="DIR",
-    help="Folder of the images, if DATA is a file or folder of labels. Default: that of the labels, or the one around"
-    " it.",
+    help="Folder of the images, if DATA is a file or folder of labels. Default: that of the labels, or its parent if it"
+    " holds no images.",
 )
 @click.option(
     "--props",
@@ -41,7 +41,7 @@ from frcnn_cli.cli.common.console import Console, SomeFailed
     type=options.Number(0, 1),
     default=0.5,
     show_default=True,
-    help="With --with: detections of a lower score contradict nothing.",
+    help="With --with: ignore detections with a lower score.",
 )
 @click.option(
     "--pictures",
@@ -64,12 +64,17 @@ def command(
 ) -> None:
     """Check all splits of DATA for problems that harm training, and state where they are and how to fix them.
 
-    DATA is a data set, or labels in any layout that frcnn data convert reads. Everything is reported at once: files and
-    lines that cannot be read; boxes that are inverted, outside their image, nearly the same, in fractions of the image
-    size, or have a corner below 0 that was stored in 16 bits and became a number above 60,000; misspelt classes; images
-    without annotation and annotations without image; annotations that name another picture or another size; images
-    rotated by EXIF whose boxes are not rotated; the same image in two splits; classes that a split lacks; and splits
-    with nothing to learn from. The exit code is 1 if there are errors, and 0 if there are only warnings.
+    DATA is a data set, or labels in any layout that frcnn data convert reads. Everything is reported at once:
+
+    \b
+    files     that cannot be read; images without annotation, and annotations without image
+    boxes     inverted, outside their image, nearly the same, in fractions of the image size, or with a corner below 0
+              that was stored in 16 bits and became a number above 60,000
+    classes   misspelt, or without an object in a split
+    images    the same in two splits, of another size than annotated, or rotated by EXIF although their boxes are not
+    splits    without an object to learn from
+
+    The exit code is 1 if there are errors, and 0 if there are only warnings.
 
     \b
     frcnn data lint voc:my-data

@@ -66,7 +66,7 @@ def read_coco_labels(annotations: Path, folder: Path | None, problems: Problems 
             number, category = _id(value, "image_id", annotations, at), _id(value, "category_id", annotations, at)
             if number not in entries or category not in categories:
                 missing = f"image {number!r}" if number not in entries else f"category {category!r}"
-                raise DataError(f"{where} is of {missing}, which does not exist", "Correct the file")
+                raise DataError(f"{where} belongs to {missing}, which does not exist", "Correct the file")
             used.add(category)
             found = _object(value, categories[category].name, where)
             if found is None:

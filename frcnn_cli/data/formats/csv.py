@@ -34,7 +34,7 @@ _SPLITS = ("split", "subset", "set")
 _LISTS = ("bbox", "bboxes", "boxes", "box", "labels", "annotations")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _MARKS = ("difficult", "iscrowd")
-_AT_BORDER = 2  # sides at each border that show the convention
+_AT_BORDER = 2  # sides of boxes needed at each border to detect the convention
 _SAMPLE = 20  # images whose VOC XML is compared with the table
 
 
@@ -224,7 +224,7 @@ def _rows(cells: Sequence[str], columns: _Columns, table: Table, names: Mapping[
         of_box = of_box * len(boxes) if len(of_box) == 1 else of_box
         of_box = of_box if name else []
         if len(of_box) != len(boxes) or (boxes and len(boxes[-1]) < 4):
-            raise TableError(f"{len(of_box)} classes, but {len(numbers)} numbers of boxes")
+            raise TableError(f"{len(of_box)} classes, but {len(numbers)} coordinates")
     else:
         boxes = [tuple(table.number(text) if text else float("nan") for text in texts)]
         of_box = [name]

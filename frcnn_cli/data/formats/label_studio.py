@@ -29,7 +29,8 @@ def is_label_studio(content: Any) -> bool:
 def read_label_studio_labels(path: Path, pictures: Pictures, problems: Problems | None = None) -> list[Labels]:
     """The labels of each split: rectangles, also rotated, and the boxes around polygons and ellipses.
 
-    The first annotation of a task that was not cancelled counts; notes count the tasks with more, and other results.
+    Of each task, the first annotation that was not cancelled is used; notes count the tasks with more, and results of
+    other kinds.
 
     Args:
         problems: receives the errors of single results, which are then skipped; by default they are raised.
@@ -71,7 +72,7 @@ def read_label_studio_labels(path: Path, pictures: Pictures, problems: Problems 
     with collecting(problems):
         naming.check()
     notes = [
-        *counted("{} task(s) have several annotations, of which the first counts", several),
+        *counted("{} task(s) have several annotations, of which the first is used", several),
         *counted("{} task(s) are not annotated and are left out", bare),
         *counted("{} result(s) have no box or several classes and are left out", skipped),
         *naming.notes("{} picture(s) are in no task and are left out"),
@@ -88,7 +89,7 @@ def _picture(data: Mapping[str, Any], where: str) -> str:
             return texts[name]
     paths = [value for value in texts.values() if "." in value.rpartition("/")[2]]
     if len(paths) != 1:
-        raise DataError(f"{where} names no image", "Call the column with the images image")
+        raise DataError(f"{where} names no image", "Name the column of the images 'image'")
     return paths[0]
 
 

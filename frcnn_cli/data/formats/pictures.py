@@ -84,7 +84,7 @@ class Naming:
                 self._by_tail.append(f"{name!r} is {ref.key}")
         elif self._names[ref.key] != name:
             both = f"{self._names[ref.key]!r} and {name!r}"
-            raise DataError(f"{where}: {both} both mean {ref.key}", "Write each image in one way")
+            raise DataError(f"{where}: {both} both mean {ref.key}", "Use one name per image")
         return ref
 
     def check(self) -> None:

@@ -84,7 +84,7 @@ def _object(value: Any, where: str, classes: tuple[str, ...]) -> LabelledObject 
     if kind not in ("rectangle", "polygon"):
         return None
     if name not in classes:
-        raise DataError(f"{where} is of class {name!r}, which meta.json does not name", "Correct it")
+        raise DataError(f"{where} has class {name!r}, which meta.json does not name", "Correct it")
     x1, y1, x2, y2 = box_around([(float(x), float(y)) for x, y in value["points"]["exterior"]])
     if not plausible(x1, y1, x2, y2):
         raise DataError(f"{where} holds a number that is not finite, or huge", "Correct it")

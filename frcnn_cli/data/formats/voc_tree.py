@@ -53,11 +53,11 @@ class VocTree:
 
     @property
     def layout(self) -> str:
-        """The tree, for people."""
+        """The tree, as text for the user."""
         return "VOC XML" if self.listed else "VOC XML without lists of splits"
 
     def pictures(self, split: str) -> dict[str, Path]:
-        """The picture of each key, of a split whose tree has no lists; else of all."""
+        """The picture of each key: of this split if the tree has no lists, otherwise of all."""
         return {key: files[0] for key, files in self._pictures(split).items()}
 
     def same_key(self, split: str) -> dict[str, list[Path]]:
@@ -65,7 +65,7 @@ class VocTree:
         return {key: files for key, files in self._pictures(split).items() if len(files) > 1}
 
     def annotations(self, split: str) -> dict[str, Path]:
-        """The annotation of each key, of a split whose tree has no lists; else of all."""
+        """The annotation of each key: of this split if the tree has no lists, otherwise of all."""
         return {key: files[0] for key, files in self._annotations(split).items()}
 
     def same_annotation(self, split: str) -> dict[str, list[Path]]:
@@ -152,13 +152,17 @@ class VocTree:
         path = self.lists / f"{split}.txt"
         if not path.is_file():
             have = self.splits
-            known = f"It has: {listed(have)}" if have else f"Write the keys of its images, one per line, to {path}"
+            known = (
+                f"It has: {listed(have)}"
+                if have
+                else f"Write the names of its images, without endings, one per line, to {path}"
+            )
             raise DataError(f"{self.folder} has no split {split!r}", known)
         known_keys = self.annotations(split).keys() | self._known_pictures()
         text = read_text(path, MAX_LIST_BYTES, DataError)
         keys = [_key(line.strip(), known_keys) for line in text.splitlines() if line.strip()]
         if not keys:
-            raise DataError(f"{path} lists no images", "Write one image key per line")
+            raise DataError(f"{path} lists no images", "Write one name of an image per line, without its ending")
         return keys
 
     def _known_pictures(self) -> set[str]:

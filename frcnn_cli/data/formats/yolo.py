@@ -372,7 +372,7 @@ def _read_object(
         raise DataError(f"{where} is not an object", fix)
     if label >= len(classes):
         known = f"there are {len(classes)} names, for 0 to {len(classes) - 1}"
-        raise DataError(f"{where} is of class {label}, but {known}", "Correct it, or name the class")
+        raise DataError(f"{where} has class {label}, but {known}", "Correct it, or name the class")
     relevant = numbers if outline else numbers[:4]
     written = " ".join(words[1 : 1 + min(len(relevant), 8)])
     if max(map(abs, relevant)) > _IN_PIXELS:

@@ -18,7 +18,7 @@ class Mix(ProposalSource):
     name = "mix"
     version = "1"
 
-    sources: tuple[ProposalSource, ...] = option(help="the sources, by name; or repeat --source")
+    sources: tuple[ProposalSource, ...] = option(help="The sources, by name. You can also repeat --source.")
 
     def __post_init__(self) -> None:
         if any(source.name == self.name for source in self.sources):
