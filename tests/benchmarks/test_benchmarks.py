@@ -48,7 +48,7 @@ def test_run(shared_data):
 
 def test_evaluation():
     printed = run("evaluation.py", "--images", 20, "--detections", 30)
-    values = [row.split("|")[4].split()[-1] for row in printed.splitlines() if "COCO's" in row]
+    values = [row.split("|")[4].split()[-1] for row in printed.splitlines() if "COCO's twelve" in row]
     assert values[0] == values[1], "the same number of both"
 
 
