@@ -22,7 +22,8 @@ from frcnn_cli.data.formats.supervisely import is_supervisely, read_supervisely_
 from frcnn_cli.data.formats.via import is_via, is_via_table, read_via_labels
 from frcnn_cli.data.formats.voc import read_voc_labels
 from frcnn_cli.data.formats.voc_tree import VocTree
-from frcnn_cli.data.formats.yolo import read_yolo_labels, yolo_root
+from frcnn_cli.data.formats.yolo import read_yolo_labels
+from frcnn_cli.data.formats.yolo_config import yolo_root
 from frcnn_cli.data.labels import Labels, Problems
 from frcnn_cli.system.tables import open_table
 from frcnn_cli.system.untrusted import read_json, read_text

@@ -279,3 +279,13 @@ def test_ids_beyond_the_numbers_that_floats_can_tell_apart(tmp_path):
     line = ("eval", tmp_path / "r.json", "--data", f"coco:{tmp_path}/instances_x.json", "--coco", "--json")
     told = run_frcnn(*line).json
     assert (told["map"], told["coco"]["AP"]) == (1, 1)
+
+
+def test_a_split_of_data_yaml_that_has_no_images(tmp_path):
+    """As Roboflow's exports name it."""
+    folder = EXPORTS["roboflow_yolo"](tmp_path / "d")
+    (folder / "data.yaml").write_text((folder / "data.yaml").read_text() + "test: ../test/images\n")
+    found = read_layout(folder)
+    assert [labels.split for labels in found] == ["train", "val"]
+    words = "1 list(s) or folder(s) that data.yaml names do not exist, e.g. test: ../test/images"
+    assert all(words in labels.notes for labels in found)
