@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     "--output",
     type=options.PATH,
     metavar="OUT",
-    help="Folder for images with boxes; a .jpg or .png if there is one image; or a .h5 file for detections.",
+    help="Folder for all images, with their boxes drawn; a .jpg or .png if there is one image; or a .h5 file for"
+    " detections.",
 )
 @options.nms_iou
 @options.min_score

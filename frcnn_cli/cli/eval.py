@@ -101,7 +101,7 @@ def command(
     """Compute the average precision of DETS by the rules of PASCAL VOC, and optionally of COCO.
 
     DETS is a detections file, a folder with result files of PASCAL VOC's devkit (comp4_det_SPLIT_CLASS.txt), or a
-    .json of COCO results. For result files, the images of a COCO data set need not be there: --data
+    .json of COCO results. For result files, the image files of a COCO data set are not needed: --data
     coco:instances_val.json is enough.
 
     \b

@@ -22,8 +22,8 @@ from frcnn_cli.cli.common.console import Console
     "--per-set",
     default=None,
     type=click.IntRange(0),
-    help="Per class, keep at most this many boxes times the number of images, over the whole set, before NMS; 0: all."
-    " Default: that of the model's recipe.",
+    help="Before NMS, keep per class, over the whole set, at most N boxes, where N is this number times the number of"
+    " images; 0: all. Default: that of the model's recipe.",
 )
 @options.force
 @options.as_json

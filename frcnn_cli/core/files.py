@@ -131,7 +131,7 @@ def new_temporary(path: Path) -> Path:
 
 
 def _set_permissions(path: Path) -> None:
-    """Gives a file the permissions of any new file."""
+    """Gives a file the permissions that the umask gives to new files."""
     os.umask(mask := os.umask(0))
     path.chmod(0o666 & ~mask)
 

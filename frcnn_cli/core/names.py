@@ -28,7 +28,7 @@ class AmbiguousNameError(ValueError):
 
 
 class FileNames:
-    """Known files, and what other names mean.
+    """Known files; finds the one that another path or name refers to.
 
         FileNames(["train/a.jpg", "val/a.jpg"]).find(r"C:\\data\\val\\a.jpg")  # "val/a.jpg"
 

@@ -130,7 +130,7 @@ def trace_selection(
     thresholds: Thresholds = Thresholds(),
     min_scores: Sequence[float] | None = None,
 ) -> Selection:
-    """Which steps each box passed on the way to `detections_from_scores`, which has the same arguments."""
+    """Which steps of `detections_from_scores` each box passed; the arguments are the same."""
     _check_shapes(probabilities, boxes)
     ranked, kept = _kept_per_class(probabilities, boxes, thresholds, min_scores)
     selection = Selection(*(np.zeros(boxes.shape[:2], bool) for _ in range(3)))

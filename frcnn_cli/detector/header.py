@@ -43,7 +43,7 @@ def read_description(path: Path, key: str) -> dict[str, Any]:
         raise explain_os_error(error, path) from None
     except (SafetensorError, ValueError, RecursionError) as error:
         raise FileFormatError(
-            f"{path} is not a model file, or damaged ({error})", "Name the folder of a run, or a model file"
+            f"{path} is not a model file, or is damaged ({error})", "Name the folder of a run, or a model file"
         ) from None
     if not isinstance(description, dict):
         raise FileFormatError(f"{path} is not a file of frcnn", "Name a file that frcnn train wrote")

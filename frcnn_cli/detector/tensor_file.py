@@ -73,7 +73,7 @@ def load_tensors(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor
         raise explain_os_error(error, path) from None
     except (SafetensorError, ValueError) as error:
         raise FileFormatError(
-            f"{path} is not a model file, or damaged ({error})", "Name the folder of a run, or a model file"
+            f"{path} is not a model file, or is damaged ({error})", "Name the folder of a run, or a model file"
         ) from None
     if has_checksums(description):
         sums = description.get("checksums")

@@ -31,7 +31,7 @@ class CocoRules:
     max_detections: numbers of detections per image and class, in ascending order; AP uses the last.
 
     Raises:
-        ValueError: no threshold, or one that is not above 0 and at most 1; a range or number that is not positive.
+        ValueError: no threshold, or one that is 0 or less, or above 1; a range or number that is not positive.
     """
 
     iou_thresholds: tuple[float, ...] = tuple((np.arange(50, 100, 5) / 100).tolist())

@@ -118,7 +118,7 @@ def read_voc_results(folder: Path, classes: Sequence[str], split: str) -> dict[s
     if missing:
         names = listed(missing, 3)
         others = _of_no_class(folder, classes, split)
-        also = f", but {listed(others, 3)}, of no class of the data set" if others else ""
+        also = f"; {listed(others, 3)} names no class of the data set" if others else ""
         raise FileFormatError(
             f"{folder} holds no results of {names}{also}",
             "Rename the file to the name of its class"

@@ -41,8 +41,8 @@ class Change:
 
 @dataclass(frozen=True)
 class WhatIf:
-    """changes: of thresholds. more_boxes: missed objects that no scored proposal covers, but one of the proposals in
-    the file that were not scored does. uncovered: missed objects that no proposal in the file covers."""
+    """changes: of thresholds. more_boxes: missed objects covered by no scored proposal, but by a proposal in the file
+    that was not scored. uncovered: missed objects that no proposal in the file covers."""
 
     changes: tuple[Change, ...]
     more_boxes: int

@@ -117,11 +117,11 @@ class Targets:
         "measured", help="measured: per class, on the training set; fixed: the two values below."
     )
     mean: Box = option(
-        (0.0, 0.0, 0.0, 0.0), help="Mean of tx, ty, tw, th if statistics is fixed.", minimum=-100, maximum=100
+        (0.0, 0.0, 0.0, 0.0), help="Mean of tx, ty, tw, th if statistics = fixed.", minimum=-100, maximum=100
     )
     std: Box = option(
         (0.1, 0.1, 0.2, 0.2),
-        help="Standard deviation of tx, ty, tw, th if statistics is fixed.",
+        help="Standard deviation of tx, ty, tw, th if statistics = fixed.",
         maximum=100,
         positive=True,
     )
@@ -154,7 +154,7 @@ class Solver:
     )
     epochs: float = option(
         0.0,
-        help="Epochs of training; if not 0, used instead of solver.iterations. (The paper's 40,000 iterations are"
+        help="Epochs of training, used instead of solver.iterations; 0 uses those. (The paper's 40,000 iterations are"
         " 16 epochs of VOC 2007 trainval.)",
         minimum=0,
         maximum=1e6,

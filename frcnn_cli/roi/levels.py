@@ -24,7 +24,7 @@ def levels(maps: Maps, scales: Scales) -> list[tuple[Tensor, float]]:
         ValueError: the numbers of maps and scales differ.
     """
     if isinstance(maps, Tensor) != isinstance(scales, (int, float)):
-        raise ValueError("one map has one scale, several maps have as many scales")
+        raise ValueError("pass one scale with one map, and a list of scales with a list of maps")
     if isinstance(maps, Tensor):
         return [(maps, float(scales))]  # type: ignore[arg-type]
     return list(zip(maps, scales, strict=True))  # type: ignore[arg-type]

@@ -17,7 +17,8 @@ _NAME = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}" + re.escape(_SUFFIX))
 
 
 def is_empty(path: Path) -> bool:
-    """Whether a folder holds nothing, apart from what a killed process left of `temporary_folder`."""
+    """Whether a folder holds nothing, apart from temporary folders (`temporary_folder`) that a killed process left"
+    " behind."""
     return all(_NAME.fullmatch(entry.name) for entry in path.iterdir())
 
 

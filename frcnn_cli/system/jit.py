@@ -14,7 +14,7 @@ def kernel(**options: Any) -> Callable[[Function], Function]:
     """Compiles a function on its first call and stores the machine code on disk if a cache folder is writable.
 
     Args:
-        options: passed to `numba.njit`, besides `nogil` and `cache`.
+        options: passed to `numba.njit`, in addition to `nogil` and `cache`.
     """
 
     def decorate(function: Function) -> Function:

@@ -294,7 +294,8 @@ class Trainer:
         }
 
     def write_log(self) -> None:
-        """Writes the iterations that are not in the log yet; at the end of a run, or after every tenth iteration."""
+        """Writes the iterations that are not in the log yet. Called after every tenth iteration and at the end of a
+        run."""
         if self.log.pending:
             self._files.claim(self.state.to_json())
             self.log.write_pending(self.recipe.sampling.images)

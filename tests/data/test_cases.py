@@ -318,7 +318,7 @@ class TestResults:
         data = self.truth(tmp_path / "v")
         res = self.results(tmp_path / "res", cat="a 0.9 11 21 40 60\n", dog="b 0.9 51 9 90 72\n")
         ran = run_frcnn("eval", res, *data)
-        assert_one_line_error(ran, "holds no results of Dog, but comp4_det_test_dog.txt, of no class of the data set")
+        assert_one_line_error(ran, "holds no results of Dog; comp4_det_test_dog.txt names no class of the data set")
 
     def test_keys_with_endings_and_images_without_results(self, tmp_path):
         data = self.truth(tmp_path / "v")

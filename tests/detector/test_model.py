@@ -136,7 +136,7 @@ def test_files_that_are_no_models(tmp_path):
         Detector.load(path)
     for content in (b"", b"nonsense", b"\xff" * 100):
         path.write_bytes(content)
-        with pytest.raises(FileFormatError, match="not a model file, or damaged"):
+        with pytest.raises(FileFormatError, match="not a model file, or is damaged"):
             Detector.load(path)
     with pytest.raises(FrcnnError, match="no such file"):
         Detector.load(tmp_path / "none.safetensors")

@@ -18,8 +18,8 @@ DATA_HELP = (
     " both together; A@SPLIT: only that split of A."
 )
 SPLIT_HELP = (
-    "Split of the data set. Default: the split whose images are all in the .h5 file that the command reads; otherwise"
-    " trainval, or else the only split."
+    "Split of the data set. Default: if the command reads a .h5 file, the split whose images are all in it; otherwise"
+    " trainval, or, without a trainval, the only split."
 )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--images",
     type=options.PATH,
     metavar="DIR",
-    help="Folder of the images. Default: the folder of the labels, or its parent if it holds no images.",
+    help="Folder of the images. Default: the folder of the labels or, if that folder holds no images, its parent.",
 )
 @click.option(
     "--to", "layout", type=click.Choice(["voc", "coco", "yolo", "csv"]), required=True, help="Layout to write."
@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     "--val",
     type=options.Number(0, 1, max_open=True),
     default=0.0,
-    help="Fraction of the images for a split val; the others become train. Copies of an image, and frames of a clip,"
-    " stay together, and each class is divided in the same proportions. Default: keep the splits of SOURCE.",
+    help="Fraction of the images for the split named val; the others become train. Copies of an image, and frames of"
+    " a clip, stay together, and each class is divided in the same proportions. Default: keep the splits of SOURCE.",
 )
 @click.option(
-    "--test", type=options.Number(0, 1, max_open=True), default=0.0, help="Fraction of the images for a split test."
+    "--test",
+    type=options.Number(0, 1, max_open=True),
+    default=0.0,
+    help="Fraction of the images for the split named test.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --val and --test.")
 @options.bad_boxes
@@ -77,7 +80,7 @@ def command(
     COCO                 a .json, or a folder with one .json per split (Roboflow)
     YOLO                 a folder, its data.yaml, or obj.data (darknet, CVAT)
     a table (.csv)       one line per object: image, class, and xmin, ymin, xmax, ymax or x, y, w, h; optionally split,
-                         width, height; also of TensorFlow, OpenImages and keras-retinanet
+                         width, height; also the tables of TensorFlow, OpenImages and keras-retinanet
     labelme, the VGG Image Annotator, Label Studio, Supervisely
     voc:DIR, coco:JSON:DIR  a data set
 

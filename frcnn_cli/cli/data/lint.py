@@ -18,8 +18,8 @@ from frcnn_cli.cli.common.console import Console, SomeFailed
     "--images",
     type=options.PATH,
     metavar="DIR",
-    help="Folder of the images, if DATA is a file or folder of labels. Default: that of the labels, or its parent if it"
-    " holds no images.",
+    help="Folder of the images, if DATA is a file or folder of labels. Default: that of the labels or,"
+    " if that folder holds no images, its parent.",
 )
 @click.option(
     "--props",
@@ -33,8 +33,8 @@ from frcnn_cli.cli.common.console import Console, SomeFailed
     "detections",
     type=options.PATH,
     metavar="DETS",
-    help="Detections of images of DATA, from a detector that was not trained on them: list the labels that they"
-    " contradict, the most confident first.",
+    help="Detections of images of DATA, from a detector not trained on these images: list the labels that the"
+    " detections contradict, the most confident detection first.",
 )
 @click.option(
     "--min-score",
@@ -68,8 +68,8 @@ def command(
 
     \b
     files     that cannot be read; images without annotation, and annotations without image
-    boxes     inverted, outside their image, nearly the same, in fractions of the image size, or with a corner below 0
-              that was stored in 16 bits and became a number above 60,000
+    boxes     inverted, outside their image, nearly the same, in fractions of the image size, or with a negative
+              coordinate that storage in 16 bits turned into a number above 60,000
     classes   misspelt, or without an object in a split
     images    the same in two splits, of another size than annotated, or rotated by EXIF although their boxes are not
     splits    without an object to learn from

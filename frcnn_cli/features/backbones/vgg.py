@@ -51,8 +51,8 @@ class VGG(nn.Module):
 
 
 def vgg(name: str, weights: Weights) -> Backbone:
-    """Stride 16, 512 channels, 7x7 grid, two fully connected layers of 4096; conv1 and conv2 frozen. In the variants
-    with batch normalisation ("_bn"), that is frozen in all layers."""
+    """Stride 16, 512 channels, 7x7 grid, two fully connected layers of 4096; conv1 and conv2 frozen. In the "_bn"
+    variants, batch normalisation is frozen in all layers."""
     return _backbone(weights.into(VGG(BLOCKS[name.removesuffix("_bn")], name.endswith("_bn"))))
 
 

@@ -51,13 +51,13 @@ class SelectiveSearch(ProposalSource):
     )
     mixes: tuple[str, ...] | None = option(
         None,
-        help="Mixes of similarities to group by: C(olour), T(exture), S(ize), F(ill) (fast: CTSF,TSF; quality:"
-        " CTSF,TSF,F).",
+        help="Mixes of similarities to group by: C(olour), T(exture), S(ize), F(ill); none: those of the preset"
+        " (fast: CTSF,TSF; quality: CTSF,TSF,F).",
     )
     distinct: float | None = option(
         None,
-        help="Drop a box whose IoU with a better one is greater than this; 1: only duplicates (fast: 0.9; quality:"
-        " 0.85).",
+        help="Drop a box whose IoU with a better one is greater than this; 1: only duplicates; none: that of the"
+        " preset (fast: 0.9; quality: 0.85).",
         minimum=0.1,
         maximum=1.0,
     )
