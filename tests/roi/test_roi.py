@@ -248,3 +248,22 @@ def test_an_output_size_of_three_numbers_is_refused():
     for size in ((1, 2, 3), (0, 2), (2, -1), 0):
         with pytest.raises(ValueError, match="output size"):
             roi_max_pool(torch.zeros(1, 1, 2, 2), torch.zeros(1, 5), size, 1.0)
+
+
+def test_boxes_grow_at_most_by_detectrons_bound():
+    boxes = decode(np.array([[0, 0, 16, 32]]), np.array([[[0, 0, 50.0, 50.0]]]))
+    np.testing.assert_allclose(boxes[0, 0, 2:] - boxes[0, 0, :2], [1000, 2000], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (2, 5), (2, 1, 4), (2, 4, 1)])
+def test_shapes_that_are_no_boxes(shape):
+    with pytest.raises(ValueError, match="expected two arrays"):
+        encode(np.ones(shape), np.ones(shape))
+
+
+@pytest.mark.parametrize(
+    ("proposals", "deltas"), [((2, 4), (2, 4)), ((2, 4), (2, 1, 1, 4)), ((4,), (4, 1, 4)), ((2, 4), (2, 1, 5))]
+)
+def test_shapes_that_cannot_be_decoded(proposals, deltas):
+    with pytest.raises(ValueError, match=r"expected \[N, 4\] and \[N, K, 4\]"):
+        decode(np.ones(proposals), np.ones(deltas))
