@@ -58,6 +58,14 @@ def test_ignored_objects_count_neither_way():
     wanted = {"x": GroundTruth([ONE], [0], [True])}
     assert confusion_matrix({"x": Detections([ONE], [0.9], [1])}, wanted, 3).counts.sum() == 0
     assert confusion_matrix({}, wanted, 3).counts.sum() == 0
+    beside = {"x": Detections([[0, 5, 20, 30]], [0.9], [1])}  # IoU 0.5 with ONE
+    assert confusion_matrix(beside, wanted, 3, iou_threshold=0.5).counts.sum() == 0
+    assert confusion_matrix(beside, wanted, 3, iou_threshold=0.6).counts.sum() == 1
+
+
+def test_certain_scores_are_in_the_last_bin():
+    found, wanted = {"x": Detections([ONE], [1.0], [0])}, {"x": GroundTruth([ONE], [0])}
+    assert calibration(evaluate(found, wanted, CLASSES).matches).counts.tolist() == [0] * 9 + [1]
 
 
 @settings(max_examples=50, deadline=None)

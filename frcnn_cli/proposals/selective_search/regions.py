@@ -194,13 +194,10 @@ def gather(members: Any, sizes: Any, boxes: Any, colours: Any, textures: Any) ->
             signed = textures[a, g * _SIGNED : (g + 1) * _SIGNED]
             plus = counts[r, colour_bins + g * 2 * TEXTURE_BINS :]
             minus = plus[TEXTURE_BINS:]
-            others = 0
+            small = signed[TEXTURE_BINS - 1]
             for i in range(1, TEXTURE_BINS):
                 plus[i] += signed[TEXTURE_BINS - 1 + i]
                 minus[i] += signed[TEXTURE_BINS - 1 - i]
-                others += signed[TEXTURE_BINS - 1 + i] - signed[TEXTURE_BINS - 1 - i]
-            small = signed[TEXTURE_BINS - 1]
-            for i in range(1, TEXTURE_BINS):
                 plus[0] += signed[TEXTURE_BINS - 1 - i]
                 minus[0] += signed[TEXTURE_BINS - 1 + i]
             plus[0] += small

@@ -149,9 +149,17 @@ def test_rgi_is_what_its_name_says():
     assert blurred(pixel, "rgi", 0.0).tolist() == [[[170, 85, 100], [0, 0, 0], [85, 85, 255]]]
 
 
-def test_blur_is_of_the_sigma_that_is_asked_for():
+def test_hue_is_the_angle_of_the_colour():
+    pixels = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [128, 0, 0]]], np.uint8)
+    hues = blurred(pixels, "hue", 0.0)
+    assert hues.shape == (1, 4, 1)
+    np.testing.assert_allclose(hues.ravel(), [0, 85, 170, 0], atol=1)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 2.0])
+def test_blur_is_of_the_sigma_that_is_asked_for(sigma):
     spot = np.zeros((41, 41, 3), np.uint8)
     spot[20, 20] = 255
-    profile = blurred(np.repeat(spot, 1, 0), "rgb", 2.0)[:, :, 0].sum(axis=0, dtype=float)
+    profile = blurred(np.repeat(spot, 1, 0), "rgb", sigma)[:, :, 0].sum(axis=0, dtype=float)
     spread = np.sqrt((profile * (np.arange(41) - 20) ** 2).sum() / profile.sum())
-    assert spread == pytest.approx(2.0, abs=0.3)
+    assert spread == pytest.approx(sigma, abs=0.3 if sigma > 1 else 0.1)
