@@ -56,6 +56,20 @@ def test_grouping_is_the_reference(image, mix, k):
     assert list(map(tuple, boxes.tolist())) == reference.group(image, labels, list(map(tuple, pairs.tolist())), mix)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(images(largest=16), st.lists(st.sampled_from(MIXES), min_size=1, max_size=2, unique=True))
+def test_the_whole_search_finds_the_boxes_of_the_reference(image, mixes):
+    """Every box of every hierarchy, each once."""
+    pixels = image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
+    expected = set()
+    for k in (5, 60):
+        labels, pairs = reference.segment(pixels, k, 2)
+        for mix in mixes:
+            expected |= set(reference.group(pixels, labels, pairs, mix))
+    found = selective_search(pixels, ["rgb"], (5, 60), mixes, 0.0, 2, 1.0, seed=0)
+    assert sorted(map(tuple, found.astype(int).tolist())) == sorted(expected)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(images(), st.lists(st.sampled_from([1, 10, 60, 300]), min_size=1, max_size=4))
 def test_regions_of_every_scale_are_described_as_if_alone(image, scales):
