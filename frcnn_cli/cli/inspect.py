@@ -15,7 +15,7 @@ from frcnn_cli.core.errors import FileFormatError
 from frcnn_cli.core.run_files import CONFIG_FILE, LOG_FILE, STATE_FILE, model_path
 
 _MAX_CONFIG = 8 << 20  # bytes
-_UNCHECKED = "not possible: the file has no checksums (models and .h5 files have them since frcnn 0.3)"
+_UNCHECKED = "not possible: the file has no checksums (frcnn 0.3 and later write them into models and .h5 files)"
 
 
 @click.command(cls=Command)

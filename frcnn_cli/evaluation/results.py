@@ -210,7 +210,7 @@ def _unknown(member: str, value: Any, known: Mapping[CocoId, Any]) -> str:
     example = next(iter(known), None)
     kinds = {int: "a number", float: "a number", str: "text"}
     mine, theirs = (kinds.get(type(one), type(one).__name__) for one in (value, example))
-    why = f"IDs of the data set are {theirs}, e.g. {example!r}" if mine != theirs else f"IDs look like {example!r}"
+    why = f"an ID of the data set is {theirs}, e.g. {example!r}" if mine != theirs else f"IDs look like {example!r}"
     return f"{member} {str(value)[:40]!r}, which the data set lacks ({why})"
 
 

@@ -154,8 +154,8 @@ class Solver:
     )
     epochs: float = option(
         0.0,
-        help="Epochs of training, used instead of solver.iterations; 0 uses those. (The paper's 40,000 iterations are"
-        " 16 epochs of VOC 2007 trainval.)",
+        help="Epochs of training, used instead of solver.iterations. (In a recipe, 0 means: use solver.iterations."
+        " The paper's 40,000 iterations are 16 epochs of VOC 2007 trainval.)",
         minimum=0,
         maximum=1e6,
     )

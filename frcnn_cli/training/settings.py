@@ -92,7 +92,8 @@ def check_settings(settings: RunSettings, recipe: Recipe) -> None:
                 raise UsageError(f"{option} is for validation", "Name a split with --validate-on")
     if settings.patience is not None and (recipe.stages > 1 or recipe.network.classifier == "svm"):
         raise UsageError(
-            "--patience cannot be used with several training stages or SVMs: training could stop before the last one",
+            "--patience cannot be used with several training stages or SVMs: training could stop before the last"
+            " stage, or before the SVMs are fitted",
             "Train without --patience",
         )
 

@@ -39,8 +39,8 @@ def target_statistics(
 def measure(
     images: Iterable[tuple[Boxes, GroundTruth]], num_classes: int, foreground_iou: float, flip: bool, less: int = 0
 ) -> TargetStatistics:
-    """Mean and population standard deviation per class over all foreground RoIs, including the boxes of the objects
-    and, with `flip`, mirrored images. less: as in `roi.box_coder.encode`."""
+    """Mean and population standard deviation of the box deltas, per class, over all foreground RoIs; these include the
+    boxes of the objects and, with `flip`, the RoIs of mirrored images. less: as in `roi.box_coder.encode`."""
     count = np.zeros((num_classes + 1, 1))
     total = np.zeros((num_classes + 1, 4))
     squares = np.zeros((num_classes + 1, 4))

@@ -164,7 +164,7 @@ def run_training(
     stopping: AbstractContextManager[Callable[[], bool]] = nullcontext(lambda: False),
     progress: Progress = SILENT,
 ) -> TrainingSummary:
-    """Runs or continues a training run, with checkpoints, validation and SVMs as its settings and recipe state.
+    """Runs or continues a training run. Its settings and recipe decide about checkpoints, validation and SVMs.
 
     Args:
         resume: continue the run in `folder`. force: replace a run in it.

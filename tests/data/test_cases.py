@@ -352,7 +352,7 @@ class TestResults:
             ({"image_id": 9}, "image_id '9', which the data set lacks (IDs look like 1)"),
             (
                 {"category_id": "x"},
-                "category_id 'x', which the data set lacks (IDs of the data set are a number, e.g. 1)",
+                "category_id 'x', which the data set lacks (an ID of the data set is a number, e.g. 1)",
             ),
         ],
     )

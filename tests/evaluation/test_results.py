@@ -95,7 +95,7 @@ def test_folders_without_results(tmp_path):
         ),
         (
             '[{"image_id": [], "category_id": 5, "bbox": [0, 0, 1, 1], "score": 1}]',
-            "IDs of the data set are a number",
+            "an ID of the data set is a number",
         ),
     ],
 )

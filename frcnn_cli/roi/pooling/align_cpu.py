@@ -81,8 +81,9 @@ def _at(start: Any, i: int, bin_side: Any, sample: int, count: Any) -> Any:
 
 @kernel(inline="always")
 def _samples(start: Any, bin_side: Any, count: Any, end: int) -> Any:
-    """First and last + 1 of the samples of a bin that may touch a map of `end` cells (most samples of a huge RoI do
-    not), with a margin: `_neighbours` gives samples outside the map no weight."""
+    """The range of a bin's samples that may touch a map of `end` cells: the index of the first, and one past the last,
+    with a margin (`_neighbours` gives samples outside the map no weight). Most samples of a huge RoI do not touch it.
+    """
     if not (count >= 1):
         return 0, 0
     if not (bin_side > 0):  # an inverted RoI with a fixed number of samples

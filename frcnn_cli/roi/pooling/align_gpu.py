@@ -72,7 +72,8 @@ def _span(first, last, scale, ALIGNED: tl.constexpr):
 
 @triton.jit
 def _samples(start, side, count, end):
-    """First and last + 1 of the samples of a bin that may touch a map of `end` cells; most of a huge RoI do not."""
+    """The range of a bin's samples that may touch a map of `end` cells: the index of the first, and one past the last.
+    Most samples of a huge RoI do not touch it."""
     step = tl.where(side > 0, tl.div_rn(side, tl.maximum(count, 1.0)), 1.0)
     low = tl.floor(tl.div_rn(-1 - start, step)) - 2
     high = tl.ceil(tl.div_rn(end - start, step)) + 2
