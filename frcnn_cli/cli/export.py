@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     metavar="DATA",
-    help="For COCO results of detections: the data set whose image and class IDs are written. Without it, images count"
-    " from 1, and each result also states its file_name.",
+    help="For COCO results of detections: the data set whose image and class IDs are written. Without it, images are"
+    " numbered from 1, and each result also states its file_name.",
 )
 @click.option(
     "--split",

@@ -117,7 +117,8 @@ def command(
 def _stated(
     own: Recipe | None, name: str | None, settings: tuple[str, ...], changes: dict[str, Any], given: dict[str, Any]
 ) -> Recipe:
-    """The recipe that the options state: from --recipe, otherwise from a run's own, or from paper."""
+    """The recipe that results from the options: they change that of --recipe; without --recipe, that of the resumed
+    run; without a run, paper."""
     from frcnn_cli.core.options import parse_settings
     from frcnn_cli.recipes.recipe import Recipe
     from frcnn_cli.training.settings import RunSettings, adapted, check_given

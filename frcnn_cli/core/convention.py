@@ -228,8 +228,9 @@ def _is_relative(rows: NDArray[np.float64], width: NDArray[np.float64], height: 
 def _misfits(
     reading: Convention, rows: NDArray[np.float64], width: NDArray[np.float64], height: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which boxes are inverted or outside their image by more than a pixel, which neither base nor inclusive explains:
-    bool [T]."""
+    """Which boxes are inverted, or outside their image, by more than a pixel, which a wrong `base` or `inclusive`
+    cannot
+    explain: bool [T]."""
     slack = 1 + TOLERANCE
     x1, y1, x2, y2 = reading.to_boxes(rows, width, height).T
     bad = (x1 < -slack) | (y1 < -slack) | (x2 > width + slack) | (y2 > height + slack)

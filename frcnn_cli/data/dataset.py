@@ -151,7 +151,7 @@ class Dataset(ArrayRecord):
                     )
                 if not same_shape(sample.size, picture):
                     raise DataError(
-                        f"{sample.ref.key}: {mismatch(sample.size, picture)}, which has another shape",
+                        f"{sample.ref.key}: {mismatch(sample.size, picture)}, which has another aspect ratio",
                         "Correct the annotation: its boxes may belong to another image",
                     )
                 boxes = to_picture(truth.boxes, sample.size, picture)

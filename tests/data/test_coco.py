@@ -82,7 +82,7 @@ def test_marks_and_areas_stay_through_everything(tmp_path):
             lambda c: c["images"][0].update(file_name="none.jpg"),
             "1 of the 2 images that .* e.g. 'none.jpg'",
         ),
-        (lambda c: c["categories"][0].update(id=3), "two categories have the id 3, 'toothbrush' and 'car'"),
+        (lambda c: c["categories"][0].update(id=3), "the categories 'toothbrush' and 'car' both have the id 3"),
         (lambda c: c["annotations"][0].update(image_id=8), "annotation 0 belongs to image 8, which does not exist"),
         (lambda c: c["annotations"][0].update(category_id=4), "annotation 0 belongs to category 4"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "annotation 0 does not consist of numbers"),

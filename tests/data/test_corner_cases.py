@@ -183,7 +183,7 @@ class TestNumbers:
         picture(tmp_path / "a.jpg")
         write(tmp_path / "a.xml", voc_xml("a.jpg", CAT, (80, 100)))
         ran = run_frcnn("data", "convert", tmp_path, "--to", "voc", "-o", tmp_path / "o", "--size-mismatch", "scale")
-        assert_one_line_error(ran, "annotated as 80 x 100, but the image is 100 x 80, which has another shape")
+        assert_one_line_error(ran, "annotated as 80 x 100, but the image is 100 x 80, which has another aspect ratio")
         for size in ("<width>1e400</width><height>80</height>", "<width>nan</width><height>80</height>"):
             path = tmp_path / "a.xml"
             path.write_text(voc_xml("a.jpg", CAT).replace("<width>100</width><height>80</height>", size))

@@ -68,8 +68,8 @@ def command(
 
     \b
     files     that cannot be read; images without annotation, and annotations without image
-    boxes     inverted, outside their image, nearly the same, in fractions of the image size, or with a negative
-              coordinate that storage in 16 bits turned into a number above 60,000
+    boxes     inverted, outside their image, nearly equal to another box, written as fractions of the image size, or
+              with a negative coordinate that storage in 16 bits turned into a number above 60,000
     classes   misspelt, or without an object in a split
     images    the same in two splits, of another size than annotated, or rotated by EXIF although their boxes are not
     splits    without an object to learn from

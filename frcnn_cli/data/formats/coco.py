@@ -141,7 +141,7 @@ def _read_categories(values: list[Any], path: Path) -> dict[CocoId, _Category]:
             raise DataError(f"{path}: entry {at} of categories has no name", "Correct the file")
         if number in found:
             both = f"{found[number].name!r} and {name!r}"
-            raise DataError(f"{path}: two categories have the id {number!r}, {both}", "Give each its own id")
+            raise DataError(f"{path}: the categories {both} both have the id {number!r}", "Give each its own id")
         found[number] = _Category(name, str(value.get("supercategory")))
     if not found:
         raise DataError(f"{path} has no categories", _FIX)

@@ -9,7 +9,8 @@ from frcnn_cli.features.backbones.loading import Weights
 
 
 class AlexNet(nn.Module):
-    """Layers, names and initialisation of torchvision's `alexnet`, whose import takes as long as torch's (see vgg)."""
+    """The layers, names and initialisation of torchvision's `alexnet`, defined here because importing torchvision is
+    slow (see vgg)."""
 
     def __init__(self) -> None:
         super().__init__()

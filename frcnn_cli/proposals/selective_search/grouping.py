@@ -154,7 +154,7 @@ def _before(key: Any, left: Any, right: Any, other_key: Any, other_left: Any, ot
 
 @kernel()
 def _push(key: Any, left: Any, right: Any, heap: int, similarity: float, a: int, b: int) -> None:
-    """Adds a pair to a heap of `heap` pairs (similarity, a, b), with the first to be merged on top."""
+    """Adds a pair (similarity, a, b) to a heap that holds `heap` pairs; the pair to merge next is on top."""
     i = heap
     while i > 0:
         up = (i - 1) >> 1
