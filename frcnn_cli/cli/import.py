@@ -91,7 +91,7 @@ def command(
     if bad.counts:
         console.warn(f"{bad}: {bad.clipped} clipped to the image, {bad.dropped} dropped")
     if done.duplicates:
-        console.note(f"{done.duplicates} boxes were equal to another box of their image, and were left out")
+        console.note(f"{done.duplicates} boxes were equal to another box of their image, and were skipped")
     if as_json:
         console.json(
             {"output": str(output), "kind": found.file.kind, "images": done.images, "boxes": done.boxes}

@@ -71,7 +71,7 @@ def is_below(path: Path, folder: Path) -> bool:
 
 
 def files_below(folder: Path, *endings: str) -> list[Path]:
-    """Like `files_in`, with the files of all folders below; hidden folders and `__MACOSX` are left out."""
+    """Like `files_in`, with the files of all folders below; hidden folders and `__MACOSX` are skipped."""
     found = []
     for top, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from frcnn_cli.core.decoding import read_ref
 from frcnn_cli.core.errors import DataError, ImageError, UsageError, listed
 from frcnn_cli.core.image import ImageRecord, ImageRef
-from frcnn_cli.data.dataset import Dataset, union
+from frcnn_cli.data.dataset import Dataset, merged_ids, union
 from frcnn_cli.data.formats.coco import write_coco
 from frcnn_cli.data.formats.csv import write_csv
 from frcnn_cli.data.formats.voc import without_slivers, write_voc
@@ -30,7 +30,7 @@ WRITERS = {"voc": write_voc, "coco": write_coco, "yolo": write_yolo, "csv": writ
 
 
 class Converted(NamedTuple):
-    """The data sets that were written, one per split; by key, the errors of unreadable images, which were left out; and
+    """The data sets that were written, one per split; by key, the errors of unreadable images, which were skipped; and
     the layouts that were recognised."""
 
     datasets: list[Dataset]
@@ -125,12 +125,13 @@ def _read(source: str, images: Path | None, stated: Mapping[str, Any] | None) ->
 
 
 def _by_split(labels: Sequence[Labels], bad_boxes: BadBoxes) -> Iterator[Dataset]:
-    """One data set per split, all with the same classes; splits of the same name are joined."""
+    """One data set per split, all with the same classes and IDs of classes; splits of the same name are joined."""
     parts = [one.dataset(bad_boxes) for one in labels]
+    categories = merged_ids([part.categories for part in parts])
     classes = tuple(dict.fromkeys(name for part in parts for name in part.classes))
     by_split: dict[str, list[Dataset]] = {}
     for part in parts:
-        by_split.setdefault(part.split, []).append(part.relabelled(classes))
+        by_split.setdefault(part.split, []).append(replace(part.relabelled(classes), categories=categories))
     for datasets in by_split.values():
         yield union(datasets)
 

@@ -255,13 +255,13 @@ def union(datasets: Sequence[Dataset]) -> Dataset:
         classes,
         samples=tuple(samples[key] for key in sorted(samples)),
         notes=tuple(note for d in datasets for note in d.notes),
-        image_ids=_merged([d.image_ids for d in datasets]),
-        categories=_merged([d.categories for d in datasets]),
+        image_ids=merged_ids([d.image_ids for d in datasets]),
+        categories=merged_ids([d.categories for d in datasets]),
         size_mismatch=datasets[0].size_mismatch,
     )
 
 
-def _merged(numbers: Sequence[Mapping[CocoId, str]]) -> dict[CocoId, str]:
+def merged_ids(numbers: Sequence[Mapping[CocoId, str]]) -> dict[CocoId, str]:
     """COCO's IDs of all data sets if they agree; empty if an ID has two meanings."""
     merged: dict[CocoId, str] = {}
     for own in numbers:

@@ -59,7 +59,7 @@ def _whole(splits: Sequence[Labels]) -> Iterator[Finding]:
             if note not in told:
                 told.add(note)
                 fix = "Nothing to do if this is intended"
-                yield Finding("warning", "left out or assumed", labels.name, labels.split, note, fix)
+                yield Finding("warning", "skipped or assumed", labels.name, labels.split, note, fix)
         if are_fractions(labels.images):
             what = "most boxes are fractions of the image size, not pixels"
             fix = "Multiply them by the width and height of each image"

@@ -131,7 +131,7 @@ def _in_folder(
     for kind, read in (("Label Studio", read_label_studio_labels), ("VGG Image Annotator", read_via_labels)):
         files = [file for file, other in kinds.items() if other == kind]
         if files:
-            yield Found(kind, partial(_each, read, files, pictures, problems))
+            yield Found(kind, partial(_each, read, files, path, images, problems))
     tables = [file for file in files_below(path, *_TABLES) if not file.name.startswith(("class-desc", "oidv"))]
     if tables:
         yield Found("a table", lambda: _tables(tables, images, stated, problems))
@@ -141,15 +141,19 @@ def _each(
     read: Callable[[Path, Pictures, Problems | None], list[Labels]],
     files: list[Path],
     folder: Path,
+    images: Path | None,
     problems: Problems | None,
 ) -> list[Labels]:
-    """The labels of several files of one kind; the pictures of each are searched in its own folder first."""
+    """The labels of the files of one kind in a folder. Several files have their pictures beside them, and are of the
+    splits that their folders name."""
+    if len(files) == 1:
+        return read(files[0], Pictures(images or folder), problems)
     found = []
     for file in files:
         beside = file.parent if files_in(file.parent, *IMAGE_ENDINGS) else folder
-        found += read(file, Pictures(beside if len(files) > 1 else folder), problems)
-        if len(files) > 1 and all(labels.split == DEFAULT_SPLIT for labels in found[-1:]):
-            found[-1] = replace(found[-1], split=folder_split(file.relative_to(folder).as_posix()))
+        split = folder_split(file.relative_to(folder).as_posix())
+        every = read(file, Pictures(images or beside), problems)
+        found += [replace(one, split=split) if one.split == DEFAULT_SPLIT else one for one in every]
     return found
 
 

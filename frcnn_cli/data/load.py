@@ -70,7 +70,7 @@ def _part_labels(part: Part, split: str, pictures: bool = True, problems: Proble
         if part.split not in (None, labels.split):
             raise DataError(f"{annotations} has no split {part.split!r}", f"The file is the split {labels.split}")
         return labels
-    if part.kind == "voc" or part.kind.startswith("voc"):
+    if part.kind.startswith("voc"):
         return read_voc_labels(part.folder, split)
     every = read_layout(*part.labels)
     found = [labels for labels in every if labels.split == split]

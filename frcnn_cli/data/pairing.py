@@ -42,7 +42,7 @@ class Pairing(NamedTuple):
     """A data set whose boxes were checked against the image sizes in a file; for each sample, its row in that file and
     its content hash.
 
-    skipped: by key, the errors of unreadable images, which were left out.
+    skipped: by key, the errors of unreadable images, which were skipped.
     """
 
     dataset: Dataset

@@ -49,7 +49,7 @@ def confusion_matrix(
 
     Args:
         detections, ground_truth: by image key; an image without an entry in `detections` has none.
-        min_score: detections of a lower score are left out.
+        min_score: detections of a lower score are skipped.
     """
     counts = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     for key, truth in ground_truth.items():

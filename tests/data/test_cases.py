@@ -253,7 +253,7 @@ class TestYolo:
         write(tmp_path / "train.txt", "./images/train/a.jpg\n./images/train/b.jpg\n")
         write(tmp_path / "val.txt", "./images/train/c.jpg\n")
         ran = run_frcnn(*line)
-        assert "1 picture(s) are in no split and are left out, e.g. images/train/d.jpg" in ran.err
+        assert "1 picture(s) are in no split and are skipped, e.g. images/train/d.jpg" in ran.err
         assert (sorted(converted(tmp_path, "train")), sorted(converted(tmp_path, "val"))) == (
             ["a.jpg", "b.jpg"],
             ["c.jpg"],

@@ -70,6 +70,39 @@ class TestSeveralFiles:
         with pytest.raises(DataError, match="image 'a' has 2 annotations"):
             read_layout(tmp_path)
 
+    def test_with_their_pictures_in_another_folder(self, tmp_path):
+        for name, split in (("a.jpg", "train"), ("b.jpg", "val")):
+            picture(tmp_path / "pictures" / name)
+            via(tmp_path / "labels" / split / "via.json", [name])
+        found = read_layout(tmp_path / "labels", tmp_path / "pictures")
+        assert [(one.split, [image.ref.key for image in one.images]) for one in found] == [
+            ("train", ["a.jpg"]),
+            ("val", ["b.jpg"]),
+        ]
+
+    @pytest.mark.parametrize("other", [{1: "cat", 2: "bird"}, {1: "bird", 3: "cat"}])
+    def test_whose_classes_differ_are_written_with_the_same_ids(self, tmp_path, other):
+        """A class that a split lacks must not get the ID of another."""
+        parts_of, names = [], {"train": {1: "cat", 3: "dog"}, "valid": other}
+        for split, classes in names.items():
+            picture(tmp_path / split / f"{split}.jpg", shade=len(split))
+            content = {"images": [{"id": 1, "file_name": f"{split}.jpg"}]}
+            content["categories"] = [{"id": number, "name": name} for number, name in classes.items()]
+            content["annotations"] = [
+                {"id": n, "image_id": 1, "category_id": n, "bbox": [n, 2, 30, 40]} for n in classes
+            ]
+            write(tmp_path / split / "_annotations.coco.json", json.dumps(content))
+            parts_of.append(sorted((name, number) for number, name in classes.items()))
+        convert_labels(tmp_path, "coco", tmp_path / "o")
+        written = [json.loads((tmp_path / f"o/annotations/instances_{s}.json").read_text()) for s in names]
+        ids = [{c["name"]: c["id"] for c in one["categories"]} for one in written]
+        assert ids[0] == ids[1]
+        assert len(set(ids[0].values())) == len(ids[0]) == 3
+        for one, expected in zip(written, parts_of, strict=True):
+            named = {number: name for name, number in ids[0].items()}
+            found = sorted((named[a["category_id"]], int(a["bbox"][0])) for a in one["annotations"])
+            assert found == expected
+
 
 class TestNames:
     def test_labelme_names_its_picture(self, tmp_path):
@@ -169,6 +202,26 @@ class TestSplits:
         copies = ["cat_jpg.rf.0a1b.jpg", "cat_jpg.rf.ffff.jpg", "dog_jpg.rf.0a1b.jpg"]
         apart = {key: np.eye(576, dtype=np.float32)[i] for i, key in enumerate(copies)}
         assert group_images(copies, {key: key for key in copies}, apart) == [copies[:2], copies[2:]]
+
+
+class TestLists:
+    @pytest.mark.parametrize(
+        ("bbox", "label", "count"),
+        [("[]", "[]", 0), ("[1, 2, 30, 40]", "cat", 1), ("[[1, 2, 9, 9], [3, 4, 9, 9]]", "cat", 2), ("", "", 0)],
+    )
+    def test_of_boxes(self, tmp_path, bbox, label, count):
+        picture(tmp_path / "a.jpg")
+        write(tmp_path / "l.csv", f"image;bbox;label\na.jpg;{bbox};{label}\n")
+        assert [len(image.objects) for labels in read_layout(tmp_path / "l.csv") for image in labels.images] == [count]
+
+    @pytest.mark.parametrize(
+        ("bbox", "label"), [("[]", "cat"), ("[1, 2, 3]", "cat"), ("[1, 2, 3, 4]", ""), ("", "[a, b]")]
+    )
+    def test_that_do_not_belong_together(self, tmp_path, bbox, label):
+        picture(tmp_path / "a.jpg")
+        write(tmp_path / "l.csv", f"image;bbox;label\na.jpg;{bbox};{label}\n")
+        with pytest.raises(DataError, match=r"line 2: \d classes, but \d coordinates"):
+            read_layout(tmp_path / "l.csv")
 
 
 class TestNumbers:

@@ -71,8 +71,8 @@ def test_what_is_left_out_is_counted(tmp_path):
     folder = labelme(tmp_path / "d")
     picture(folder / "c.jpg")
     (labels,) = read_layout(folder)
-    assert "4 shape(s) are points, lines or background and are left out" in labels.notes[0]
-    assert labels.notes[1] == "1 picture(s) have no file of labels and are left out, e.g. c.jpg"
+    assert "4 shape(s) are points, lines or background and are skipped" in labels.notes[0]
+    assert labels.notes[1] == "1 picture(s) have no file of labels and are skipped, e.g. c.jpg"
 
 
 def test_two_layouts_in_one_folder(tmp_path):
@@ -137,4 +137,4 @@ def test_masks_and_polygons_of_coco_have_boxes(tmp_path):
     dataset = load_dataset(f"coco:{tmp_path}/x.json:{tmp_path}")
     assert dataset.samples[0].truth.boxes.tolist() == [[10, 20, 40, 60]] * 3
     (note,) = dataset.notes
-    assert note == "1 annotation(s) have neither a bbox nor a segmentation and are left out, e.g. annotation 3"
+    assert note == "1 annotation(s) have neither a bbox nor a segmentation and are skipped, e.g. annotation 3"

@@ -57,7 +57,7 @@ def test_a_csv(tmp_path, layout, style):
     line = ("data", "convert", tmp_path / "l.csv", "--images", tmp_path / "p", "--to", layout, "-o", out)
     ran = run_frcnn(*line)
     assert ran.code == 0, ran.err
-    assert "1 image(s) are left out because no line names them, e.g. not-labelled.jpg" in ran.err
+    assert "1 image(s) are skipped because no line names them, e.g. not-labelled.jpg" in ran.err
     assert read_back(out, layout) == expected({"a": "train", "b": "val", "c": "train"})
     assert_one_line_error(run_frcnn(*line), "exists already")
 

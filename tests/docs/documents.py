@@ -19,7 +19,7 @@ class Step:
 def steps_of(path: Path) -> list[Step]:
     """The steps of a document: lines that begin with `frcnn ` in indented or fenced blocks, and Python blocks.
 
-    A block after the comment `<!-- not run: ... -->` is left out.
+    A block after the comment `<!-- not run: ... -->` is skipped.
     """
     steps: list[Step] = []
     fence, skipped, block = "", False, []

@@ -82,7 +82,7 @@ def read_coco_labels(annotations: Path, folder: Path | None, problems: Problems 
         for number, entry in entries.items()
         if number in keys
     )
-    notes = counted("{} annotation(s) have neither a bbox nor a segmentation and are left out", skipped)
+    notes = counted("{} annotation(s) have neither a bbox nor a segmentation and are skipped", skipped)
     split = annotations.stem.removeprefix("instances_")
     if split == ROBOFLOW:
         split = annotations.resolve().parent.name or split
@@ -150,7 +150,7 @@ def _read_categories(values: list[Any], path: Path) -> dict[CocoId, _Category]:
 
 def _without_groups(categories: Mapping[CocoId, _Category], used: set[CocoId], path: Path) -> dict[CocoId, str]:
     """The categories by ID, in the order of the IDs. One without objects that only groups others (Roboflow writes
-    such), or that repeats the name of another, is left out.
+    such), or that repeats the name of another, is skipped.
 
     Raises:
         DataError: two categories with objects have the same name.

@@ -112,7 +112,7 @@ def read_csv_labels(
     notes = [
         *finding.doubts(),
         *naming.notes(
-            "{} image(s) are left out because no line names them",
+            "{} image(s) are skipped because no line names them",
             "; for an image without objects, write a line with only the image",
         ),
     ]
@@ -220,9 +220,9 @@ def _rows(cells: Sequence[str], columns: _Columns, table: Table, names: Mapping[
     if len(columns.boxes) == 1:
         numbers = [float(number) for number in _NUMBER.findall(texts[0])]
         boxes: list[tuple[float, ...]] = [tuple(numbers[i : i + 4]) for i in range(0, len(numbers), 4)]
-        of_box = [word.strip(" '\"") for word in name.strip("[]").split(",")] if name.startswith("[") else [name]
-        of_box = of_box * len(boxes) if len(of_box) == 1 else of_box
-        of_box = of_box if name else []
+        words = [word.strip(" '\"") for word in name.strip("[]").split(",")] if name.startswith("[") else [name]
+        words = [word for word in words if word]
+        of_box = words * len(boxes) if len(words) == 1 and boxes else words
         if len(of_box) != len(boxes) or (boxes and len(boxes[-1]) < 4):
             raise TableError(f"{len(of_box)} classes, but {len(numbers)} coordinates")
     else:

@@ -73,9 +73,9 @@ def read_label_studio_labels(path: Path, pictures: Pictures, problems: Problems 
         naming.check()
     notes = [
         *counted("{} task(s) have several annotations, of which the first is used", several),
-        *counted("{} task(s) are not annotated and are left out", bare),
-        *counted("{} result(s) have no box or several classes and are left out", skipped),
-        *naming.notes("{} picture(s) are in no task and are left out"),
+        *counted("{} task(s) are not annotated and are skipped", bare),
+        *counted("{} result(s) have no box or several classes and are skipped", skipped),
+        *naming.notes("{} picture(s) are in no task and are skipped"),
     ]
     classes = tuple(sorted({obj.name for image in images for obj in image.objects}))
     return by_split(path.stem, "Label Studio", classes, images, notes=notes)

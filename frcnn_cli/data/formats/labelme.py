@@ -79,8 +79,8 @@ def read_labelme_labels(folder: Path, pictures: Pictures, problems: Problems | N
         naming.check()
     bare = pictures.refs.keys() - {image.ref.key for image in images}
     notes = [
-        *counted("{} shape(s) are points, lines or background and are left out", skipped),
-        *counted("{} picture(s) have no file of labels and are left out", bare),
+        *counted("{} shape(s) are points, lines or background and are skipped", skipped),
+        *counted("{} picture(s) have no file of labels and are skipped", bare),
     ]
     classes = tuple(sorted({obj.name for image in images for obj in image.objects}))
     return by_split(folder.name, "labelme", classes, images, notes=notes)

@@ -62,9 +62,9 @@ def read_supervisely_labels(folder: Path, pictures: Pictures, problems: Problems
             images.append(LabelledImage(pictures.refs[key], path, size, objects))
             splits[key] = check_split(relative.parts[0], path)
     notes = [
-        *counted("{} object(s) are neither rectangles nor polygons and are left out", skipped),
+        *counted("{} object(s) are neither rectangles nor polygons and are skipped", skipped),
         *counted("{} annotation(s) belong to no picture", lone),
-        *counted("{} picture(s) have no annotation and are left out", pictures.refs.keys() - splits.keys()),
+        *counted("{} picture(s) have no annotation and are skipped", pictures.refs.keys() - splits.keys()),
     ]
     return by_split(folder.name, "Supervisely", classes, images, splits, notes)
 

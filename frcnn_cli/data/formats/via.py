@@ -76,8 +76,8 @@ def read_via_labels(path: Path, pictures: Pictures, problems: Problems | None = 
         for key, found in regions.items()
     ]
     notes = [
-        *counted("{} region(s) are points or lines and are left out", skipped),
-        *naming.notes("{} picture(s) are not in the file and are left out"),
+        *counted("{} region(s) are points or lines and are skipped", skipped),
+        *naming.notes("{} picture(s) are not in the file and are skipped"),
     ]
     classes = tuple(sorted({obj.name for image in images for obj in image.objects}))
     layout = f"VGG Image Annotator, the attribute {attribute!r} is the class"

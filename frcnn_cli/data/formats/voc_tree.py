@@ -106,7 +106,7 @@ class VocTree:
         return [(split, key) for split, keys in counts.items() for key, times in keys.items() if times > 1]
 
     def notes(self, split: str) -> list[str]:
-        """Files that belong to nothing. With lists, they may have been left out on purpose."""
+        """Files that belong to nothing. With lists, they may have been excluded on purpose."""
         if self.listed:
             return []
         pictures, annotations = self.pictures(split), self.annotations(split)
@@ -114,7 +114,7 @@ class VocTree:
         bare = [pictures[key].name for key in pictures.keys() - annotations]
         return [
             *counted("{} annotation(s) belong to no picture", lone),
-            *counted("{} picture(s) have no annotation and are left out", bare),
+            *counted("{} picture(s) have no annotation and are skipped", bare),
         ]
 
     @cached_property

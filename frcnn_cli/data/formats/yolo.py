@@ -80,7 +80,7 @@ def read_yolo_labels(path: Path, pictures: Pictures, problems: Problems | None =
             "{} picture(s) have no label file and are read as images without objects",
             [key for key, file in label_files.items() if file is None],
         ),
-        *counted("{} picture(s) are in no split and are left out", pictures.refs.keys() - label_files.keys()),
+        *counted("{} picture(s) are in no split and are skipped", pictures.refs.keys() - label_files.keys()),
         *counted(f"{{}} list(s) or folder(s) that {config.path.name} names do not exist", absent),
     ]
     if lengths[5]:
