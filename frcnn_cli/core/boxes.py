@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 Boxes = NDArray[np.float32]  # [N, 4], x1 y1 x2 y2
 _BLOCK_PAIRS = 1 << 21
+_FIRST_PIXEL = 1.5  # fractions are at most 1, and reading VOC subtracts 1
 
 
 def as_boxes(values: Any) -> Boxes:
@@ -32,6 +33,16 @@ def as_boxes(values: Any) -> Boxes:
     if not np.isfinite(boxes).all():
         raise ValueError("boxes hold NaN or infinity")
     return boxes
+
+
+def are_fractions(boxes: NDArray[Any]) -> bool:
+    """Whether most boxes [N, 4] lie in the first pixel of their image, as only fractions of the image size do; False
+    for no boxes.
+
+    Raises:
+        ValueError: boxes are not of shape [N, 4].
+    """
+    return bool(len(boxes)) and float((np.abs(_check_shape(boxes)) <= _FIRST_PIXEL).all(axis=1).mean()) > 0.5
 
 
 def area(boxes: NDArray[Any]) -> NDArray[Any]:

@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from frcnn_cli.core.boxes import in_blocks, iou
+from frcnn_cli.core.boxes import are_fractions, in_blocks, iou
 from frcnn_cli.core.errors import listed
 from frcnn_cli.core.image import ImageRecord
 from frcnn_cli.core.names import clean, stem
-from frcnn_cli.data.labels import LabelledImage, Labels, are_fractions, has_area
+from frcnn_cli.data.labels import LabelledImage, Labels, all_boxes, has_area
 
 _NEARLY_SAME = 0.9  # IoU of boxes that probably mark the same object
 _WRAPPED = 60_000  # pixels: negative numbers stored in 16 bits wrap around to more than this
@@ -60,7 +60,7 @@ def _whole(splits: Sequence[Labels]) -> Iterator[Finding]:
                 told.add(note)
                 fix = "Nothing to do if this is intended"
                 yield Finding("warning", "skipped or assumed", labels.name, labels.split, note, fix)
-        if are_fractions(labels.images):
+        if are_fractions(all_boxes(labels.images)):
             what = "most boxes are fractions of the image size, not pixels"
             fix = "Multiply them by the width and height of each image"
             yield Finding("error", "fractions", labels.name, labels.split, what, fix)

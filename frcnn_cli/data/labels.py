@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frcnn_cli.core.annotations import GroundTruth
+from frcnn_cli.core.boxes import are_fractions
 from frcnn_cli.core.errors import DataError, listed
 from frcnn_cli.core.ids import CocoId
 from frcnn_cli.core.image import ImageRef
 from frcnn_cli.data.dataset import Dataset, Sample
 
 BadBoxes = Literal["error", "fix"]
-_FIRST_PIXEL = 1.5  # fractions are at most 1, and reading VOC subtracts 1
 MAX_COORDINATE = 1e7  # largest plausible coordinate
 _TOLERANCE = 0.1  # pixels that a box may reach outside its image: COCO rounds corners to hundredths
 
@@ -90,7 +91,7 @@ class Labels:
         Raises:
             DataError: with "error", such a box; or boxes that are fractions of the image size.
         """
-        if are_fractions(self.images):
+        if are_fractions(all_boxes(self.images)):
             example = next(image for image in self.images if image.objects)
             raise DataError(
                 f"{example.source}: {example.objects[0].written} and the other boxes are fractions of the image size,"
@@ -135,10 +136,9 @@ def collecting(problems: Problems | None) -> Iterator[None]:
         problems.append(error)
 
 
-def are_fractions(images: Iterable[LabelledImage]) -> bool:
-    """Whether most boxes lie in the first pixel of their image, as only fractions of the image size do."""
-    inside = [max(map(abs, obj.box)) <= _FIRST_PIXEL for image in images for obj in image.objects]
-    return sum(inside) > len(inside) / 2
+def all_boxes(images: Iterable[LabelledImage]) -> NDArray[np.float64]:
+    """The boxes of all objects, as annotated: float64 [N, 4]."""
+    return np.array([obj.box for image in images for obj in image.objects], np.float64).reshape(-1, 4)
 
 
 def counted(what: str, found: Iterable[str]) -> list[str]:

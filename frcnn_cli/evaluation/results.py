@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from frcnn_cli.core.annotations import Detections
-from frcnn_cli.core.boxes import from_inclusive, from_xywh, to_inclusive
+from frcnn_cli.core.boxes import are_fractions, from_inclusive, from_xywh, to_inclusive
 from frcnn_cli.core.errors import FileFormatError, listed
 from frcnn_cli.core.files import files_in
 from frcnn_cli.core.ids import CocoId, as_id
@@ -23,7 +23,6 @@ from frcnn_cli.core.names import AmbiguousNameError, FileNames
 from frcnn_cli.system.untrusted import read_json, read_text
 
 MAX_BYTES = 2 << 30
-_FIRST_PIXEL = 1.5  # boxes that do not reach beyond it are fractions of the image size
 _MAX_NUMBER = 1e7  # largest plausible coordinate or score
 _Row = tuple[float, float, float, float, float, int]  # score, corners, label
 
@@ -72,7 +71,7 @@ def read_results(
     else:
         found, notes = read_coco_results(path, images, categories, classes), []
     boxes = np.concatenate([of_image.boxes for of_image in found.values()] or [np.zeros((0, 4), np.float32)])
-    if len(boxes) and (np.abs(boxes) <= _FIRST_PIXEL).all(axis=1).mean() > 0.5:
+    if are_fractions(boxes):
         raise FileFormatError(
             f"the boxes in {path} are fractions of the image size, not pixels",
             "Multiply them by the width and height of each image",

@@ -18,8 +18,9 @@ from frcnn_cli.core.files import write_atomic
 from frcnn_cli.core.ids import CocoId, as_id
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.data.dataset import Dataset
+from frcnn_cli.data.formats.coco_masks import box_of
 from frcnn_cli.data.formats.images import copy_images
-from frcnn_cli.data.formats.pictures import Naming, Pictures, box_around
+from frcnn_cli.data.formats.pictures import Naming, Pictures
 from frcnn_cli.data.labels import (
     MAX_COORDINATE,
     LabelledImage,
@@ -233,7 +234,7 @@ def _object(value: Mapping[str, Any], name: str, where: str) -> LabelledObject |
     corners = value.get("bbox")
     try:
         if corners is None or corners == []:
-            outline = _outline(value.get("segmentation"))
+            outline = box_of(value.get("segmentation"))
             if outline is None:
                 return None
             x1, y1, x2, y2 = outline
@@ -248,48 +249,6 @@ def _object(value: Mapping[str, Any], name: str, where: str) -> LabelledObject |
         raise DataError(f"{where} holds a number that is not finite, or huge", "Correct its bbox")
     written = f"{name} {x:g} {y:g} {width:g} {height:g}"
     return LabelledObject(name, (x, y, x + width, y + height), written, difficult, crowd, area)
-
-
-def _outline(segmentation: Any) -> tuple[float, float, float, float] | None:
-    """The box around polygons, or around a run-length encoded mask (columns from the left, runs of 0 and 1 in turn)."""
-    if isinstance(segmentation, list) and segmentation:
-        numbers = [float(v) for polygon in segmentation for v in polygon]
-        return box_around(zip(numbers[::2], numbers[1::2], strict=True)) if numbers else None
-    if not isinstance(segmentation, Mapping):
-        return None
-    height, _ = (int(side) for side in segmentation["size"])
-    counts = segmentation["counts"]
-    runs = _decompress(counts) if isinstance(counts, str) else [int(count) for count in counts]
-    start, points = 0, []
-    for i, run in enumerate(runs):
-        end = start + run
-        if i % 2 and run > 0 and height > 0:
-            (x1, y1), (x2, y2) = divmod(start, height), divmod(end - 1, height)
-            points += [(x1, y1), (x2 + 1, y2 + 1)] if x1 == x2 else [(x1, 0), (x2 + 1, height)]
-        start = end
-    return box_around(points) if points else None
-
-
-def _decompress(text: str) -> list[int]:
-    """COCO's compressed runs: numbers in base 32 from the lowest digit, with an offset of 48 per character, each but
-    the first three relative to the one before the last (`rleFrString` of the COCO API)."""
-    runs: list[int] = []
-    at = 0
-    while at < len(text):
-        value, shift, more = 0, 0, True
-        while more:
-            digit = ord(text[at]) - 48
-            if not 0 <= digit < 64 or shift > 60:
-                raise ValueError
-            value |= (digit & 31) << shift
-            more = bool(digit & 32)
-            at, shift = at + 1, shift + 5
-            if not more and digit & 16:
-                value -= 1 << shift
-            if more and at == len(text):
-                raise ValueError
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-    return runs
 
 
 def _flag(value: Any) -> bool:
