@@ -199,7 +199,7 @@ def one_pooling(
     """Pooling, or its gradient alone, with maps and gradients in the memory order that suits it."""
     torch.manual_seed(0)
     maps = torch.rand(1, 512, 38, 50, device=DEVICE).contiguous(memory_format=layout)
-    windows = RoIPooler("max", (7, 7), 16).windows(RoIs.of_images([boxes], [1.0]))
+    windows = RoIPooler("max", (7, 7), (16,)).windows(RoIs.of_images([boxes], [1.0])).corners
     arguments = (windows.to(DEVICE), 7, 1 / 16, *options)
     if not gradient:
         return lambda: pool(maps, *arguments)
@@ -353,13 +353,13 @@ def peer_training(data: Path, images: int, rois: int) -> Callable[[], object]:
     peer = Peer("squeezenet1_0", 3).train().to(DEVICE)
     peer.conv[: peer.backbone.frozen].requires_grad_(False)
     trained = [p for p in peer.parameters() if p.requires_grad]
-    pooler = RoIPooler("max", peer.backbone.grid, peer.backbone.stride)
+    pooler = RoIPooler("max", peer.backbone.grid, (peer.backbone.stride,))
     optimiser = torch.optim.SGD(trained, lr=1e-4, momentum=0.9, weight_decay=5e-4)
 
     def step() -> None:
         batch = next(batches)
         labels, targets = batch.labels.to(DEVICE), batch.targets.to(DEVICE)
-        windows = pooler.windows(batch.rois)
+        windows = pooler.windows(batch.rois).corners
         logits, deltas = peer.head(peer.conv(batch.images.contiguous().to(DEVICE)), windows.to(DEVICE))
         chosen = torch.nonzero(labels > 0).flatten()
         own = deltas.reshape(len(labels), -1, 4)[chosen, labels[chosen]]

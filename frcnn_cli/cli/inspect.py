@@ -136,7 +136,7 @@ def _model(path: Path) -> dict[str, Any]:
         "classes": list(config.classes),
         "image size": sides if transform.short_side else "their own size",
         "image mean, std": [list(transform.mean), list(transform.std)],
-        "pooling": f"{pooler.grid[0]} x {pooler.grid[1]}, stride {pooler.stride}",
+        "pooling": f"{pooler.grid[0]} x {pooler.grid[1]}, stride {', '.join(map(str, pooler.strides))}",
         "hidden layers": [*detector.head.widths()],
         **({"ranks": config.ranks} if config.ranks else {}),
         "proposals": config.proposals,

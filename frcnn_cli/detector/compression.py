@@ -19,7 +19,7 @@ from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.evaluation.voc import evaluate
 from frcnn_cli.roi.head import HIDDEN
-from frcnn_cli.roi.levels import Maps, Scales
+from frcnn_cli.roi.levels import Maps, Scales, as_tuple
 from frcnn_cli.roi.svd import Spectrum, largest_useful_rank, spectrum, truncated
 
 _STEP = 16  # a search tries ranks that are multiples of this
@@ -169,8 +169,8 @@ def random_image(detector: Detector, rois: int = 2000) -> MappedSample:
     corners = np.sort(rng.uniform(0, [[[800], [600]]], (rois, 2, 2)), axis=2)
     boxes = np.concatenate([corners[:, :, 0], corners[:, :, 1] + 1], axis=1).astype(np.float32)
     with torch.inference_mode():
-        channels = detector.features(torch.zeros(1, 3, 64, 64, device=detector.device)).shape[1]
+        channels = as_tuple(detector.features(torch.zeros(1, 3, 64, 64, device=detector.device)))[0].shape[1]
     nothing = GroundTruth(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    stride = detector.head.pooler.stride
-    features = torch.rand(1, channels, 600 // stride, 800 // stride)
-    return MappedSample(features.contiguous(memory_format=torch.channels_last), boxes, 1.0, 601, 801, nothing)
+    sizes = [(600 // stride, 800 // stride) for stride in detector.head.pooler.strides]
+    maps = [torch.rand(1, channels, *size).contiguous(memory_format=torch.channels_last) for size in sizes]
+    return MappedSample(maps[0] if len(maps) == 1 else tuple(maps), boxes, 1.0, 601, 801, nothing)

@@ -107,4 +107,4 @@ def image_transform(recipe: Recipe) -> ImageTransform:
     normalisation: str = images.normalisation
     if normalisation == "backbone":
         normalisation = BACKBONES[recipe.network.backbone].normalisation
-    return ImageTransform.as_trained(normalisation, images.short_side, images.long_side)
+    return ImageTransform.as_trained(normalisation, images.short_side, images.long_side, images.resizing)

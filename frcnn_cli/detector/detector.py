@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +24,16 @@ from frcnn_cli.detector.files import read_model, write_model
 from frcnn_cli.detector.initialisation import WithoutInitialisation
 from frcnn_cli.detector.precision import DTYPES, MAP_DTYPES, set_precision
 from frcnn_cli.detector.tensor_file import check_tensors
-from frcnn_cli.features.backbones import build
-from frcnn_cli.features.backbones.backbone import Backbone
+from frcnn_cli.features.backbones import build_network
+from frcnn_cli.features.backbones.backbone import Backbone, ConvsAndLinear
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.proposals.limits import Limits
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.registry import load_registry
 from frcnn_cli.proposals.source import ProposalSource
 from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.roi.head import ConvHead, FullyConnectedHead, RoIHead, to_channels_last
-from frcnn_cli.roi.levels import Maps, Scales
+from frcnn_cli.roi.head import ConvFullyConnectedHead, ConvHead, FullyConnectedHead, RoIHead, to_channels_last
+from frcnn_cli.roi.levels import Map, Maps, Scale, Scales, as_tuple, mapped
 from frcnn_cli.roi.pooler import RoIPooler
 from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.roi.score import Scores, score_boxes
@@ -59,25 +59,25 @@ class Detector(nn.Module):
 
     # The network.
 
-    def forward(self, images: Tensor, rois: RoIs, *, from_maps: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Map, rois: RoIs, *, from_maps: bool = False) -> tuple[Tensor, Tensor]:
         """The network. Training, validation and detection all call it.
 
         Args:
-            images: float32 [B, 3, h, w], resized and normalised; or, with `from_maps`, conv maps [B, C, h', w'] that
-                `features` computed before.
+            images: float32 [B, 3, h, w], resized and normalised; or, with `from_maps`, conv maps [B, C, h', w'], or
+                the levels of a pyramid, that `features` computed before.
             rois: boxes in original pixels, and the scale of each image.
 
         Returns:
             float32 logits [R, K+1], background first, and deltas [R, K+1, 4].
         """
-        maps = images if from_maps else self.features(images)  # [B, C, h / stride, w / stride]
+        maps = images if from_maps else self.features(cast(Tensor, images))  # [B, C, h / stride, w / stride]
         logits, deltas = self.head(maps, rois)  # [R, K+1], [R, K+1, 4]
         return logits, deltas
 
-    def features(self, images: Tensor) -> Tensor:
-        """The conv maps [B, C, h / stride, w / stride] of images [B, 3, h, w]. Layers that are not trained record no
-        gradient, because neither their input nor their weights require one."""
-        maps: Tensor = self.conv(images.to(DTYPES[self.precision]))
+    def features(self, images: Tensor) -> Map:
+        """The conv maps [B, C, h / stride, w / stride] of images [B, 3, h, w]; of a feature pyramid, a tuple of them.
+        Layers that are not trained record no gradient, because neither their input nor their weights require one."""
+        maps: Map = self.conv(images.to(DTYPES[self.precision]))
         return maps
 
     # From an image to detections.
@@ -128,18 +128,20 @@ class Detector(nn.Module):
                 that both give the same boxes.
 
         Returns:
-            [1, C, h, w] on the device of the model, and resized pixels per original pixel; lists for several scales.
+            [1, C, h, w] on the device of the model (a tuple of them for a pyramid), and resized pixels per original
+            pixel (a pair if they differ along x and y); lists for several scales.
 
         Raises:
             FeatureError: a value of the map is too large for float16, or NaN.
         """
         if dtype not in MAP_DTYPES:
             raise ValueError(f"dtype must be 'float16' or 'float32', not {dtype!r}")
-        maps, scales = [], []
+        maps: list[Map] = []
+        scales: list[Scale] = []
         for transform in self.transforms:
             pixels, scale = transform(image.pixels)
-            features = self.features(pixels[None].to(self.device)).to(MAP_DTYPES[dtype])
-            if not bool(torch.isfinite(features).all()):
+            features = round_maps(self.features(pixels[None].to(self.device)), dtype)
+            if not bool(are_finite(features).all()):
                 raise overflow(image.key, dtype)
             maps.append(features)
             scales.append(scale)
@@ -153,11 +155,11 @@ class Detector(nn.Module):
         """
         rule, margins = self.recipe.detection, self.config.network.classifier == "svm"
         boxes = as_boxes(boxes)[: rule.proposals or None]
-        here = maps.to(self.device) if isinstance(maps, Tensor) else [m.to(self.device) for m in maps]
+        here = mapped(lambda one: one.to(self.device), maps)
         less = self.recipe.targets.less
         return score_boxes(self._from_maps, here, boxes, scales, height, width, rule.refine, margins, less)
 
-    def _from_maps(self, maps: Tensor, rois: RoIs) -> tuple[Tensor, Tensor]:
+    def _from_maps(self, maps: Map, rois: RoIs) -> tuple[Tensor, Tensor]:
         return self(maps, rois, from_maps=True)  # type: ignore[no-any-return]
 
     # What the model is and was trained with.
@@ -243,7 +245,7 @@ class Detector(nn.Module):
         stored = read_model(Path(path))
         config, tensors = stored.config, stored.tensors
         with torch.device("meta"), WithoutInitialisation():  # allocates no memory before the shapes are checked
-            model = cls(config, build(config.network.backbone, fine=config.network.fine, grid=config.network.grid))
+            model = cls(config, build_network(config.network))
         check_tensors(model.state_dict(), tensors, stored.path)
         if stored.version == 1:
             tensors["head.fc6.weight"] = to_channels_last(tensors["head.fc6.weight"], model.head.pooler.bins)
@@ -263,7 +265,7 @@ class Detector(nn.Module):
         chosen, network = choose_device(device), recipe.network
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            backbone = build(network.backbone, weights=weights, fine=network.fine, grid=network.grid)
+            backbone = build_network(network, weights)
             config = ModelConfig(network, ("none",), image_transform(recipe), NO_PROPOSALS, recipe=recipe.to_dict())
             made = cls(config, backbone)
         return made.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
@@ -286,12 +288,24 @@ class Detector(nn.Module):
 
 
 def make_head(config: ModelConfig, backbone: Backbone) -> RoIHead:
-    """The head of a backbone: fully connected layers, or conv layers."""
+    """The head of a backbone: fully connected layers, conv layers, or both."""
     network, classes = config.network, len(config.classes)
-    pooler = RoIPooler(network.pooling, backbone.grid, backbone.stride, backbone.cell_offset)
+    pooler = RoIPooler(network.pooling, backbone.grid, backbone.strides, backbone.cell_offsets)
     if isinstance(backbone.hidden, nn.Sequential):
         return ConvHead(backbone.hidden, pooler, classes, network.class_agnostic)
+    if isinstance(backbone.hidden, ConvsAndLinear):
+        return ConvFullyConnectedHead(*backbone.hidden, pooler, classes, network.class_agnostic)
     return FullyConnectedHead(backbone.hidden, pooler, classes, network.dropout, config.ranks, network.class_agnostic)
+
+
+def round_maps(maps: Map, dtype: str) -> Map:
+    """Conv maps rounded to "float16" or "float32"."""
+    return mapped(lambda one: one.to(MAP_DTYPES[dtype]), maps)  # type: ignore[no-any-return]
+
+
+def are_finite(maps: Map) -> Tensor:
+    """bool [B]: whether all values of the maps of an image are finite."""
+    return torch.stack([torch.isfinite(one).flatten(1).all(dim=1) for one in as_tuple(maps)]).all(dim=0)
 
 
 def overflow(key: str, dtype: str) -> FeatureError:

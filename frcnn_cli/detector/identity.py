@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from frcnn_cli.features.backbones import BACKBONES
+from frcnn_cli.features.transform import ImageTransform
+from frcnn_cli.recipes.sections import Network
 
 if TYPE_CHECKING:
     from frcnn_cli.detector.detector import Detector
+_ADDED = {"grid", "pyramid", "head", "resizing"}  # options that models of frcnn 0.1 lack
 _RESIZING = "sampled at the scale"  # since 0.3; maps that were computed before differ where sides were rounded
 
 
@@ -18,8 +22,8 @@ def model_id(detector: Detector) -> str:
     """A hash of all weights, the network, the image transform, the classes, and `targets.widths` if not the default."""
     config = detector.config
     coder = (config.as_recipe.targets.widths,) if config.as_recipe.targets.less else ()
-    network = repr(config.network).replace(", grid=()", "")  # as before there was this option
-    return _hash(detector, f"({network}, {', '.join(map(repr, (config.transform, config.classes, *coder)))})")
+    rest = ", ".join(map(repr, (config.classes, *coder)))
+    return _hash(detector, f"({_described(config.network)}, {_described(config.transform)}, {rest})")
 
 
 def features_id(detector: Detector) -> str:
@@ -30,9 +34,20 @@ def features_id(detector: Detector) -> str:
     network = detector.config.network
     geometry = BACKBONES[network.backbone].geometry
     name = network.backbone if geometry == 1 else f"{network.backbone} {geometry}"
-    resized = any(transform.short_side for transform in detector.transforms)
-    about = (name, network.fine, *detector.transforms, *((_RESIZING,) if resized else ()))
-    return _hash(detector.conv, repr(about))
+    resized = any(one.short_side and one.resizing == "exact" for one in detector.transforms)
+    about = [repr(name), repr(network.fine), *map(_described, detector.transforms)]
+    about += [repr(_RESIZING)] if resized else []
+    return _hash(detector.conv, f"({', '.join(about)})")
+
+
+def _described(config: Network | ImageTransform) -> str:
+    """Like `repr`, without options that were added later and have their default, so that old identities remain."""
+    shown = [
+        f"{field.name}={getattr(config, field.name)!r}"
+        for field in dataclasses.fields(config)
+        if field.name not in _ADDED or getattr(config, field.name) != field.default
+    ]
+    return f"{type(config).__qualname__}({', '.join(shown)})"
 
 
 def _hash(module: nn.Module, description: str) -> str:

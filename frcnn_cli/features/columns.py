@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,38 +11,55 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Map = Tensor | tuple[Tensor, ...]  # one map, or the levels of a pyramid
+Scale = float | tuple[float, float]
 
-def to_columns(features: Tensor | Sequence[Tensor], scale: float | Sequence[float]) -> dict[str, NDArray[Any]]:
+
+def to_columns(features: Map | Sequence[Map], scale: Scale | Sequence[Scale]) -> dict[str, NDArray[Any]]:
     """A map [1, C, h, w] and its scale -> `maps` [h*w, C] channels last, `map_size` [2], `scale`.
 
-    For the L maps of an image at several scales: the cells of all maps end to end, `map_size` [L, 2], `scale` [L].
+    Of several maps, the cells are stored end to end, and `map_size` is [M, 2]: the L levels of a pyramid, or the maps
+    or pyramids of an image at S scales, one scale after the other. `scale` is then [S]. Where scales differ along x
+    and y, `scale` is [S, 2], also for one scale.
     """
-    if isinstance(features, Tensor):
-        cells = _cells(features)
-        size = np.array(features.shape[2:], np.int32)
-    else:
-        cells = np.concatenate([_cells(one) for one in features])
-        size = np.array([one.shape[2:] for one in features], np.int32)
-    return {"maps": cells, "map_size": size, "scale": np.array(scale, np.float64)}
+    several = isinstance(features, list)
+    views: list[Map] = list(features) if several else [features]  # type: ignore[list-item]
+    scales: list[Scale] = list(scale) if several else [scale]  # type: ignore[arg-type, list-item]
+    maps = list(chain.from_iterable((view,) if isinstance(view, Tensor) else view for view in views))
+    sizes = np.array([one.shape[2:] for one in maps], np.int32)
+    single = not several and isinstance(features, Tensor)
+    numbers = np.array(scales, np.float64)
+    return {
+        "maps": _cells(maps[0]) if single else np.concatenate([_cells(one) for one in maps]),
+        "map_size": sizes[0] if single else sizes,
+        "scale": numbers if several or numbers.ndim == 2 else numbers[0],
+    }
 
 
-def from_columns(
-    columns: Mapping[str, NDArray[Any]],
-) -> tuple[Tensor, float] | tuple[list[Tensor], list[float]]:
+def from_columns(columns: Mapping[str, NDArray[Any]]) -> tuple[Map, Scale] | tuple[list[Map], list[Scale]]:
     """The inverse of `to_columns`; maps are channels last in memory.
 
     Raises:
-        ValueError: the number of rows in `maps` does not match `map_size`.
+        ValueError: the number of rows in `maps` does not match `map_size`, or its number of maps not `scale`.
     """
-    cells, sizes = columns["maps"], columns["map_size"].astype(np.int64)
-    if (sizes < 1).any() or int(sizes.reshape(-1, 2).prod(axis=1).sum()) != len(cells):
-        maps = " and ".join(f"{height} x {width}" for height, width in sizes.reshape(-1, 2)[:5].tolist())
-        raise ValueError(f"{len(cells)} cells do not make a map of {maps}")
+    cells, sizes, scale = columns["maps"], columns["map_size"].astype(np.int64), np.asarray(columns["scale"])
+    rows = sizes.reshape(-1, 2)
+    if (rows < 1).any() or int(rows.prod(axis=1).sum()) != len(cells):
+        named = " and ".join(f"{height} x {width}" for height, width in rows[:5].tolist())
+        raise ValueError(f"{len(cells)} cells do not make a map of {named}")
+    scales: list[Scale] = [tuple(one) if isinstance(one, list) else one for one in np.atleast_1d(scale).tolist()]
+    if not scales or len(rows) % len(scales):
+        raise ValueError(f"{len(rows)} maps do not belong to {len(scales)} scales")
+    ends = np.cumsum(rows.prod(axis=1))[:-1]
+    maps = [_map(part, *size) for part, size in zip(np.split(cells, ends), rows.tolist(), strict=True)]
     if sizes.ndim == 1:
-        return _map(cells, *sizes.tolist()), float(columns["scale"])
-    ends = np.cumsum(sizes.prod(axis=1))[:-1]
-    parts = zip(np.split(cells, ends), sizes.tolist(), strict=True)
-    return [_map(part, *size) for part, size in parts], columns["scale"].tolist()
+        return maps[0], scales[0]
+    levels = len(rows) // len(scales)
+    pyramids = [tuple(maps[i : i + levels]) for i in range(0, len(maps), levels)]
+    views: list[Map] = [each[0] if levels == 1 else each for each in pyramids]
+    if len(scales) == 1 and scale.ndim != 1:
+        return views[0], scales[0]
+    return views, scales
 
 
 def _cells(features: Tensor) -> NDArray[Any]:

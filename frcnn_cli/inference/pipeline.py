@@ -16,9 +16,8 @@ from torch import Tensor
 
 from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.core.image import Image, ImageRef
-from frcnn_cli.detector.detector import Detector, overflow
-from frcnn_cli.detector.precision import MAP_DTYPES
-from frcnn_cli.roi.levels import Maps, Scales
+from frcnn_cli.detector.detector import Detector, are_finite, overflow, round_maps
+from frcnn_cli.roi.levels import Map, Maps, Scale, Scales, as_tuple, mapped
 from frcnn_cli.system.prefetch import prefetch
 
 BATCH_ON_GPU = 8  # images; on a CPU one at a time is as fast and needs less memory
@@ -27,8 +26,8 @@ _PIXELS = 600 * 1000  # per image; batches of larger images have fewer, so that 
 
 @dataclass(frozen=True)
 class MappedImage:
-    """One image and its conv map, float [1, C, h, w] (in the CPU's memory with `to_cpu`), and its scale; lists of maps
-    and scales if the recipe uses several scales."""
+    """One image and its conv map or pyramid, float [1, C, h, w] (in the CPU's memory with `to_cpu`), and its scale;
+    lists of maps and scales if the recipe uses several scales."""
 
     ref: ImageRef
     image: Image
@@ -51,8 +50,8 @@ class _Pass:
 
     ref: ImageRef
     image: Image
-    features: Tensor
-    scale: float
+    features: Map
+    scale: Scale
 
 
 @dataclass
@@ -60,7 +59,7 @@ class _Ready:
     ref: ImageRef
     image: Image
     pixels: Tensor
-    scale: float
+    scale: Scale
 
 
 class FeaturePipeline:
@@ -155,9 +154,11 @@ def _of_one_image(passes: Iterable[_Pass | FailedImage], sizes: int) -> Iterator
             yield failed
         else:
             good = [p for p in found if isinstance(p, _Pass)]
-            maps, scales = [p.features for p in good], [p.scale for p in good]
-            several = sizes > 1
-            yield MappedImage(one.ref, good[0].image, maps if several else maps[0], scales if several else scales[0])
+            maps: Maps = [p.features for p in good]
+            scales: Scales = [p.scale for p in good]
+            if sizes == 1:
+                maps, scales = good[0].features, good[0].scale
+            yield MappedImage(one.ref, good[0].image, maps, scales)
         found = []
 
 
@@ -206,8 +207,8 @@ class _Batch:
         copies.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(copies):
             self.finite = _to_pinned(finite)
-            self.maps = _to_pinned(maps) if self.pipeline.to_cpu else maps
-        for tensor in (finite, maps):
+            self.maps = mapped(_to_pinned, maps) if self.pipeline.to_cpu else maps
+        for tensor in (finite, *as_tuple(maps)):
             tensor.record_stream(copies)
         self.done = copies.record_event()
 
@@ -217,7 +218,7 @@ class _Batch:
             self.pipeline.computing += self.clock.seconds()
         for i, (one, finite) in enumerate(zip(self.group, self.finite.tolist(), strict=True)):
             if finite:
-                yield _Pass(one.ref, one.image, self.maps[i : i + 1], one.scale)
+                yield _Pass(one.ref, one.image, _of_image(i, self.maps), one.scale)
             else:
                 yield FailedImage(one.ref, overflow(one.ref.key, self.pipeline.dtype))
 
@@ -237,10 +238,14 @@ class _Clock:
         return float(self.events[0].elapsed_time(self.events[1])) / 1000
 
 
-def _conv_maps(pipeline: FeaturePipeline, pixels: Tensor) -> tuple[Tensor, Tensor]:
+def _conv_maps(pipeline: FeaturePipeline, pixels: Tensor) -> tuple[Map, Tensor]:
     """float32 [B, 3, h, w] -> maps [B, C, h', w'], rounded, and bool [B]: whether all values are finite."""
-    maps = pipeline.detector.features(pixels).to(MAP_DTYPES[pipeline.dtype])
-    return maps, torch.isfinite(maps).flatten(1).all(dim=1)
+    maps = round_maps(pipeline.detector.features(pixels), pipeline.dtype)
+    return maps, are_finite(maps)
+
+
+def _of_image(i: int, maps: Map) -> Map:
+    return mapped(lambda one: one[i : i + 1], maps)  # type: ignore[no-any-return]
 
 
 def _to_pinned(tensor: Tensor) -> Tensor:

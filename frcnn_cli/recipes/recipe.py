@@ -53,6 +53,10 @@ class Recipe:
         if len(self.network.grid) not in (0, 2):
             numbers = ",".join(map(str, self.network.grid))
             raise UsageError(f"network.grid is {numbers}", "Write the number of rows and of columns, e.g. 7,5")
+        if self.network.pyramid and self.network.fine:
+            raise UsageError(
+                "network.fine=true cannot be used with network.pyramid=true", "A pyramid has levels with small cells"
+            )
         if self.sampling.rois < self.sampling.images:
             raise UsageError(
                 f"sampling.rois={self.sampling.rois} is less than sampling.images={self.sampling.images}",

@@ -28,10 +28,24 @@ class Network:
     fine: bool = option(
         False, help="Halve the cell size of the conv map, for small objects, by leaving out its last downsampling."
     )
+    pyramid: bool = option(
+        False,
+        help="Feature pyramid (FPN): conv maps at several strides, each RoI pooled on the one that suits its size. For"
+        " resnet18, resnet50 and mobilenet_v3_large.",
+    )
+    head: Literal["backbone", "mlp", "conv"] = option(
+        "backbone",
+        help="Hidden layers. backbone: those of the backbone (with a pyramid: mlp); mlp: two new fully connected layers"
+        " of 1,024; conv: four new conv layers and a fully connected one.",
+    )
     train_from: str = option(
         "", help="First layer to train, e.g. conv3_1; fc6: no conv layer; empty: the default of the backbone."
     )
-    pooling: Literal["max", "align"] = option("max", help="RoI max pooling, or RoI align on the same grid.")
+    pooling: Literal["max", "align", "align_v1"] = option(
+        "max",
+        help="max: RoI max pooling; align: RoI align on the same grid; align_v1: without its shift by half a cell, as"
+        " in torchvision's detectors.",
+    )
     grid: tuple[int, ...] = option(
         (),
         help="Rows and columns of the grid on which RoIs are pooled, e.g. 7,5; empty: the grid of the backbone. Any"
@@ -63,6 +77,11 @@ class Images:
         " short_side.",
         minimum=1,
         maximum=10_000,
+    )
+    resizing: Literal["exact", "torchvision"] = option(
+        "exact",
+        help="exact: pixels are sampled at the scale itself, as in the authors' code; torchvision: as in its detectors,"
+        " to whole numbers of pixels, and padded to multiples of 32.",
     )
     normalisation: Literal["backbone", "torchvision", "caffe"] = option(
         "backbone",

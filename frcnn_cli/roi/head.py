@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frcnn_cli.roi.levels import Map, as_tuple
 from frcnn_cli.roi.linear import linear
-from frcnn_cli.roi.pooler import RoIPooler
+from frcnn_cli.roi.pooler import RoIPooler, Windows
 from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.roi.svd import low_rank
 
@@ -35,27 +36,30 @@ class RoIHead(nn.Module, ABC):
         super().__init__()
         self.pooler = pooler
 
-    def forward(self, features: Tensor, rois: RoIs) -> tuple[Tensor, Tensor]:
-        """float [B, C, h, w] and R RoIs -> float32 logits [R, K+1], deltas [R, K+1, 4].
+    def forward(self, features: Map, rois: RoIs) -> tuple[Tensor, Tensor]:
+        """float [B, C, h, w], or the levels of a pyramid, and R RoIs -> float32 logits [R, K+1], deltas [R, K+1, 4].
 
         Without gradients, only one of the RoIs that pooling cannot tell apart goes through the hidden layers, like in
         the authors' code, and the RoIs are computed in chunks, 1,000 at a time for VGG16. Each keeps its own box, from
         which its deltas are decoded; the authors give all of them the box of one, which moves a quarter of the boxes by
         up to 10 pixels.
         """
+        maps = as_tuple(features)
         windows = self.pooler.windows(rois)
         if torch.is_grad_enabled():
-            return self._outputs(features, windows.to(features.device))
+            return self._outputs(maps, windows.to(maps[0].device))
         first, group = self.pooler.unique(windows)
-        windows = windows[first].to(features.device)
-        count = max(1, _MAX_POOLED_NUMBERS // (features.shape[1] * self.pooler.bins))
-        chunks = [self._outputs(features, windows[i : i + count]) for i in range(0, max(1, len(windows)), count)]
+        windows = windows.at(first).to(maps[0].device)
+        count = max(1, _MAX_POOLED_NUMBERS // (maps[0].shape[1] * self.pooler.bins))
+        parts = [slice(i, i + count) for i in range(0, max(1, len(windows.corners)), count)]
+        chunks = [self._outputs(maps, windows.at(part)) for part in parts]
         logits, deltas = (torch.cat(outputs)[group] for outputs in zip(*chunks, strict=True))
         return logits, deltas
 
-    def hidden_features(self, features: Tensor, rois: RoIs) -> Tensor:
+    def hidden_features(self, features: Map, rois: RoIs) -> Tensor:
         """What the two outputs read: [R, D]."""
-        return self._hidden_of_windows(features, self.pooler.windows(rois).to(features.device))
+        maps = as_tuple(features)
+        return self._hidden_of_windows(maps, self.pooler.windows(rois).to(maps[0].device))
 
     @abstractmethod
     def hidden_layers(self) -> dict[str, nn.Module]:
@@ -89,18 +93,19 @@ class RoIHead(nn.Module, ABC):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
 
-    def _outputs(self, features: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
-        x = self._hidden_of_windows(features, windows)  # [R, D]
+    def _outputs(self, maps: tuple[Tensor, ...], windows: Windows) -> tuple[Tensor, Tensor]:
+        x = self._hidden_of_windows(maps, windows)  # [R, D]
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             logits: Tensor = self.cls_score(x)  # [R, K+1]
             deltas = self.bbox_pred(x).unflatten(1, (-1, 4))  # [R, K+1 or 1, 4]
             return logits, deltas.expand(-1, logits.shape[1], -1)
 
-    def _hidden_of_windows(self, features: Tensor, windows: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled(features.device.type):
-            features = features.to(next(p for layer in self.hidden_layers().values() for p in layer.parameters()).dtype)
-        return self.through_hidden(self.pooler(features, windows))
+    def _hidden_of_windows(self, maps: tuple[Tensor, ...], windows: Windows) -> Tensor:
+        if not torch.is_autocast_enabled(maps[0].device.type):
+            dtype = next(p for layer in self.hidden_layers().values() for p in layer.parameters()).dtype
+            maps = tuple(one.to(dtype) for one in maps)
+        return self.through_hidden(self.pooler(maps, windows))
 
 
 class FullyConnectedHead(RoIHead):
@@ -146,6 +151,33 @@ class FullyConnectedHead(RoIHead):
         x = x.permute(0, 2, 3, 1).flatten(1)  # [R, H*W*C], without a copy
         x = F.dropout(F.relu(linear(self.fc6, x)), self.dropout, self.training)  # [R, fc6]
         return F.dropout(F.relu(linear(self.fc7, x)), self.dropout, self.training)  # [R, fc7]
+
+
+class ConvFullyConnectedHead(RoIHead):
+    """Conv layers that keep the size of the grid, then one fully connected layer (He et al., 2018, "Group
+    Normalization", section 5.2; the head of torchvision's second version of Faster R-CNN)."""
+
+    def __init__(
+        self, convs: nn.Sequential, fc6: nn.Linear, pooler: RoIPooler, num_classes: int, class_agnostic: bool = False
+    ) -> None:
+        """
+        Args:
+            convs: [R, C, H, W] -> [R, D, H, W]. fc6: reads [D, H, W] and is reordered to read [H, W, D].
+        """
+        super().__init__(pooler)
+        self.convs = convs
+        fc6.weight = nn.Parameter(to_channels_last(fc6.weight.detach(), pooler.bins))
+        self.fc6 = fc6
+        self._add_outputs(fc6.out_features, num_classes, class_agnostic)
+
+    def hidden_layers(self) -> dict[str, nn.Module]:
+        return {"convs": self.convs, "fc6": self.fc6}
+
+    def through_hidden(self, x: Tensor) -> Tensor:
+        if not len(x):  # some conv layers refuse an empty batch
+            return x.new_zeros(0, self.cls_score.in_features)
+        x = self.convs(x).permute(0, 2, 3, 1).flatten(1)  # [R, H*W*D]
+        return F.relu(linear(self.fc6, x))  # [R, fc6]
 
 
 class ConvHead(RoIHead):

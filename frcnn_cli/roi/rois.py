@@ -17,7 +17,7 @@ class RoIs(NamedTuple):
 
     boxes: float32 [R, 4], x1 y1 x2 y2 in original pixels.
     image: int64 [R], the index in the batch of the image that each box belongs to.
-    scale: float64 [B], resized pixels per original pixel of each image.
+    scale: float64 [B, 2], resized pixels per original pixel of each image, along x and along y.
     """
 
     boxes: Tensor
@@ -25,11 +25,14 @@ class RoIs(NamedTuple):
     scale: Tensor
 
     @classmethod
-    def of_images(cls, boxes: Sequence[Boxes], scales: Sequence[float]) -> Self:
-        """The boxes [N, 4] of each image, and its scale."""
+    def of_images(cls, boxes: Sequence[Boxes], scales: Sequence[float | tuple[float, float]]) -> Self:
+        """The boxes [N, 4] of each image, and its scale: one number, or one along x and one along y."""
         image = np.repeat(np.arange(len(boxes)), [len(one) for one in boxes])
         flat: Any = np.concatenate([np.asarray(one, np.float32).reshape(-1, 4) for one in boxes])
-        return cls(torch.from_numpy(flat), torch.from_numpy(image), torch.tensor(scales, dtype=torch.float64))
+        pairs = [scale if isinstance(scale, tuple) else (scale, scale) for scale in scales]
+        return cls(
+            torch.from_numpy(flat), torch.from_numpy(image), torch.tensor(pairs, dtype=torch.float64).view(-1, 2)
+        )
 
     def __len__(self) -> int:
         return len(self.boxes)

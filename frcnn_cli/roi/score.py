@@ -13,10 +13,12 @@ from torch import Tensor
 from frcnn_cli.core.boxes import Boxes, clip
 from frcnn_cli.core.equality import hash_of_values, same_values
 from frcnn_cli.roi.box_coder import decode
-from frcnn_cli.roi.levels import Maps, Scales, levels, nearest_level
+from frcnn_cli.roi.levels import Map, Maps, Scales, levels, nearest_level
 from frcnn_cli.roi.rois import RoIs
 
-Network = Callable[[Tensor, RoIs], tuple[Tensor, Tensor]]  # (conv map, RoIs) -> logits [R, K+1], deltas [R, K+1, 4]
+Network = Callable[
+    [Map, RoIs], tuple[Tensor, Tensor]
+]  # (conv map or pyramid, RoIs) -> logits [R, K+1], deltas [R, K+1, 4]
 
 
 class Scores(NamedTuple):
@@ -51,8 +53,9 @@ def score_boxes(
 
     Args:
         network: from conv map and RoIs to logits and deltas.
-        maps: float [1, C, h, w] on the network's device; a list for an image at several scales, where each proposal is
-            pooled at the scale at which it is closest to 224 x 224 pixels.
+        maps: float [1, C, h, w] on the network's device, or a tuple of them, the levels of a pyramid; a list for an
+            image at several scales, where each proposal is pooled at the scale at which it is closest to 224 x 224
+            pixels.
         boxes: float32 [N, 4] in original pixels.
         scales: resized pixels per original pixel, of each map.
         height, width: of the original image.

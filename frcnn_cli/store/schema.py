@@ -24,12 +24,12 @@ IMAGE_COLUMNS = {"key": "S", "height": "int32", "width": "int32", "digest": "S",
 
 @dataclass(frozen=True)
 class Column:
-    """The allowed dtypes of a column and the shape of one row, or an alternative shape; -1: any length (K, C)."""
+    """The allowed dtypes of a column and the shape of one row, or alternative shapes; -1: any length (K, C)."""
 
     dtypes: tuple[str, ...]
     row_shape: tuple[int, ...] = ()
     optional: bool = False
-    or_shape: tuple[int, ...] | None = None
+    or_shapes: tuple[tuple[int, ...], ...] = ()
 
     def accepts(self, array: NDArray[np.generic]) -> bool:
         """Whether an array of rows has the dtype and row shape of this column."""
@@ -38,8 +38,7 @@ class Column:
     def accepts_shape(self, shape: tuple[int, ...]) -> bool:
         return any(
             len(shape) == len(wanted) + 1 and all(w in (-1, have) for w, have in zip(wanted, shape[1:], strict=True))
-            for wanted in (self.row_shape, self.or_shape)
-            if wanted is not None
+            for wanted in (self.row_shape, *self.or_shapes)
         )
 
 
@@ -78,9 +77,10 @@ FEATURES = Format(
         "mirrored": Column(_FLOATS, (-1,), optional=True),  # the map of the mirrored image, for training
     },
     per_image={
-        # For an image at L scales, whose maps are stored end to end: [L, 2] and [L].
-        "map_size": Column(("int32",), (2,), or_shape=(-1, 2)),  # height, width in cells
-        "scale": Column(("float64",), or_shape=(-1,)),  # resized pixels per original pixel
+        # An image at S scales, or with a pyramid of L levels, has several maps, stored end to end: [S * L, 2], and
+        # [S], or [S, 2] where scales differ along x and y.
+        "map_size": Column(("int32",), (2,), or_shapes=((-1, 2),)),  # height, width in cells
+        "scale": Column(("float64",), or_shapes=((-1,), (-1, 2))),  # resized pixels per original pixel
     },
     provenance=("features_id", "dtype"),
     wide="maps",

@@ -27,6 +27,7 @@ from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.core.image import ImageRef
 from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.roi.levels import Map
 from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.system.prefetch import prefetch
 from frcnn_cli.system.processes import without_main_module
@@ -64,12 +65,12 @@ def trainable(samples: Sequence[ProposedSample], recipe: Recipe) -> list[Propose
 class Batch:
     """One mini-batch.
 
-    images: [B, C, h, w], pixels or conv maps, padded with zeros on the right and bottom.
+    images: [B, C, h, w], pixels or conv maps, padded with zeros on the right and bottom; a tuple for a pyramid.
     rois: the R sampled RoIs, in original pixels of the (perhaps mirrored) images.
     labels: int64 [R], 0 background. targets: float32 [R, 4], normalised deltas.
     """
 
-    images: Tensor
+    images: Map
     rois: RoIs
     labels: Tensor
     targets: Tensor
@@ -169,7 +170,7 @@ class Assembler(Dataset["Batch | FrcnnError"]):
         """Reads the images of a mini-batch and computes its targets. Raises FrcnnError if an image cannot be read."""
         tensors, scales, boxes, labels, targets = zip(*map(self._assemble, plan), strict=True)
         return Batch(
-            _padded(tensors),
+            _batched(tensors),
             RoIs.of_images(boxes, scales),
             torch.from_numpy(np.concatenate(labels)),
             torch.from_numpy(np.concatenate(targets)),
@@ -186,6 +187,13 @@ class Assembler(Dataset["Batch | FrcnnError"]):
 @cache
 def _order_of_pass(seed: int, number: int, length: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, 0, number]).permutation(length)
+
+
+def _batched(images: Sequence[Map]) -> Map:
+    """The images or maps of a batch as one tensor; pyramids level by level."""
+    if isinstance(images[0], Tensor):
+        return _padded(cast(Sequence[Tensor], images))
+    return tuple(_padded(level) for level in zip(*images, strict=True))
 
 
 def _padded(images: Sequence[Tensor]) -> Tensor:

@@ -7,22 +7,23 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
 
 from frcnn_cli.core.errors import FileFormatError, MismatchError
 from frcnn_cli.core.image import Image, ImageRef
 from frcnn_cli.features.columns import from_columns
 from frcnn_cli.features.transform import ImageTransform
+from frcnn_cli.roi.levels import Map, Scale, as_tuple, mapped
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import FEATURES
 from frcnn_cli.training.view import View
 
 
 class Input(NamedTuple):
-    """tensor: [C, h, w]. scale: resized pixels per original pixel. width: of the original image in pixels."""
+    """tensor: [C, h, w], or a tuple of them, the levels of a pyramid. scale: resized pixels per original pixel.
+    width: of the original image in pixels."""
 
-    tensor: Tensor
-    scale: float
+    tensor: Map
+    scale: Scale
     width: int
 
 
@@ -100,14 +101,14 @@ class CachedMaps:
             features, scale = from_columns(columns)
         except ValueError as error:
             raise FileFormatError(f"{self.file.path}: image {ref.key!r} ({error})", "Compute it again") from None
-        if not isinstance(features, Tensor) or not isinstance(scale, float):
+        if isinstance(features, list) or isinstance(scale, list):
             raise MismatchError(
                 f"{self.file.path} holds maps at several scales",
                 "Compute them with images.test_short_sides empty",
             )
-        if not bool(torch.isfinite(features).all()):
+        if not all(bool(torch.isfinite(one).all()) for one in as_tuple(features)):
             raise FileFormatError(f"{self.file.path}: the map of {ref.key!r} is not finite", "Compute it again")
-        return Input(features[0], scale, self.file.images[row].width)
+        return Input(mapped(lambda one: one[0], features), scale, self.file.images[row].width)
 
 
 def _written(name: str, value: Any) -> str:

@@ -23,8 +23,9 @@ from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.core.run_files import BEST_FILE, LOG_FILE, MODEL_FILE, STATE_FILE
 from frcnn_cli.detector.config import ModelConfig
 from frcnn_cli.detector.detector import Detector
-from frcnn_cli.features.backbones import build
+from frcnn_cli.features.backbones import build_network
 from frcnn_cli.recipes.recipe import Recipe
+from frcnn_cli.roi.levels import mapped
 from frcnn_cli.training.batches import Batch, Batches, trainable
 from frcnn_cli.training.checkpoint import RunState, TrainingTensors, read_state, restore, save_state
 from frcnn_cli.training.inputs import CachedMaps
@@ -85,7 +86,7 @@ class Trainer:
         """
         torch.manual_seed(recipe.solver.seed)
         network = recipe.network
-        backbone = build(network.backbone, weights=weights, fine=network.fine, grid=network.grid)
+        backbone = build_network(network, weights)
         frozen = backbone.frozen_before(network.train_from)
         model = ModelConfig.of_recipe(recipe, data.classes, dict(data.proposals))
         detector = Detector(model, backbone)
@@ -117,7 +118,7 @@ class Trainer:
                 "Give --features only if the run was begun with it",
             )
         network = state.model.network
-        detector = Detector(state.model, build(network.backbone, fine=network.fine, grid=network.grid))
+        detector = Detector(state.model, build_network(network))
         trained = {
             name
             for name, _ in detector.named_parameters()
@@ -165,7 +166,7 @@ class Trainer:
             group["lr"] = rate * group["rate_factor"]
         self._enter_stage()
         labels, targets = batch.labels.to(self.device), batch.targets.to(self.device)
-        images = batch.images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        images = mapped(self._to_device, batch.images)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             logits, deltas = self.detector(images, batch.rois, from_maps=self.state.from_maps)
         losses = multi_task_loss(logits, deltas, labels, targets, self.recipe.loss)
@@ -195,6 +196,9 @@ class Trainer:
             seconds=time.perf_counter() - before,
             collapsed=len(logits) > 1 and bool((logits.detach() - logits.detach()[:1]).abs().max() < _EQUAL),
         )
+
+    def _to_device(self, images: Tensor) -> Tensor:
+        return images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
 
     def _enter_stage(self) -> None:
         """In the second of two stages, only the box layer is trained."""

@@ -149,7 +149,7 @@ class TestNetwork:
 
     def test_outputs(self):
         """K+1 class logits (init N(0, 0.01)), 4(K+1) box deltas (init N(0, 0.001)), biases 0; dropout 0.5"""
-        head = FullyConnectedHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), RoIPooler("max", (1, 1), 16), 20)
+        head = FullyConnectedHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), RoIPooler("max", (1, 1), (16,)), 20)
         assert (head.cls_score.out_features, head.bbox_pred.out_features) == (21, 84)
         assert PAPER.network.dropout == 0.5
         assert head.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.02)
@@ -279,7 +279,7 @@ class TestTargets:
         np.testing.assert_allclose(found.std[1][varying], deltas.std(0)[varying], rtol=1e-5)
         assert (found.std[1][~varying] == 1).all()
         assert (found.std[2] == 1).all()
-        head = FullyConnectedHead((nn.Linear(4, 8), nn.Linear(8, 8)), RoIPooler("max", (1, 1), 16), 2)
+        head = FullyConnectedHead((nn.Linear(4, 8), nn.Linear(8, 8)), RoIPooler("max", (1, 1), (16,)), 2)
         x = torch.rand(5, 8)
         plain = head.bbox_pred(x).unflatten(1, (3, 4)) * torch.from_numpy(found.std) + torch.from_numpy(found.mean)
         head.fold_normalisation(*map(torch.from_numpy, found))
@@ -388,7 +388,7 @@ class TestDetection:
     def test_equal_rois_once(self):
         """RoIs that are equal after rounding to the 1/16 grid go through the head once"""
         boxes = np.array([[0, 0, 65, 65], [1, 1, 66, 66], [0, 0, 97, 65]], np.float32)
-        pooler = RoIPooler("max", (7, 7), 16)
+        pooler = RoIPooler("max", (7, 7), (16,))
         first, group = pooler.unique(pooler.windows(RoIs.of_images([boxes], [1.0])))
         assert len(first) == 2
         assert group[0] == group[1] != group[2]

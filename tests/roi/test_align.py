@@ -89,7 +89,10 @@ def test_gradients_by_differences(aligned):
 def test_the_operator_is_what_pytorch_expects():
     rng = np.random.default_rng(0)
     maps, rois = some_maps(rng, channels=4).requires_grad_(), some_rois(rng, 5)
-    torch.library.opcheck(torch.ops.frcnn.roi_align.default, (maps, rois, [3, 2], 1 / 16, 2, True))
+    torch.library.opcheck(
+        torch.ops.frcnn.roi_align.default,
+        ([maps], rois, torch.zeros(len(rois), dtype=torch.int64), [3, 2], [1 / 16], 2, True),
+    )
 
 
 @settings(deadline=None, max_examples=200)

@@ -105,7 +105,7 @@ def test_the_operators_are_what_pytorch_expects(grad):
     rng = np.random.default_rng(0)
     maps, rois = some_maps(rng, channels=4).requires_grad_(grad), some_rois(rng, 5)
     operator = torch.ops.frcnn.roi_max_pool if grad else torch.ops.frcnn.roi_max_pool_only
-    torch.library.opcheck(operator.default, (maps, rois, [3, 2], 1 / 16))
+    torch.library.opcheck(operator.default, ([maps], rois, torch.zeros(len(rois), dtype=torch.int64), [3, 2], [1 / 16]))
 
 
 @settings(deadline=None, max_examples=200)

@@ -11,7 +11,7 @@ from torch import nn
 
 from frcnn_cli.roi.box_coder import MAX_LOG_GROWTH, decode, encode
 from frcnn_cli.roi.head import FullyConnectedHead
-from frcnn_cli.roi.pooler import RoIPooler
+from frcnn_cli.roi.pooler import RoIPooler, Windows
 from frcnn_cli.roi.pooling import roi_max_pool
 from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.roi.score import score_boxes
@@ -72,10 +72,11 @@ def test_an_empty_bin_is_zero_and_has_no_gradient():
 
 def test_windows_of_max_pooling_end_inside_the_box_and_those_of_align_at_its_corner():
     rois = RoIs.of_images([[], np.array([[10, 20, 31, 41]], np.float32)], [1.0, 2.0])
-    assert RoIPooler("max", (7, 7), 16).windows(rois).tolist() == [[1, 20, 40, 60, 80]]
-    assert RoIPooler("align", (7, 7), 16, cell_offset=0.5).windows(rois).tolist() == [[1, 19.5, 39.5, 61.5, 81.5]]
+    assert RoIPooler("max", (7, 7), (16,)).windows(rois).corners.tolist() == [[1, 20, 40, 60, 80]]
+    aligned = RoIPooler("align", (7, 7), (16,), cell_offsets=(0.5,))
+    assert aligned.windows(rois).corners.tolist() == [[1, 19.5, 39.5, 61.5, 81.5]]
     nothing = RoIs.of_images([np.zeros((0, 4), np.float32)], [1.0])
-    assert RoIPooler("max", (7, 7), 16).windows(nothing).shape == (0, 5)
+    assert RoIPooler("max", (7, 7), (16,)).windows(nothing).corners.shape == (0, 5)
 
 
 sides = st.floats(1, 300, width=32)
@@ -113,7 +114,7 @@ def test_wild_deltas_and_degenerate_proposals_stay_finite():
 def head(classes=2, channels=3, grid=2, hidden=8):
     torch.manual_seed(0)
     layers = nn.Linear(channels * grid * grid, hidden), nn.Linear(hidden, hidden)
-    return FullyConnectedHead(layers, RoIPooler("max", (grid, grid), 16), classes).eval()
+    return FullyConnectedHead(layers, RoIPooler("max", (grid, grid), (16,)), classes).eval()
 
 
 def rois_of(*boxes):
@@ -123,7 +124,7 @@ def rois_of(*boxes):
 
 def test_initial_spreads_are_the_papers():
     torch.manual_seed(0)
-    made = FullyConnectedHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), RoIPooler("max", (1, 1), 16), 20)
+    made = FullyConnectedHead((nn.Linear(4, 4096), nn.Linear(4096, 4096)), RoIPooler("max", (1, 1), (16,)), 20)
     assert made.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.02)
     assert made.bbox_pred.weight.std().item() == pytest.approx(0.001, rel=0.02)
     assert made.bbox_pred.out_features == 84
@@ -163,7 +164,7 @@ def test_the_hidden_layer_reads_what_a_classification_network_reads():
     torch.manual_seed(0)
     fc6, fc7 = nn.Linear(3 * 2 * 2, 8), nn.Linear(8, 8)
     weight = fc6.weight.detach().clone()
-    made = FullyConnectedHead((fc6, fc7), RoIPooler("max", (2, 2), 16), 2).eval()
+    made = FullyConnectedHead((fc6, fc7), RoIPooler("max", (2, 2), (16,)), 2).eval()
     features, rois = torch.rand(1, 3, 6, 6), rois_of([0, 0, 50, 50], [16, 16, 80, 30])
     windows = torch.tensor([[0, 0, 0, 49.0, 49.0], [0, 16, 16, 79, 29]])
     pooled = roi_max_pool(features, windows, 2, 1 / 16).flatten(1)  # [C, S, S]
@@ -179,7 +180,8 @@ boxes_in_cells = st.lists(st.tuples(*[st.floats(-20, 200, width=32)] * 4), min_s
 @given(boxes_in_cells)
 def test_rois_are_grouped_if_and_only_if_pooling_cannot_tell_them_apart(corners):
     rois = torch.cat([torch.zeros(len(corners), 1), torch.tensor(corners)], 1)
-    first, group = RoIPooler("max", (7, 7), 16).unique(rois)
+    windows = Windows(rois, torch.zeros(len(rois), dtype=torch.int64))
+    first, group = RoIPooler("max", (7, 7), (16,)).unique(windows)
     cells = []
     for _, *values in rois.tolist():
         x1, y1, x2, y2 = (math.floor(abs(v / 16) + 0.5) * (1 if v >= 0 else -1) for v in values)

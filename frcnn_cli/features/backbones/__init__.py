@@ -9,15 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from frcnn_cli.core.errors import UsageError
 from frcnn_cli.features.backbones.alexnet import alexnet
 from frcnn_cli.features.backbones.backbone import Backbone
 from frcnn_cli.features.backbones.caffe import caffenet, vgg_cnn_m_1024
+from frcnn_cli.features.backbones.heads import Head, with_head
 from frcnn_cli.features.backbones.loading import Weights
-from frcnn_cli.features.backbones.mobilenet import mobilenet_v3_large
-from frcnn_cli.features.backbones.resnet import RESNETS
+from frcnn_cli.features.backbones.mobilenet import mobilenet_v3_large, mobilenet_v3_large_pyramid
+from frcnn_cli.features.backbones.resnet import RESNET_PYRAMIDS, RESNETS
 from frcnn_cli.features.backbones.small import small
 from frcnn_cli.features.backbones.squeezenet import SQUEEZENETS
 from frcnn_cli.features.backbones.vgg import VGGS, vgg16_caffe
+from frcnn_cli.recipes.sections import Network
 
 Normalisation = Literal["torchvision", "caffe"]
 
@@ -27,11 +30,13 @@ class BackboneSpec(NamedTuple):
 
     normalisation: of the pixels that its weights were trained on.
     geometry: a version number, raised whenever padding or rounding changes; maps and models of another are refused.
+    build_pyramid: how it is built with a feature pyramid; None: not supported.
     """
 
     build: Callable[[Weights], Backbone]
     normalisation: Normalisation = "torchvision"
     geometry: int = 1
+    build_pyramid: Callable[[Weights], Backbone] | None = None
 
 
 BACKBONES: dict[str, BackboneSpec] = {
@@ -40,14 +45,22 @@ BACKBONES: dict[str, BackboneSpec] = {
     "vgg_cnn_m_1024": BackboneSpec(vgg_cnn_m_1024, "caffe", geometry=2),
     "caffenet": BackboneSpec(caffenet, "caffe", geometry=2),
     "alexnet": BackboneSpec(alexnet),
-    **{name: BackboneSpec(build) for name, build in RESNETS.items()},
-    "mobilenet_v3_large": BackboneSpec(mobilenet_v3_large),
+    **{name: BackboneSpec(build, build_pyramid=RESNET_PYRAMIDS[name]) for name, build in RESNETS.items()},
+    "mobilenet_v3_large": BackboneSpec(mobilenet_v3_large, build_pyramid=mobilenet_v3_large_pyramid),
     **{name: BackboneSpec(build) for name, build in SQUEEZENETS.items()},
     "small": BackboneSpec(small),
 }
 
 
-def build(name: str, *, weights: str | Path = "none", fine: bool = False, grid: Sequence[int] = ()) -> Backbone:
+def build(
+    name: str,
+    *,
+    weights: str | Path = "none",
+    fine: bool = False,
+    grid: Sequence[int] = (),
+    pyramid: bool = False,
+    head: Head = "backbone",
+) -> Backbone:
     """A backbone with its weights.
 
     Args:
@@ -56,15 +69,38 @@ def build(name: str, *, weights: str | Path = "none", fine: bool = False, grid: 
             of the classification network (`.pth`, read with `weights_only`, or `.safetensors`).
         fine: halve the cell size (see `Backbone.halve_cells`).
         grid: rows and columns of a pooled RoI, if not those of the backbone (see `Backbone.set_grid`).
+        pyramid: feature maps at several strides (see `pyramid.FeaturePyramid`).
+        head: "backbone", "mlp" or "conv" (see `heads.with_head`).
 
     Raises:
-        FrcnnError: the download failed, or the file is not the state dict of this network.
+        UsageError: the backbone has no pyramid. FrcnnError: the download failed, or the file is not the state dict of
+            this network.
     """
-    backbone = BACKBONES[name].build(Weights(name, str(weights)))
+    spec = BACKBONES[name]
+    make = spec.build
+    if pyramid:
+        if spec.build_pyramid is None:
+            able = ", ".join(known for known, one in BACKBONES.items() if one.build_pyramid)
+            raise UsageError(f"{name} has no feature pyramid", f"Choose one of {able}, or network.pyramid=false")
+        make = spec.build_pyramid
+    backbone = make(Weights(name, str(weights)))
     if weights == "none":
         backbone.frozen = 0
     if fine:
         backbone.halve_cells()
+    backbone = with_head(backbone, head)
     if grid:
         backbone.set_grid(*grid)
     return backbone
+
+
+def build_network(network: Network, weights: str | Path = "none") -> Backbone:
+    """The backbone that a recipe describes; see `build`."""
+    return build(
+        network.backbone,
+        weights=weights,
+        fine=network.fine,
+        grid=network.grid,
+        pyramid=network.pyramid,
+        head=network.head,
+    )

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from frcnn_cli.core.errors import UsageError
+from frcnn_cli.features.backbones.pyramid import FeaturePyramid
+
+
+class ConvsAndLinear(NamedTuple):
+    """Hidden layers: conv layers [R, C, H, W] -> [R, D, H, W], and a linear layer that reads [D, H, W]."""
+
+    convs: nn.Sequential
+    linear: nn.Linear
 
 
 @dataclass
 class Backbone:
     """The parts of a classification network; RoI max pooling replaces its last max pooling (section 2.2).
 
-    conv: float32 [B, 3, h, w] -> [B, channels, h / stride, w / stride].
+    conv: float32 [B, 3, h, w] -> [B, channels, h / stride, w / stride]; a `FeaturePyramid` gives one map per level.
     hidden: the layers between pooled RoIs and the two outputs. Either two linear layers, `channels * H * W` -> hidden
         -> hidden, of which the first reads a pooled RoI flattened from [channels, H, W]; or conv layers
-        [R, channels, H, W] -> [R, D, .., ..], whose output is averaged over the cells ("C4" in the ResNet paper).
+        [R, channels, H, W] -> [R, D, .., ..], whose output is averaged over the cells ("C4" in the ResNet paper); or
+        conv layers and one linear layer that reads their output.
     channels: of the conv map.
-    stride: pixels per cell of the conv map.
+    stride: pixels per cell of the conv map; of a pyramid, of its finest level.
     grid: rows and columns of a pooled RoI, H x W.
     frozen: the number of leading modules of `conv` that keep their ImageNet weights (section 4.5).
     layers: for each named layer, the index in `conv` at which it begins.
     """
 
     conv: nn.Sequential
-    hidden: tuple[nn.Linear, nn.Linear] | nn.Sequential
+    hidden: tuple[nn.Linear, nn.Linear] | nn.Sequential | ConvsAndLinear
     channels: int
     stride: int
     grid: tuple[int, int]
@@ -54,17 +63,31 @@ class Backbone:
     def cell_offset(self) -> float:
         """Resized pixels by which layers without full padding shift the cells: the centre of cell (i, j) lies at
         ((j + 0.5) stride + offset, (i + 0.5) stride + offset)."""
-        centre, jump = 0.5, 1
-        for layer in _chain(self.conv):
-            size, padding, step = (v[0] if isinstance(v, tuple) else v for v in _window(layer))
-            centre += jump * ((size - 1) / 2 - padding)
-            jump *= step
-        return centre - self.stride / 2
+        return self.cell_offsets[0]
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels per cell of the map, or of each level of a pyramid."""
+        if not isinstance(self.conv, FeaturePyramid):
+            return (self.stride,)
+        return tuple(_geometry(layers)[0] for layers in self.conv.bottom_up())
+
+    @property
+    def cell_offsets(self) -> tuple[float, ...]:
+        """The offset of the cells of the map, or of each level of a pyramid; see `cell_offset`."""
+        if not isinstance(self.conv, FeaturePyramid):
+            return (_geometry(self.conv)[1] - self.stride / 2,)
+        return tuple(centre - stride / 2 for stride, centre in map(_geometry, self.conv.bottom_up()))
 
     def set_grid(self, rows: int, columns: int) -> None:
         """Pools RoIs to another grid. A first linear layer that reads another number of bins starts from scratch; conv
         layers read grids of any size."""
-        if not isinstance(self.hidden, nn.Sequential) and (rows, columns) != self.grid:
+        if isinstance(self.hidden, ConvsAndLinear):
+            convs, linear = self.hidden
+            inputs = linear.in_features // (self.grid[0] * self.grid[1]) * rows * columns
+            if (rows, columns) != self.grid:
+                self.hidden = ConvsAndLinear(convs, nn.Linear(inputs, linear.out_features))
+        elif not isinstance(self.hidden, nn.Sequential) and (rows, columns) != self.grid:
             first, second = self.hidden
             self.hidden = nn.Linear(self.channels * rows * columns, first.out_features), second
         self.grid = rows, columns
@@ -88,6 +111,16 @@ class Backbone:
 # Layers beside the main path of a block: the shortcut of a residual block, the narrow half of a fire module, and what
 # weights the channels in MobileNet. Both branches of a block see the same centre.
 _BESIDE = {"downsample", "expand1x1", "fc1", "fc2", "avgpool"}
+
+
+def _geometry(conv: nn.Module) -> tuple[int, float]:
+    """Stride of the cells of a map, and the coordinate of the centre of its first cell, both in pixels."""
+    centre, jump = 0.5, 1
+    for layer in _chain(conv):
+        size, padding, step = (v[0] if isinstance(v, tuple) else v for v in _window(layer))
+        centre += jump * ((size - 1) / 2 - padding)
+        jump *= step
+    return jump, centre
 
 
 def _chain(module: nn.Module) -> Iterator[nn.Conv2d | nn.MaxPool2d]:

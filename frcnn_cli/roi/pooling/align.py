@@ -12,16 +12,18 @@ from frcnn_cli.roi.pooling import align_cpu
 from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, last, rois_as_array
 from frcnn_cli.roi.pooling.eager import may_call_kernel
 from frcnn_cli.roi.pooling.gpu import triton_takes
-from frcnn_cli.roi.pooling.validate import checked_bins
+from frcnn_cli.roi.pooling.levels import by_level, on_level
+from frcnn_cli.roi.pooling.validate import checked
 
 
 def roi_align(
-    features: Tensor,
+    features: Tensor | Sequence[Tensor],
     rois: Tensor,
     output_size: int | tuple[int, int],
-    spatial_scale: float,
+    spatial_scale: float | Sequence[float],
     sampling_ratio: int = -1,
     aligned: bool = False,
+    level: Tensor | None = None,
 ) -> Tensor:
     """The mean, over each bin of a grid on each RoI, of samples interpolated bilinearly between the four nearest cells.
 
@@ -29,13 +31,14 @@ def roi_align(
     whatever the dtype of the features.
 
     Args:
-        features: float [B, C, h, w]: float16, bfloat16, float32, or float64 (CPU).
+        features: float [B, C, h, w]: float16, bfloat16, float32, or float64 (CPU); or the L maps of a pyramid.
         rois: float [R, 5]: image index, and corners in pixels; a RoI with a corner that is not finite gives 0.
         output_size: rows and columns of bins, or one number for both.
-        spatial_scale: 1 / stride.
+        spatial_scale: 1 / stride; for a pyramid one per map.
         sampling_ratio: samples per side of a bin; 0 or less: one per cell of the bin.
         aligned: shift by half a cell, so that centres of cells and centres of pixels coincide (Detectron2); without
             it, a RoI is at least one cell wide and high.
+        level: integer [R], the index of the map on which each RoI is pooled; needed for a pyramid.
 
     Returns:
         [R, C, H, W], in the dtype of `features`, channels last in memory, with gradient to
@@ -43,38 +46,47 @@ def roi_align(
         `torch.use_deterministic_algorithms(True)` is set.
 
     Raises:
-        ValueError: arguments of other shapes or dtypes.
+        ValueError: arguments of other shapes or dtypes, or a level that does not exist.
     """
-    bins = checked_bins(features, rois, output_size)
-    arguments = (bins, spatial_scale, sampling_ratio, aligned)
-    if features.device.type != "cpu" and not triton_takes(features):
-        import torchvision  # imported late: it imports torch._dynamo, which takes as long as torch itself
-
-        wide = at_least_float32(features)
-        pooled: Tensor = torchvision.ops.roi_align(wide, rois.to(wide), *arguments).to(features.dtype)
-        return pooled
-    if may_call_kernel(features):
-        forward = _forward_on_cpu if features.device.type == "cpu" else _forward_on_gpu
-        return forward(features, rois, *arguments)
-    aligned_rois: Tensor = torch.ops.frcnn.roi_align(features, rois, *arguments)
+    maps, rois, level, bins, scales = checked(features, rois, level, output_size, spatial_scale)
+    if maps[0].device.type != "cpu" and not triton_takes(maps[0]):
+        return by_level(
+            maps, level, lambda i, on: _by_torchvision(maps[i], rois[on], bins, scales[i], sampling_ratio, aligned)
+        )
+    arguments = (level, bins, scales, sampling_ratio, aligned)
+    if may_call_kernel(*maps):
+        forward = _forward_on_cpu if maps[0].device.type == "cpu" else _forward_on_gpu
+        return forward(maps, rois, *arguments)
+    aligned_rois: Tensor = torch.ops.frcnn.roi_align(maps, rois, *arguments)
     return aligned_rois
+
+
+def _by_torchvision(
+    features: Tensor, rois: Tensor, bins: tuple[int, int], scale: float, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    import torchvision  # imported late: it imports torch._dynamo, which takes as long as torch itself
+
+    wide = at_least_float32(features)
+    pooled: Tensor = torchvision.ops.roi_align(wide, rois.to(wide), bins, scale, sampling_ratio, aligned)
+    return pooled.to(features.dtype)
 
 
 @torch.library.custom_op("frcnn::roi_align", mutates_args=(), device_types="cpu")
 def _forward(
-    features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float, sampling_ratio: int, aligned: bool
-) -> Tensor:
-    return _forward_on_cpu(features, rois, bins, spatial_scale, sampling_ratio, aligned)
+    features: Sequence[Tensor], rois: Tensor, level: Tensor, bins: Sequence[int], scales: Sequence[float],
+    sampling_ratio: int, aligned: bool,
+) -> Tensor:  # fmt: skip
+    return _forward_on_cpu(features, rois, level, bins, scales, sampling_ratio, aligned)
 
 
 def _forward_on_cpu(
-    features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float, sampling_ratio: int, aligned: bool
-) -> Tensor:
-    maps = as_array(last(at_least_float32(features)))
-    sampled = align_cpu.forward(
-        maps, rois_as_array(rois).astype(maps.dtype), (bins[0], bins[1]), spatial_scale, sampling_ratio, aligned
-    )
-    return torch.from_numpy(sampled).to(features.dtype).permute(0, 3, 1, 2)
+    features: Sequence[Tensor], rois: Tensor, level: Tensor, bins: Sequence[int], scales: Sequence[float],
+    sampling_ratio: int, aligned: bool,
+) -> Tensor:  # fmt: skip
+    maps = [as_array(last(at_least_float32(one))) for one in features]
+    boxes = rois_as_array(rois).astype(maps[0].dtype)
+    sampled = align_cpu.forward(maps, boxes, as_array(level), (bins[0], bins[1]), scales, sampling_ratio, aligned)
+    return torch.from_numpy(sampled).to(features[0].dtype).permute(0, 3, 1, 2)
 
 
 @torch.library.custom_op("frcnn::roi_align_backward", mutates_args=(), device_types="cpu")
@@ -96,11 +108,12 @@ def _backward(
 
 @_forward.register_kernel("cuda")
 def _forward_on_gpu(
-    features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float, sampling_ratio: int, aligned: bool
-) -> Tensor:
+    features: Sequence[Tensor], rois: Tensor, level: Tensor, bins: Sequence[int], scales: Sequence[float],
+    sampling_ratio: int, aligned: bool,
+) -> Tensor:  # fmt: skip
     from frcnn_cli.roi.pooling import align_gpu
 
-    return align_gpu.forward(features, rois, bins, spatial_scale, sampling_ratio, aligned)
+    return align_gpu.forward(features, rois, level, bins, scales, sampling_ratio, aligned)
 
 
 @_backward.register_kernel("cuda")
@@ -118,10 +131,11 @@ def _backward_on_gpu(
 
 @_forward.register_fake
 def _(
-    features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float, sampling_ratio: int, aligned: bool
-) -> Tensor:
-    shape = (rois.shape[0], *bins, features.shape[1])
-    return features.new_empty(shape).permute(0, 3, 1, 2)
+    features: Sequence[Tensor], rois: Tensor, level: Tensor, bins: Sequence[int], scales: Sequence[float],
+    sampling_ratio: int, aligned: bool,
+) -> Tensor:  # fmt: skip
+    shape = (rois.shape[0], *bins, features[0].shape[1])
+    return features[0].new_empty(shape).permute(0, 3, 1, 2)
 
 
 @_backward.register_fake
@@ -131,17 +145,20 @@ def _(gradient: Tensor, rois: Tensor, scale: float, sampling_ratio: int, aligned
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    features, rois, _, ctx.scale, ctx.sampling_ratio, ctx.aligned = inputs
-    ctx.save_for_backward(rois)
-    ctx.shape = list(features.shape)
+    features, rois, level, _, ctx.scales, ctx.sampling_ratio, ctx.aligned = inputs
+    ctx.save_for_backward(rois, level)
+    ctx.shapes = [list(one.shape) for one in features]
 
 
-def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-    (rois,) = ctx.saved_tensors
-    spread: Tensor = torch.ops.frcnn.roi_align_backward(
-        gradient, rois, ctx.scale, ctx.sampling_ratio, ctx.aligned, ctx.shape
-    )
-    return spread, None, None, None, None, None
+def _differentiate(ctx: Any, gradient: Tensor) -> tuple[list[Tensor], None, None, None, None, None, None]:
+    rois, level = ctx.saved_tensors
+    spread = [
+        torch.ops.frcnn.roi_align_backward(
+            *on_level(i, level, len(ctx.shapes), gradient, rois), scale, ctx.sampling_ratio, ctx.aligned, shape
+        )
+        for i, (scale, shape) in enumerate(zip(ctx.scales, ctx.shapes, strict=True))
+    ]
+    return spread, None, None, None, None, None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_remember)

@@ -5,6 +5,7 @@ Glossary: B images, h x w cells, C channels, R RoIs, H x W bins; a bin has its o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,22 @@ from frcnn_cli.system.jit import kernel
 Maps = NDArray[Any]  # float32 or float64
 
 
-def forward(maps: Maps, rois: Maps, bins: tuple[int, int], scale: float, sampling: int, aligned: bool) -> Maps:
-    """maps: [B, h, w, C], contiguous. rois: [R, 5], of the same dtype. Returns [R, H, W, C]."""
-    pooled = np.empty((len(rois), *bins, maps.shape[3]), maps.dtype)
+def forward(
+    maps: Sequence[Maps],
+    rois: Maps,
+    level: NDArray[np.int64],
+    bins: tuple[int, int],
+    scales: Sequence[float],
+    sampling: int,
+    aligned: bool,
+) -> Maps:
+    """maps: L arrays [B, h, w, C], contiguous. rois: [R, 5], of the same dtype. level: [R], the map of each RoI.
+    Returns [R, H, W, C]."""
+    pooled = np.empty((len(rois), *bins, maps[0].shape[3]), maps[0].dtype)
+    every, scale = tuple(maps), np.array(scales, maps[0].dtype)
 
     def work(start: int, stop: int) -> None:
-        _align(maps, rois[start:stop], maps.dtype.type(scale), sampling, aligned, pooled[start:stop])
+        _align(every, rois[start:stop], level[start:stop], scale, sampling, aligned, pooled[start:stop])
 
     in_parts(work, equal_parts(len(rois), min_size=8))
     return pooled
@@ -108,10 +119,11 @@ def _neighbours(at: Any, end: int) -> Any:
 
 
 @kernel()
-def _align(maps: Any, rois: Any, scale: Any, sampling: int, aligned: bool, pooled: Any) -> None:
-    images, height, width, channels = maps.shape
+def _align(every: Any, rois: Any, level: Any, scales: Any, sampling: int, aligned: bool, pooled: Any) -> None:
     _, bins_down, bins_across, _ = pooled.shape
     for r in range(len(rois)):
+        maps, scale = every[level[r]], scales[level[r]]
+        images, height, width, channels = maps.shape
         image, y0, x0, high, wide = _place(rois[r], scale, aligned, images)
         rows, columns, count, bin_high, bin_wide = _grid(high, wide, bins_down, bins_across, sampling)
         for i in range(bins_down):

@@ -10,53 +10,47 @@ import triton.language as tl
 from torch import Tensor
 
 from frcnn_cli.roi.pooling.arrays import last
-from frcnn_cli.roi.pooling.gpu import EXACT, block, current
+from frcnn_cli.roi.pooling.gpu import EXACT, Packed, block, current, packed
 
 
-def forward(features: Tensor, rois: Tensor, bins: Sequence[int], scale: float, sampling: int, aligned: bool) -> Tensor:
-    """Sampled RoIs [R, C, H, W], in the dtype of `features`."""
-    maps, rois = last(features), rois.to(torch.float32).contiguous()
-    images, height, width, channels = maps.shape
-    sampled = maps.new_empty((len(rois), *bins, channels))
-    if sampled.numel():
-        wide = block(channels)
-        with current(maps.device):
-            _align[len(rois) * bins[0] * bins[1], triton.cdiv(channels, wide)](
-                *(maps, rois, sampled, images, height, width, channels, float(scale)),
-                **{
-                    "SAMPLING": sampling,
-                    "ALIGNED": aligned,
-                    "BACKWARD": False,
-                    "ROWS": bins[0],
-                    "COLUMNS": bins[1],
-                    "BLOCK": wide,
-                    **EXACT,
-                },
-            )
+def forward(
+    features: Sequence[Tensor],
+    rois: Tensor,
+    level: Tensor,
+    bins: Sequence[int],
+    scales: Sequence[float],
+    sampling: int,
+    aligned: bool,
+) -> Tensor:
+    """Sampled RoIs [R, C, H, W], in the dtype of the L maps `features`. level: int64 [R], the map of each RoI."""
+    maps = [last(one) for one in features]
+    sampled = maps[0].new_empty((len(rois), *bins, maps[0].shape[3]))
+    _launch(packed(maps, scales), rois, level, sampled, len(maps[0]), sampling, aligned, backward=False)
     return sampled.permute(0, 3, 1, 2)
 
 
 def backward(gradient: Tensor, rois: Tensor, scale: float, sampling: int, aligned: bool, shape: list[int]) -> Tensor:
-    """The gradient of the maps [B, C, h, w], summed in float32 in arbitrary order."""
+    """The gradient of a map [B, C, h, w], summed in float32 in arbitrary order."""
     images, channels, height, width = shape
-    slopes, rois = last(gradient), rois.to(torch.float32).contiguous()
     maps = torch.zeros((images, height, width, channels), dtype=torch.float32, device=gradient.device)
-    if slopes.numel():
-        wide, bins = block(channels), slopes.shape[1:3]
-        with current(maps.device):
-            _align[len(rois) * bins[0] * bins[1], triton.cdiv(channels, wide)](
-                *(maps, rois, slopes, images, height, width, channels, float(scale)),
-                **{
-                    "SAMPLING": sampling,
-                    "ALIGNED": aligned,
-                    "BACKWARD": True,
-                    "ROWS": bins[0],
-                    "COLUMNS": bins[1],
-                    "BLOCK": wide,
-                    **EXACT,
-                },
-            )
+    level = torch.zeros(len(rois), dtype=torch.int64, device=gradient.device)
+    _launch(packed([maps], [scale]), rois, level, last(gradient), images, sampling, aligned, backward=True)
     return maps.to(gradient.dtype).permute(0, 3, 1, 2)
+
+
+def _launch(
+    maps: Packed, rois: Tensor, level: Tensor, bins: Tensor, images: int, sampling: int, aligned: bool, backward: bool
+) -> None:
+    if not bins.numel():
+        return
+    (_, rows, columns, channels), rois = bins.shape, rois.to(torch.float32).contiguous()
+    wide = block(channels)
+    with current(bins.device):
+        _align[len(rois) * rows * columns, triton.cdiv(channels, wide)](
+            *(maps.cells, maps.table, maps.scales, rois, level.contiguous(), bins, images, channels),
+            **{"SAMPLING": sampling, "ALIGNED": aligned, "BACKWARD": backward},
+            **{"ROWS": rows, "COLUMNS": columns, "BLOCK": wide, **EXACT},
+        )
 
 
 @triton.jit
@@ -97,13 +91,13 @@ def _neighbours(at, end):
 @triton.jit
 def _align(
     maps,
+    table,
+    scales,
     rois,
+    level,
     bins,
     images,
-    height,
-    width,
     channels,
-    scale,
     SAMPLING: tl.constexpr,
     ALIGNED: tl.constexpr,
     BACKWARD: tl.constexpr,
@@ -114,6 +108,9 @@ def _align(
     """Forward: computes `bins` from `maps`. Backward: adds the gradient in `bins` to the gradient in `maps`."""
     number = tl.program_id(0)
     roi = rois + number // (ROWS * COLUMNS) * 5
+    on = tl.load(level + number // (ROWS * COLUMNS))
+    first_cell, scale = tl.load(table + on * 3), tl.load(scales + on)
+    height, width = tl.load(table + on * 3 + 1).to(tl.int32), tl.load(table + on * 3 + 2).to(tl.int32)
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = channel < channels
     of_image = tl.load(roi)
@@ -139,7 +136,7 @@ def _align(
     if BACKWARD:
         slope = tl.div_rn(tl.load(bins + at, mask=inside, other=0).to(tl.float32), count)
     total = tl.full((BLOCK,), 0.0, tl.float32)
-    first = maps + image * height * width * channels + channel
+    first = maps + (first_cell + image * height * width) * channels + channel
     for iy in range(first_y, end_y):
         y1, y2, hy, ly = _neighbours(top + tl.div_rn((iy + 0.5) * bin_high, rows), height)
         for ix in range(first_x, end_x):

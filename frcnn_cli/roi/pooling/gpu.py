@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
+from itertools import accumulate
 from shutil import which
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,6 +39,32 @@ def why_not_triton(device: torch.device) -> str | None:
 def current(device: torch.device) -> AbstractContextManager[object]:
     """Makes `device` the current device, on which kernels are launched. (CPU tensors go to Triton's interpreter.)"""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+class Packed(NamedTuple):
+    """The maps of all levels end to end, for kernels: the cells of level l and image b begin at `table[l, 0] + b h w`.
+
+    cells: [L maps together, C], contiguous. table: int64 [L, 3], first cell, height and width of each level.
+    scales: float32 [L].
+    """
+
+    cells: torch.Tensor
+    table: torch.Tensor
+    scales: torch.Tensor
+
+
+def packed(maps: Sequence[torch.Tensor], scales: Sequence[float]) -> Packed:
+    """L maps [B, h, w, C], contiguous, as one; a single map is not copied."""
+    shapes = [one.shape[1:3] for one in maps]
+    ends = list(accumulate(len(maps[0]) * height * width for height, width in shapes))
+    rows = [(first, *shape) for first, shape in zip((0, *ends), shapes, strict=False)]
+    flat = [one.view(-1, one.shape[3]) for one in maps]
+    device = maps[0].device
+    return Packed(
+        flat[0] if len(flat) == 1 else torch.cat(flat),
+        torch.tensor(rows, dtype=torch.int64, device=device),
+        torch.tensor(scales, dtype=torch.float32, device=device),
+    )
 
 
 def block(channels: int) -> int:

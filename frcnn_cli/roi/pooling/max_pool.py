@@ -13,10 +13,17 @@ from frcnn_cli.roi.pooling import max_pool_cpu
 from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, half_as_keys, keys_as_half, last, rois_as_array
 from frcnn_cli.roi.pooling.eager import may_call_kernel
 from frcnn_cli.roi.pooling.gpu import triton_takes
-from frcnn_cli.roi.pooling.validate import checked_bins
+from frcnn_cli.roi.pooling.levels import by_level, on_level
+from frcnn_cli.roi.pooling.validate import checked
 
 
-def roi_max_pool(features: Tensor, rois: Tensor, output_size: int | tuple[int, int], spatial_scale: float) -> Tensor:
+def roi_max_pool(
+    features: Tensor | Sequence[Tensor],
+    rois: Tensor,
+    output_size: int | tuple[int, int],
+    spatial_scale: float | Sequence[float],
+    level: Tensor | None = None,
+) -> Tensor:
     """The maximum over each bin of a grid on each RoI.
 
     Corners are multiplied by `spatial_scale` and rounded half away from zero; the end is inclusive, and a RoI is at
@@ -28,11 +35,12 @@ def roi_max_pool(features: Tensor, rois: Tensor, output_size: int | tuple[int, i
     Features that are channels last in memory are read in place; others are copied.
 
     Args:
-        features: float [B, C, h, w]: float16, bfloat16, float32, or float64 (CPU).
+        features: float [B, C, h, w]: float16, bfloat16, float32, or float64 (CPU); or the L maps of a pyramid.
         rois: float [R, 5]: image index, and corners in pixels; RoIs that lie outside their map pool nothing (0); an
             inverted RoI counts as one cell wide or high; NaN counts as a corner far to the left or above.
         output_size: rows and columns of bins (H x W in the paper), or one number for both.
-        spatial_scale: 1 / stride.
+        spatial_scale: 1 / stride; for a pyramid one per map.
+        level: integer [R], the index of the map on which each RoI is pooled; needed for a pyramid.
 
     Returns:
         [R, C, H, W], in the dtype of `features`, channels last in memory, with gradient to
@@ -40,34 +48,44 @@ def roi_max_pool(features: Tensor, rois: Tensor, output_size: int | tuple[int, i
         `torch.use_deterministic_algorithms(True)` is set.
 
     Raises:
-        ValueError: arguments of other shapes or dtypes.
+        ValueError: arguments of other shapes or dtypes, or a level that does not exist.
     """
-    bins = checked_bins(features, rois, output_size)
-    if features.device.type != "cpu" and not triton_takes(features):
-        import torchvision  # imported late: it imports torch._dynamo, which takes as long as torch itself
-
-        wide = at_least_float32(features)
-        pooled: Tensor = torchvision.ops.roi_pool(wide, rois.to(wide), bins, spatial_scale).to(features.dtype)
-    elif features.requires_grad and torch.is_grad_enabled():
-        pooled = torch.ops.frcnn.roi_max_pool(features, rois, bins, spatial_scale)[0]
-    elif may_call_kernel(features):
-        only = _only_on_cpu if features.device.type == "cpu" else _only_on_gpu
-        pooled = only(features, rois, bins, spatial_scale)
+    maps, rois, level, bins, scales = checked(features, rois, level, output_size, spatial_scale)
+    arguments = (maps, rois, level, bins, scales)
+    if maps[0].device.type != "cpu" and not triton_takes(maps[0]):
+        return by_level(maps, level, lambda i, on: _by_torchvision(maps[i], rois[on], bins, scales[i]))
+    pooled: Tensor
+    if any(one.requires_grad for one in maps) and torch.is_grad_enabled():
+        pooled = torch.ops.frcnn.roi_max_pool(*arguments)[0]
+    elif may_call_kernel(*maps):
+        pooled = (_only_on_cpu if maps[0].device.type == "cpu" else _only_on_gpu)(*arguments)
     else:
-        pooled = torch.ops.frcnn.roi_max_pool_only(features, rois, bins, spatial_scale)
+        pooled = torch.ops.frcnn.roi_max_pool_only(*arguments)
     return pooled
 
 
+def _by_torchvision(features: Tensor, rois: Tensor, bins: tuple[int, int], scale: float) -> Tensor:
+    import torchvision  # imported late: it imports torch._dynamo, which takes as long as torch itself
+
+    wide = at_least_float32(features)
+    pooled: Tensor = torchvision.ops.roi_pool(wide, rois.to(wide), bins, scale)
+    return pooled.to(features.dtype)
+
+
 @torch.library.custom_op("frcnn::roi_max_pool", mutates_args=(), device_types="cpu")
-def _with_winners(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> tuple[Tensor, Tensor]:
+def _with_winners(
+    features: Sequence[Tensor], rois: Tensor, level: Tensor, bins: Sequence[int], scales: Sequence[float]
+) -> tuple[Tensor, Tensor]:
     """Pooled RoIs, and per bin and channel the index y * w + x of the largest cell, -1 for none: [R, C, H, W] each."""
-    return _on_cpu(features, rois, bins, spatial_scale, True)
+    return _on_cpu(features, rois, level, bins, scales, True)
 
 
 @torch.library.custom_op("frcnn::roi_max_pool_only", mutates_args=(), device_types="cpu")
-def _only(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> Tensor:
+def _only(
+    features: Sequence[Tensor], rois: Tensor, level: Tensor, bins: Sequence[int], scales: Sequence[float]
+) -> Tensor:
     """Pooled RoIs without the indices of the largest cells, for when no gradient is needed."""
-    return _only_on_cpu(features, rois, bins, spatial_scale)
+    return _only_on_cpu(features, rois, level, bins, scales)
 
 
 @torch.library.custom_op("frcnn::roi_max_pool_backward", mutates_args=(), device_types="cpu")
@@ -86,18 +104,20 @@ def _backward(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, sha
 
 @_with_winners.register_kernel("cuda")
 def _with_winners_on_gpu(
-    features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float
+    features: Sequence[Tensor], rois: Tensor, level: Tensor, bins: Sequence[int], scales: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
     from frcnn_cli.roi.pooling import max_pool_gpu
 
-    return max_pool_gpu.forward(features, rois, bins, spatial_scale, winners=True)
+    return max_pool_gpu.forward(features, rois, level, bins, scales, winners=True)
 
 
 @_only.register_kernel("cuda")
-def _only_on_gpu(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> Tensor:
+def _only_on_gpu(
+    features: Sequence[Tensor], rois: Tensor, level: Tensor, bins: Sequence[int], scales: Sequence[float]
+) -> Tensor:
     from frcnn_cli.roi.pooling import max_pool_gpu
 
-    return max_pool_gpu.forward(features, rois, bins, spatial_scale, winners=False)[0]
+    return max_pool_gpu.forward(features, rois, level, bins, scales, winners=False)[0]
 
 
 @_backward.register_kernel("cuda")
@@ -107,39 +127,51 @@ def _backward_on_gpu(gradient: Tensor, rois: Tensor, winners: Tensor, scale: flo
     return max_pool_gpu.backward(gradient, rois, winners, scale, shape)
 
 
-def _only_on_cpu(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> Tensor:
-    return _on_cpu(features, rois, bins, spatial_scale, False)[0]
+def _only_on_cpu(
+    features: Sequence[Tensor], rois: Tensor, level: Tensor, bins: Sequence[int], scales: Sequence[float]
+) -> Tensor:
+    return _on_cpu(features, rois, level, bins, scales, False)[0]
 
 
-def _on_cpu(features: Tensor, rois: Tensor, bins: Sequence[int], scale: float, winners: bool) -> tuple[Tensor, Tensor]:
-    maps = last(features)
-    if features.dtype.itemsize == 2:
-        keys, lowest = half_as_keys(maps)
-        best, cells = max_pool_cpu.forward(keys, rois_as_array(rois), (bins[0], bins[1]), scale, lowest, winners)
-        pooled = keys_as_half(best, features.dtype)
+def _on_cpu(
+    features: Sequence[Tensor],
+    rois: Tensor,
+    level: Tensor,
+    bins: Sequence[int],
+    scales: Sequence[float],
+    winners: bool,
+) -> tuple[Tensor, Tensor]:
+    maps, dtype = [last(one) for one in features], features[0].dtype
+    boxes, on, grid = rois_as_array(rois), as_array(level), (bins[0], bins[1])
+    if dtype.itemsize == 2:
+        keys, lowest = zip(*map(half_as_keys, maps), strict=True)
+        best, cells = max_pool_cpu.forward(keys, boxes, on, grid, scales, lowest[0], winners)
+        pooled = keys_as_half(best, dtype)
     else:
-        array = as_array(maps)
-        best, cells = max_pool_cpu.forward(
-            array, rois_as_array(rois), (bins[0], bins[1]), scale, np.finfo(array.dtype).min, winners
-        )
+        arrays = [as_array(one) for one in maps]
+        low = np.finfo(arrays[0].dtype).min
+        best, cells = max_pool_cpu.forward(arrays, boxes, on, grid, scales, low, winners)
         pooled = torch.from_numpy(best)
     return pooled.permute(0, 3, 1, 2), torch.from_numpy(cells).permute(0, 3, 1, 2)
 
 
-def _like_pooled(features: Tensor, rois: Tensor, bins: Sequence[int], dtype: torch.dtype) -> Tensor:
-    return features.new_empty((rois.shape[0], *bins, features.shape[1]), dtype=dtype).permute(0, 3, 1, 2)
+def _like_pooled(features: Sequence[Tensor], rois: Tensor, bins: Sequence[int], dtype: torch.dtype) -> Tensor:
+    one = features[0]
+    return one.new_empty((rois.shape[0], *bins, one.shape[1]), dtype=dtype).permute(0, 3, 1, 2)
 
 
 @_with_winners.register_fake
-def _(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> tuple[Tensor, Tensor]:
-    number = torch.int16 if max_pool_cpu.fits_16_bits(*features.shape[2:]) else torch.int32
-    pooled = _like_pooled(features, rois, bins, features.dtype)
-    return pooled, _like_pooled(features, rois, bins, number)
+def _(
+    features: Sequence[Tensor], rois: Tensor, level: Tensor, bins: Sequence[int], scales: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    largest = max(one.shape[2] * one.shape[3] for one in features)
+    number = torch.int16 if max_pool_cpu.fits_16_bits(largest) else torch.int32
+    return _like_pooled(features, rois, bins, features[0].dtype), _like_pooled(features, rois, bins, number)
 
 
 @_only.register_fake
-def _(features: Tensor, rois: Tensor, bins: Sequence[int], spatial_scale: float) -> Tensor:
-    return _like_pooled(features, rois, bins, features.dtype)
+def _(features: Sequence[Tensor], rois: Tensor, level: Tensor, bins: Sequence[int], scales: Sequence[float]) -> Tensor:
+    return _like_pooled(features, rois, bins, features[0].dtype)
 
 
 @_backward.register_fake
@@ -149,19 +181,22 @@ def _(gradient: Tensor, rois: Tensor, winners: Tensor, scale: float, shape: list
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    features, rois, _, scale = inputs
-    ctx.save_for_backward(rois, output[1])
-    ctx.scale, ctx.shape = scale, list(features.shape)
+    features, rois, level, _, ctx.scales = inputs
+    ctx.save_for_backward(rois, level, output[1])
+    ctx.shapes = [list(one.shape) for one in features]
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)  # otherwise every backward pass allocates zeros of the size of the winners
 
 
-def _differentiate(ctx: Any, gradient: Tensor | None, _: None) -> tuple[Tensor | None, None, None, None]:
+def _differentiate(ctx: Any, gradient: Tensor | None, _: None) -> tuple[list[Tensor | None], None, None, None, None]:
     if gradient is None:
-        return None, None, None, None
-    rois, winners = ctx.saved_tensors
-    spread: Tensor = torch.ops.frcnn.roi_max_pool_backward(gradient, rois, winners, ctx.scale, ctx.shape)
-    return spread, None, None, None
+        return [None] * len(ctx.shapes), None, None, None, None
+    rois, level, winners = ctx.saved_tensors
+    spread: list[Tensor | None] = []
+    for i, (scale, shape) in enumerate(zip(ctx.scales, ctx.shapes, strict=True)):
+        slopes, boxes, cells = on_level(i, level, len(ctx.shapes), gradient, rois, winners)
+        spread.append(torch.ops.frcnn.roi_max_pool_backward(slopes, boxes, cells, scale, shape))
+    return spread, None, None, None, None
 
 
 _with_winners.register_autograd(_differentiate, setup_context=_remember)

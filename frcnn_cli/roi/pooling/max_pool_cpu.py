@@ -9,6 +9,7 @@ Glossary: B images, h x w cells, C channels, R RoIs, H x W bins.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,22 @@ Bins = tuple[int, int]  # rows and columns
 
 
 def forward(
-    maps: Maps, rois: NDArray[np.float32], bins: Bins, scale: float, lowest: Any, winners: bool
+    maps: Sequence[Maps],
+    rois: NDArray[np.float32],
+    level: NDArray[np.int64],
+    bins: Bins,
+    scales: Sequence[float],
+    lowest: Any,
+    winners: bool,
 ) -> tuple[Maps, Cells]:
     """Pools every RoI.
 
     Args:
-        maps: [B, h, w, C], contiguous.
+        maps: L arrays [B, h, w, C], contiguous.
         rois: float32 [R, 5]: image index and corners, as in `max_pool.roi_max_pool`.
+        level: [R], the map of each RoI.
         bins: rows and columns of bins, H and W.
+        scales: one per map.
         lowest: the initial value of a maximum, in the dtype of `maps`.
         winners: whether to return the largest cells, which `backward` needs.
 
@@ -41,32 +50,34 @@ def forward(
         pooled: [R, H, W, C], in the dtype of `maps`.
         cells: [R, H, W, C], the index y * w + x of the first largest cell, -1 for an empty bin; empty unless `winners`.
     """
-    shape = (len(rois), *bins, maps.shape[3])
-    pooled = np.empty(shape, maps.dtype)
-    index = _numbers(maps.shape[1], maps.shape[2])
+    shape = (len(rois), *bins, maps[0].shape[3])
+    pooled = np.empty(shape, maps[0].dtype)
+    index = _numbers(max(one.shape[1] * one.shape[2] for one in maps))
     cells = np.empty(shape if winners else (0, 0, 0, 0), index.dtype)
 
+    every, scale = tuple(maps), np.array(scales, np.float32)
+
     def work(start: int, stop: int) -> None:
-        part, out = rois[start:stop], pooled[start:stop]
+        part, on, out = rois[start:stop], level[start:stop], pooled[start:stop]
         if winners:
-            _pool_with_winners(maps, part, np.float32(scale), lowest, index, out, cells[start:stop])
+            _pool_with_winners(every, part, on, scale, lowest, index, out, cells[start:stop])
         else:
-            _pool(maps, part, np.float32(scale), lowest, out)
+            _pool(every, part, on, scale, lowest, out)
 
     in_parts(work, equal_parts(len(rois), min_size=32))
     return pooled, cells
 
 
-def fits_16_bits(height: int, width: int) -> bool:
+def fits_16_bits(cells: int) -> bool:
     """Whether the cells of a map can be numbered in 16 bits, as for nearly every map: the backward pass then reads a
     quarter less and runs at the speed of memory."""
-    return height * width <= np.iinfo(np.int16).max
+    return cells <= np.iinfo(np.int16).max
 
 
-def _numbers(height: int, width: int) -> Cells:
-    """0 .. h * w - 1, in the dtype of the winners."""
-    cells = np.arange(height * width)
-    return cells.astype(np.int16) if fits_16_bits(height, width) else cells.astype(np.int32)
+def _numbers(count: int) -> Cells:
+    """0 .. count - 1, in the dtype of the winners."""
+    cells = np.arange(count)
+    return cells.astype(np.int16) if fits_16_bits(count) else cells.astype(np.int32)
 
 
 def backward(
@@ -79,7 +90,7 @@ def backward(
     """
     maps = np.zeros(shape, gradient.dtype)
     images, height, width, _ = shape
-    index = _numbers(height, width)
+    index = np.arange(height * width).astype(cells.dtype)
     work = np.zeros(images * height + 1, np.int64)
     _count_rows(rois, gradient.shape[1], np.float32(scale), height, images, work)
     in_parts(
@@ -114,10 +125,11 @@ def _place(roi: Any, scale: Any, images: int) -> Any:
 
 
 @kernel()
-def _pool(maps: Any, rois: Any, scale: Any, lowest: Any, pooled: Any) -> None:
-    images, height, width, channels = maps.shape
+def _pool(every: Any, rois: Any, level: Any, scales: Any, lowest: Any, pooled: Any) -> None:
     _, rows, columns, _ = pooled.shape
     for r in range(len(rois)):
+        maps, scale = every[level[r]], scales[level[r]]
+        images, height, width, channels = maps.shape
         image, y0, x0, high, long = _place(rois[r], scale, images)
         for i in range(rows):
             top, bottom = _bin(i, high, rows, y0, height)
@@ -146,10 +158,13 @@ def _pool(maps: Any, rois: Any, scale: Any, lowest: Any, pooled: Any) -> None:
 
 
 @kernel()
-def _pool_with_winners(maps: Any, rois: Any, scale: Any, lowest: Any, index: Any, pooled: Any, cells: Any) -> None:
-    images, height, width, channels = maps.shape
+def _pool_with_winners(
+    every: Any, rois: Any, level: Any, scales: Any, lowest: Any, index: Any, pooled: Any, cells: Any
+) -> None:
     _, rows, columns, _ = pooled.shape
     for r in range(len(rois)):
+        maps, scale = every[level[r]], scales[level[r]]
+        images, height, width, channels = maps.shape
         image, y0, x0, high, long = _place(rois[r], scale, images)
         for i in range(rows):
             top, bottom = _bin(i, high, rows, y0, height)
