@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from frcnn_cli.core.errors import FileFormatError
+from frcnn_cli.detector.rpn.config import RPNConfig
 from frcnn_cli.features.backbones import BACKBONES
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.recipes.recipe import Recipe
@@ -32,6 +33,7 @@ class ModelConfig:
         options), `max_boxes` and `min_size`.
     ranks: by name, hidden layers that truncated SVD replaced by two layers of that rank.
     recipe: what the model was trained with; empty if unknown.
+    rpn: of the region proposal network that shares the conv maps; None if there is none.
 
     Raises:
         ValueError: no classes, incomplete `proposals`, or ranks of layers that do not exist.
@@ -43,6 +45,7 @@ class ModelConfig:
     proposals: dict[str, Any]
     ranks: dict[str, int] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    rpn: RPNConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -98,7 +101,8 @@ class ModelConfig:
                 "Train it again",
             )
         described = recipe.to_dict() if values.get("recipe") else {}
-        return cls(recipe.network, classes, ImageTransform(**transform), proposals, ranks, described)
+        rpn = RPNConfig.from_json(values["rpn"]) if values.get("rpn") else None
+        return cls(recipe.network, classes, ImageTransform(**transform), proposals, ranks, described, rpn)
 
 
 def image_transform(recipe: Recipe) -> ImageTransform:

@@ -20,9 +20,13 @@ from frcnn_cli.core.image import Image
 from frcnn_cli.detections.nms import Thresholds, detections_from_scores
 from frcnn_cli.detector import identity
 from frcnn_cli.detector.config import NO_PROPOSALS, ModelConfig, image_transform
-from frcnn_cli.detector.files import read_model, write_model
+from frcnn_cli.detector.files import StoredModel, read_model, write_model
+from frcnn_cli.detector.folding import folded, has_frozen_norm
 from frcnn_cli.detector.initialisation import WithoutInitialisation
 from frcnn_cli.detector.precision import DTYPES, MAP_DTYPES, set_precision
+from frcnn_cli.detector.pretrained.models import is_pretrained
+from frcnn_cli.detector.pretrained.weights import read_pretrained
+from frcnn_cli.detector.rpn.network import RegionProposalNetwork
 from frcnn_cli.detector.tensor_file import check_tensors
 from frcnn_cli.features.backbones import build_network
 from frcnn_cli.features.backbones.backbone import Backbone, ConvsAndLinear
@@ -54,6 +58,9 @@ class Detector(nn.Module):
         self.precision = "float32"
         self.conv = backbone.conv
         self.head = make_head(config, backbone)
+        self.rpn = RegionProposalNetwork(config.rpn, backbone.channels) if config.rpn else None
+        self._folds = has_frozen_norm(self.conv)
+        self._folded: tuple[Any, tuple[nn.Module]] | None = None  # of which weights, and the folded conv layers
         self.rounded = False  # whether the weights were ever rounded; they stay so in float32
         self.exact_ids: tuple[str, str] | None = None  # model_id and features_id before the weights were rounded
 
@@ -77,8 +84,20 @@ class Detector(nn.Module):
     def features(self, images: Tensor) -> Map:
         """The conv maps [B, C, h / stride, w / stride] of images [B, 3, h, w]; of a feature pyramid, a tuple of them.
         Layers that are not trained record no gradient, because neither their input nor their weights require one."""
-        maps: Map = self.conv(images.to(DTYPES[self.precision]))
+        conv = self.conv if torch.is_grad_enabled() or self.training else self._conv_for_detection()
+        maps: Map = conv(images.to(DTYPES[self.precision]))
         return maps
+
+    def _conv_for_detection(self) -> nn.Module:
+        """The conv layers with batch normalisation folded, made again whenever a weight has changed."""
+        if not self._folds:
+            return self.conv
+        state = identity.state_of(self.conv)
+        if state is None:
+            return self.conv
+        if self._folded is None or self._folded[0] != state:
+            self._folded = state, (folded(self.conv),)  # in a tuple, so that it is no module of the detector
+        return self._folded[1][0]
 
     # From an image to detections.
 
@@ -101,9 +120,9 @@ class Detector(nn.Module):
             ImageError: the image cannot be read. SourceError: the proposal source cannot be used.
         """
         image = as_image(image)
-        if boxes is None:
-            boxes = propose(image, self.source(), self.limits).boxes
         maps, scales = self.feature_map(image, dtype)
+        if boxes is None:
+            boxes = self.propose(image, self.source(), maps, scales)
         return self.detect_in_maps(maps, boxes, scales, image.height, image.width, thresholds)
 
     def detect_in_maps(
@@ -118,6 +137,17 @@ class Detector(nn.Module):
         """The detections of an image of `height` x `width` pixels, from its conv maps and proposals."""
         scores = self.score(maps, boxes, scales, height, width)
         return detections_from_scores(*scores, thresholds or self.thresholds, classes=self.config.classes)
+
+    def propose(self, image: Image, source: ProposalSource, maps: Maps, scales: Scales) -> Boxes:
+        """The proposals [N, 4] of a source for an image, within the limits that the model was trained with. A source
+        that reads the conv maps of this detector gets `maps`; others read the image."""
+        shared = (maps, scales) if self.shares_maps(source) else None
+        return propose(image, source, self.limits, maps=shared).boxes
+
+    def shares_maps(self, source: ProposalSource) -> bool:
+        """Whether a source reads the conv maps that this detector computes."""
+        wanted = source.maps_id()
+        return wanted is not None and wanted == self.features_id
 
     @torch.inference_mode()
     def feature_map(self, image: Image, dtype: str = "float16") -> tuple[Maps, Scales]:
@@ -151,13 +181,17 @@ class Detector(nn.Module):
         """Class probabilities [N, K+1] and boxes [N, K, 4] of proposals, from the maps of `feature_map`.
 
         Boxes are refined unless the recipe sets `detection.refine` to false; only the first `detection.proposals`
-        proposals are scored.
+        proposals are scored; boxes smaller than `detection.min_size` have probability 0.
         """
         rule, margins = self.recipe.detection, self.config.network.classifier == "svm"
         boxes = as_boxes(boxes)[: rule.proposals or None]
         here = mapped(lambda one: one.to(self.device), maps)
         less = self.recipe.targets.less
-        return score_boxes(self._from_maps, here, boxes, scales, height, width, rule.refine, margins, less)
+        scores = score_boxes(self._from_maps, here, boxes, scales, height, width, rule.refine, margins, less)
+        if rule.min_size:
+            small = (scores.boxes[..., 2:] - scores.boxes[..., :2] < rule.min_size).any(axis=2)
+            scores.probabilities[:, 1:][small] = 0
+        return scores
 
     def _from_maps(self, maps: Map, rois: RoIs) -> tuple[Tensor, Tensor]:
         return self(maps, rois, from_maps=True)  # type: ignore[no-any-return]
@@ -198,7 +232,7 @@ class Detector(nn.Module):
             SourceError: it is not installed, or in another version than in training.
             UsageError: its options have changed.
         """
-        return load_registry().restored(self.config.proposals["source"])
+        return load_registry().restored(self.config.proposals["source"]).in_detector(self)
 
     def set_recipe_values(self, **values: Any) -> None:
         """Changes values of the recipe that detection reads, for example
@@ -231,9 +265,10 @@ class Detector(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", precision: str = "float32") -> Self:
-        """Reads a model: the folder of a run, or a `.safetensors` file.
+        """Reads a model: the folder of a run, a `.safetensors` file, or the name of a pretrained detector.
 
         Args:
+            path: a path, or a name that `frcnn models` lists ("coco" is the smallest); its weights are downloaded once.
             device: "auto" (the GPU if there is one), "cpu", "cuda" or "cuda:N".
             precision: "float32", "bfloat16", or "float16" on a GPU; see `to_precision`.
 
@@ -242,17 +277,27 @@ class Detector(nn.Module):
             FrcnnError: the file cannot be read, or the machine lacks the device or its precision.
         """
         chosen = choose_device(str(device))
-        stored = read_model(Path(path))
+        named = is_pretrained(str(path)) and not Path(path).exists()
+        return cls.of_stored(read_pretrained(str(path)) if named else read_model(Path(path)), chosen, precision)
+
+    @classmethod
+    def of_stored(cls, stored: StoredModel, device: torch.device, precision: str = "float32") -> Self:
+        """A model that was read, in the mode for detection. Raises FileFormatError for missing or wrong tensors."""
         config, tensors = stored.config, stored.tensors
-        with torch.device("meta"), WithoutInitialisation():  # allocates no memory before the shapes are checked
-            model = cls(config, build_network(config.network))
+        model = cls.without_weights(config)  # allocates no memory before the shapes are checked
         check_tensors(model.state_dict(), tensors, stored.path)
         if stored.version == 1:
             tensors["head.fc6.weight"] = to_channels_last(tensors["head.fc6.weight"], model.head.pooler.bins)
         model.load_state_dict(tensors, assign=True)
         # Images are decoded channels last, and conv layers on a CPU are about twice as fast in that order.
-        model.to(chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().to_precision(precision)
+
+    @classmethod
+    def without_weights(cls, config: ModelConfig) -> Self:
+        """A detector on the meta device, whose weights are loaded afterwards."""
+        with torch.device("meta"), WithoutInitialisation():
+            return cls(config, build_network(config.network))
 
     @classmethod
     def untrained(cls, recipe: Recipe, weights: str, device: str = "auto") -> Self:
@@ -305,7 +350,12 @@ def round_maps(maps: Map, dtype: str) -> Map:
 
 def are_finite(maps: Map) -> Tensor:
     """bool [B]: whether all values of the maps of an image are finite."""
-    return torch.stack([torch.isfinite(one).flatten(1).all(dim=1) for one in as_tuple(maps)]).all(dim=0)
+    found = []
+    for one in as_tuple(maps):
+        # A sum is finite only if all its terms are, and takes a quarter of the time of a test of each.
+        finite = torch.isfinite(one.sum(dim=(1, 2, 3), dtype=torch.float32))
+        found.append(finite if bool(finite.all()) else torch.isfinite(one).flatten(1).all(dim=1))
+    return torch.stack(found).all(dim=0)
 
 
 def overflow(key: str, dtype: str) -> FeatureError:

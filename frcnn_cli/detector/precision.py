@@ -39,6 +39,7 @@ def set_precision(detector: Detector, precision: str) -> None:
         )
     detector.exact_ids = None if precision == "float32" else (detector.model_id, detector.features_id)
     detector.rounded |= precision != "float32"
-    for layer in (detector.conv, *detector.head.hidden_layers().values()):
+    proposing = () if detector.rpn is None else (detector.rpn.conv,)
+    for layer in (detector.conv, *detector.head.hidden_layers().values(), *proposing):
         layer.to(DTYPES[precision])
     detector.precision = precision

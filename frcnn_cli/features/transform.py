@@ -100,13 +100,13 @@ class ImageTransform:
         image = (image - mean) / std
         height, width = pixels.shape[:2]
         if self.short_side:
-            sides = torch.tensor([height, width], dtype=torch.float32)
-            scale = torch.minimum(self.short_side / sides.min(), self.long_side / sides.max()).item()
+            scale = min(self.short_side / min(height, width), self.long_side / max(height, width))
             image = F.interpolate(
                 image[None], scale_factor=scale, mode="bilinear", recompute_scale_factor=True, align_corners=False
             )[0]
         high, wide = image.shape[1:]
         image = F.pad(image, (0, -wide % _MULTIPLE, 0, -high % _MULTIPLE))
+        image = image[None].contiguous(memory_format=torch.channels_last)[0]
         return image.flip(0) if self.bgr else image, (wide / width, high / height)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 from frcnn_cli.core.decoding import AnyImage, as_image
 from frcnn_cli.core.errors import FrcnnError, SourceError, explain_missing_library
@@ -11,7 +12,13 @@ from frcnn_cli.proposals.registry import DEFAULT_SOURCE, get_source
 from frcnn_cli.proposals.source import Proposals, ProposalSource
 
 
-def propose(image: AnyImage, source: ProposalSource | str | None = None, limits: Limits = Limits()) -> Proposals:
+def propose(
+    image: AnyImage,
+    source: ProposalSource | str | None = None,
+    limits: Limits = Limits(),
+    *,
+    maps: tuple[Any, Any] | None = None,
+) -> Proposals:
     """The proposals of one image, best first: no duplicates, none below `min_size`, at most `max_boxes`.
 
     The source's scores rank its boxes; without scores, its order does. Of equal boxes, the best is kept. The source is
@@ -20,6 +27,7 @@ def propose(image: AnyImage, source: ProposalSource | str | None = None, limits:
     Args:
         image: an `Image`, a path, a PIL image, or uint8 [H, W, 3] RGB.
         source: a source, or the name of one; our selective search by default.
+        maps: the conv maps and scales of the image, for a source that reads them (`ProposalSource.maps_id`).
 
     Raises:
         ImageError: the image cannot be read.
@@ -29,7 +37,7 @@ def propose(image: AnyImage, source: ProposalSource | str | None = None, limits:
     if source is None or isinstance(source, str):
         source = get_source(source or DEFAULT_SOURCE)
     try:
-        answer = source.propose(image)
+        answer = source.propose(image) if maps is None else source.propose_in_maps(image, *maps)
     except FrcnnError:
         raise
     except (Exception, SystemExit) as error:

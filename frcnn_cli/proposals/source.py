@@ -60,6 +60,20 @@ class ProposalSource(ABC):
     def propose(self, image: Image) -> Proposals:
         """Boxes of one image, best first: a `Proposals`, or only the array of boxes."""
 
+    def maps_id(self) -> str | None:
+        """The `features_id` of the conv maps from which `propose_in_maps` proposes; None if the source reads images.
+        A detector that computes these maps anyway then passes them, and each image goes through the conv layers
+        once."""
+        return None
+
+    def in_detector(self, detector: Any) -> Self:
+        """This source for a detector that was trained with it; a source that reads weights can use the detector's."""
+        return self
+
+    def propose_in_maps(self, image: Image, maps: Any, scales: Any) -> Proposals:
+        """Like `propose`, from the conv maps and scales of the image (see `Detector.feature_map`)."""
+        raise NotImplementedError(f"{self.name} reads images, not conv maps")
+
     def prepare(self) -> None:  # noqa: B027 (most sources need nothing)
         """Called in every process before its first image, but not by `frcnn_cli.propose`. Raise FrcnnError if the
         source cannot work at all (for example because a file that it needs is damaged): the command then ends."""

@@ -228,6 +228,9 @@ class Detection:
     min_score: float = option(
         0.0, help="Keep only detections with a higher probability than this.", minimum=0, maximum=1
     )
+    min_size: float = option(
+        0.0, help="Drop refined boxes that are narrower or lower than this, in pixels.", minimum=0, maximum=10_000
+    )
     iou: float = option(
         0.3,
         help="NMS threshold: a box is suppressed if its IoU with a better box of its class is at least this.",

@@ -63,7 +63,7 @@ class Weights:
 
     def _from_file(self, expected: dict[str, Tensor]) -> dict[str, Tensor]:
         path = Path(self.which)
-        state = _read_state_dict(path)
+        state = read_state_dict(path)
         fix = f"Name a state dict of {self.name} (torchvision's, if it has one)"
         for key, value in expected.items():
             if key not in state:
@@ -79,7 +79,12 @@ class Weights:
         return state
 
 
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict (`.pth`, read with `weights_only`, or `.safetensors`).
+
+    Raises:
+        FileFormatError: the file is something else. FrcnnError: it cannot be read.
+    """
     from pickle import UnpicklingError
 
     from safetensors import SafetensorError
