@@ -12,7 +12,7 @@ from frcnn_cli.system.startup import start_and_end_quickly
 COMMANDS = (
     *("demo", "proposals", "import", "export", "recall", "show"),
     *("train", "curves", "detect", "features", "score", "nms"),
-    *("eval", "compare", "data", "compress", "inspect", "recipes", "plugins", "doctor"),
+    *("eval", "compare", "data", "models", "compress", "inspect", "recipes", "plugins", "doctor"),
 )
 
 

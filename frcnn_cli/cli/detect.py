@@ -64,9 +64,11 @@ def command(
 ) -> None:
     """Detect objects in images: all stages in memory.
 
-    Proposals come from the source that the model was trained with, unless --source names another. The detections equal
-    those of the commands proposals, features, score and nms, except with the paper recipe, which limits the boxes of
-    each class over the whole set of images. detect cannot do this and uses the thresholds of the authors' later code.
+    Without a model, the smallest pretrained detector is used, which knows 80 classes of everyday objects; it is
+    downloaded once. Proposals come from the source that the model was trained with, unless --source names another. The
+    detections equal those of the commands proposals, features, score and nms, except with the paper recipe, which
+    limits the boxes of each class over the whole set of images. detect cannot do this and uses the thresholds of the
+    authors' later code.
 
     \b
     frcnn detect img.jpg --show
@@ -87,7 +89,7 @@ def command(
     if show and len(refs) > 20:
         raise click.UsageError(f"--show opens at most 20 images, not {len(refs)}; use -o FOLDER.")
     pictures = Pictures(console, refs, None if to_file else output, show, force)
-    model = arguments.model(model)
+    model = arguments.model(model, or_pretrained=True)
     source = arguments.source(sources, settings) if sources else None
 
     from frcnn_cli.detector.detector import Detector

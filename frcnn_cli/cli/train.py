@@ -40,8 +40,8 @@ def command(
 
     Every number comes from a recipe; the default is paper, whose backbone is VGG16. DIR/model.safetensors is the model;
     with --validate-on, DIR/best.safetensors is the best so far. Losses are written to DIR/log.jsonl, which frcnn curves
-    draws. Ctrl-C saves and stops; --resume continues. On a CPU, a resumed run ends with the same weights as an
-    uninterrupted one.
+    draws. Ctrl-C saves and stops; --resume continues, also a finished run if --epochs is more than before. On a CPU, a
+    resumed run ends with the same weights as an uninterrupted one.
 
     \b
     frcnn train --data voc --props props.h5
@@ -49,7 +49,9 @@ def command(
     frcnn train --data voc:my-images --props props.h5 --set network.backbone=squeezenet1_0 --set solver.epochs=8
     frcnn train --data voc:my-images --split train --props props.h5 --validate-on val --patience 5
     frcnn train --recipe modern --show-config > my.toml
+    frcnn train --data voc:my-images --props props.h5 --init coco -o runs/my
     frcnn train --resume -o runs/my
+    frcnn train --resume -o runs/my --epochs 24
 
     \b
     To train only the head, on conv maps that are computed once:
@@ -80,6 +82,8 @@ def command(
         if getattr(run, name) is None:
             raise click.UsageError(f"Missing option '--{name}' (or --resume, to continue a run).")
     check_settings(run, chosen)
+    if run.init is not None and not resume:
+        arguments.model(Path(run.init))
     arguments.check_training_inputs(run, device)
     if not resume:
         folder = output or new_run_folder(str(run.data), chosen.network.backbone)
@@ -107,7 +111,9 @@ def command(
         console.warn(f"continue with: {resume_command(folder)}")
         ctx.exit(130)
     if summary.loss is None and not summary.fitted_svms:
-        console.note(f"{folder} is finished: all {summary.total} iterations are done; to train longer, start a new run")
+        console.note(
+            f"{folder} is finished: all {summary.total} iterations are done; to train longer, give more --epochs"
+        )
     if as_json:
         console.json(summary_as_json(summary, run.validate_on is not None))
     else:
@@ -126,6 +132,12 @@ def _stated(
     values = {**changes, **parse_settings(settings)}
     if own is not None and name is None:
         return own.changed(values)
-    run, recipe = RunSettings(**given), Recipe.load(name or "paper").changed(values)
+    run, init = RunSettings(**given), given.get("init")
+    recipe = Recipe.load(name or ("paper" if init is None else "modern"))
+    if init is not None:
+        from frcnn_cli.training.init_recipe import recipe_from_init
+
+        recipe = recipe_from_init(init, recipe)
+    recipe = recipe.changed(values)
     check_given(run, recipe, values)
     return adapted(run, recipe)

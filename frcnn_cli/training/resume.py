@@ -43,7 +43,8 @@ def continued(
         restate: applies the recipe options that are given again to the run's recipe.
 
     Raises:
-        UsageError: something that is given again differs from the run. Settings in `MAY_CHANGE` may.
+        UsageError: something that is given again differs from the run. Settings in `MAY_CHANGE` may, and the schedule
+            may be longer.
     """
     settings, recipe = recorded_run(folder)
     for name, value in given.items():
@@ -52,6 +53,21 @@ def continued(
             option = "--" + name.replace("_", "-")
             raise UsageError(f"{option} {value} differs from the run's own {own}", _FIX)
     settings = replace(settings, **{name: value for name, value in given.items() if name in MAY_CHANGE})
-    for key, (own, other) in differences(recipe, restate(recipe)).items():
+    stated = restate(recipe)
+    recipe = longer(recipe, stated)
+    for key, (own, other) in differences(recipe, stated).items():
         raise UsageError(f"{key} {other} differs from the run's own {own}", _FIX)
     return settings, recipe
+
+
+def longer(recipe: Recipe, stated: Recipe) -> Recipe:
+    """The recipe of a run with the epochs or iterations of `stated`, if these are more. The learning rate then follows
+    the longer schedule from where the run is; a run with two stages or SVMs keeps its length."""
+    own, other = recipe.solver, stated.solver
+    if recipe.stages > 1 or recipe.network.classifier == "svm":
+        return recipe
+    if own.epochs and other.epochs > own.epochs:
+        return recipe.changed({"solver.epochs": other.epochs})
+    if not own.epochs and not other.epochs and other.iterations > own.iterations:
+        return recipe.changed({"solver.iterations": other.iterations})
+    return recipe

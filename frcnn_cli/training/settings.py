@@ -14,7 +14,7 @@ from frcnn_cli.system.processes import usable_cores
 # Settings that may differ when a run is resumed: paths, whose content is compared instead, and validation.
 MAY_CHANGE = frozenset(
     {
-        *("data", "props", "features", "weights"),
+        *("data", "props", "features", "weights", "init"),
         *("validate_on", "val_data", "val_props", "validate_every", "patience"),
     }
 )
@@ -26,7 +26,7 @@ class RunSettings:
 
     data: the text that names the data set (see `data.spec`). split: None: see `data.spec.default_split`.
     props: the proposals file. features: a file of conv maps, to train only the head.
-    weights: "imagenet", "none", or the path of a state dict.
+    weights: "imagenet", "none", or the path of a state dict. init: a model to start from, in place of `weights`.
     classes: use only objects of these classes, separated by commas. bad_boxes, size_mismatch: as in `load_dataset`.
     bad_images: "error", or "skip" to leave out images that cannot be read and that the proposals therefore lack.
     validate_on: the split to validate on. val_data, val_props: its data set and proposals, if they are not those of
@@ -38,6 +38,7 @@ class RunSettings:
     props: str | None = None
     features: str | None = None
     weights: str = "imagenet"
+    init: str | None = None
     classes: str | None = None
     bad_boxes: str = "error"
     size_mismatch: str = "error"

@@ -18,7 +18,8 @@ from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.system.device import choose_device
-from frcnn_cli.training.resume import continued, recorded_run
+from frcnn_cli.training.init_recipe import recipe_from_init
+from frcnn_cli.training.resume import continued, longer, recorded_run
 from frcnn_cli.training.run_folder import check_free, new_run_folder, only_training_in
 from frcnn_cli.training.settings import RunSettings, adapted, check_settings
 from frcnn_cli.training.trainer import Trainer
@@ -72,10 +73,11 @@ def train(
     proposals: str | Path,
     output: str | Path | None = None,
     *,
-    recipe: str | Recipe = "paper",
+    recipe: str | Recipe | None = None,
     changes: Mapping[str, Any] | None = None,
     split: str | None = None,
     weights: str | Path = "imagenet",
+    init: str | Path | None = None,
     features: str | Path | None = None,
     classes: Sequence[str] | None = None,
     validate_on: str | None = None,
@@ -100,10 +102,12 @@ def train(
         data: the text that names a data set (see `load_dataset`), or a `Dataset`.
         proposals: a proposals file of its images (see `propose_images`).
         output: the folder of the run; by default a new one below ./runs.
-        recipe: "paper", "modern", a TOML file, or a `Recipe`.
+        recipe: "paper" (the default), "modern", a TOML file, or a `Recipe`.
         changes: values of the recipe to change, by `section.name`.
         split: see `load_dataset`.
         weights: of the backbone: "imagenet" (downloaded), "none" (random), or the path of a state dict.
+        init: a model to start from: the path of a run or model file, or the name of a pretrained detector ("coco"). Its
+            network and images replace those of the recipe, which is then "modern" by default.
         features: a features file with maps of mirrored images; only the head is then trained.
         classes: use only objects of these classes.
         validate_on: a split whose mAP is computed every `validate_every` epochs; the best model is then returned.
@@ -120,13 +124,18 @@ def train(
         FrcnnError: a file that cannot be read, files that do not belong together, an existing run, or a loss that is
             not finite.
     """
-    chosen = (Recipe.load(recipe) if isinstance(recipe, str) else recipe).changed(changes or {})
+    start = recipe if recipe is not None else ("paper" if init is None else "modern")
+    chosen = Recipe.load(start) if isinstance(start, str) else start
+    if init is not None:
+        chosen = recipe_from_init(str(init), chosen)
+    chosen = chosen.changed(changes or {})
     settings = RunSettings(
         data=data if isinstance(data, str) else data.title,
         split=split,
         props=str(proposals),
         features=None if features is None else str(features),
         weights=str(weights),
+        init=None if init is None else str(init),
         classes=None if classes is None else ",".join(classes),
         bad_boxes=bad_boxes,
         size_mismatch=size_mismatch,
@@ -175,7 +184,7 @@ def run_training(
         FrcnnError: see `train`.
     """
     if resume:
-        recipe = recorded_run(folder)[1]
+        recipe = longer(recorded_run(folder)[1], recipe)
     recipe = adapted(settings, recipe)
     check_settings(settings, recipe)
     device = choose_device(options.device)
@@ -200,10 +209,12 @@ def _run(
     progress.note(f"training on {data.title}: {len(data.samples)} images{without}")
     settings = replace(settings, split=data.split or settings.split)
     if resume:
-        trainer = Trainer.resume(folder, data, device, options.workers)
+        trainer = Trainer.resume(folder, data, device, options.workers, recipe)
     else:
         recorded = settings.to_json() | {"left_out": list(data.left_out)}
-        trainer = Trainer.begin(folder, data, recipe, settings.weights, recorded, device, options.workers)
+        trainer = Trainer.begin(
+            folder, data, recipe, settings.weights, recorded, device, options.workers, settings.init, progress
+        )
     validation = read_validation(settings, data) if settings.validate_on else None
     for note in validation.notes if validation else ():
         progress.warn(note)

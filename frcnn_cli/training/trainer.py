@@ -28,6 +28,7 @@ from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.roi.levels import mapped
 from frcnn_cli.training.batches import Batch, Batches, trainable
 from frcnn_cli.training.checkpoint import RunState, TrainingTensors, read_state, restore, save_state
+from frcnn_cli.training.initialise import initialise
 from frcnn_cli.training.inputs import CachedMaps
 from frcnn_cli.training.log import RunLog, Step, read_log
 from frcnn_cli.training.loss import multi_task_loss
@@ -75,7 +76,7 @@ class Trainer:
     @classmethod
     def begin(
         cls, folder: Path, data: TrainingSet, recipe: Recipe, weights: str | Path, recorded: dict[str, Any],
-        device: torch.device, workers: int = 0,
+        device: torch.device, workers: int = 0, init: str | None = None, progress: Progress = SILENT,
     ) -> Trainer:  # fmt: skip
         """A new run. A run in the folder is kept until this one writes its first file.
 
@@ -83,15 +84,19 @@ class Trainer:
             weights: of the backbone, as in `features.backbones.build`.
             recorded: JSON values that the checkpoint records about the data.
             workers: processes that prepare mini-batches.
+            init: a model whose weights replace `weights` wherever their shapes fit (see `initialise`).
         """
         torch.manual_seed(recipe.solver.seed)
         network = recipe.network
-        backbone = build_network(network, weights)
+        backbone = build_network(network, "later" if init else weights)
         frozen = backbone.frozen_before(network.train_from)
         model = ModelConfig.of_recipe(recipe, data.classes, dict(data.proposals))
         detector = Detector(model, backbone)
         pairs = ((sample.proposals, sample.truth) for sample in trainable(data.samples, recipe))
         statistics = target_statistics(pairs, len(data.classes), recipe)
+        if init is not None:
+            about = initialise(detector, Detector.load(init, "cpu"), statistics)
+            progress.note(f"--init {init}: {about}")
         from_maps = isinstance(data.inputs, CachedMaps)
         if isinstance(data.inputs, CachedMaps):
             data.inputs.check_weights(detector.features_id)
@@ -100,8 +105,13 @@ class Trainer:
         return cls(folder, data, detector, statistics, state, device, workers)
 
     @classmethod
-    def resume(cls, folder: Path, data: TrainingSet, device: torch.device, workers: int = 0) -> Trainer:
+    def resume(
+        cls, folder: Path, data: TrainingSet, device: torch.device, workers: int = 0, recipe: Recipe | None = None
+    ) -> Trainer:
         """The run in `folder`, from its last checkpoint.
+
+        Args:
+            recipe: that of the run, with a longer schedule; None: that of the run.
 
         Raises:
             FrcnnError: there is no checkpoint, it is damaged, or images or proposals have changed.
@@ -117,6 +127,9 @@ class Trainer:
                 "the run was begun with --features and is continued without, or the reverse",
                 "Give --features only if the run was begun with it",
             )
+        if recipe is not None:
+            model = replace(state.model, recipe=recipe.to_dict())
+            state = replace(state, recipe=recipe, model=model)
         network = state.model.network
         detector = Detector(state.model, build_network(network))
         trained = {

@@ -576,8 +576,8 @@ def test_training_from_maps_is_training_with_all_conv_layers_frozen(tmp_path, im
 
     config = SMALL.changed({"sampling.rois": 16, "sampling.images": 1, "images.short_side": 0})
 
-    def frozen(*arguments, **keywords):
-        made = backbones.build(*arguments, **keywords)
+    def frozen(*arguments):
+        made = backbones.build_network(*arguments)
         made.frozen = len(made.conv)
         return made
 
@@ -602,7 +602,7 @@ def test_training_from_maps_is_training_with_all_conv_layers_frozen(tmp_path, im
             Trainer.resume(tmp_path / "cached", training_set(images), CPU)
         resumed = Trainer.resume(tmp_path / "cached", training_set(images, inputs), CPU)
         assert resumed.state.iteration == resumed.total
-    monkeypatch.setattr(loop, "build", frozen)
+    monkeypatch.setattr(loop, "build_network", frozen)
     whole, from_pixels = train(tmp_path / "whole", DecodedImages(read_ref, ImageTransform(short_side=0)))
     np.testing.assert_allclose(cached, whole, rtol=1e-3)
     assert from_maps.features_id == from_pixels.features_id == extractor.features_id

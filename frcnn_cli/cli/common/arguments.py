@@ -166,25 +166,52 @@ def model_file(path: Path) -> Path:
     return found
 
 
-def model(path: Path | None) -> Path:
-    """The model: as named, $FRCNN_MODEL, or the newest run under ./runs; checked without importing torch."""
+def model(path: Path | None, or_pretrained: bool = False) -> Path:
+    """The model: as named, $FRCNN_MODEL, or the newest run under ./runs; checked without importing torch. The weights
+    of a pretrained detector are downloaded unless they are here.
+
+    Args:
+        or_pretrained: without any of these, the smallest pretrained detector.
+    """
     from frcnn_cli.core.run_files import MODEL_FILE, newest_run
+    from frcnn_cli.detector.pretrained.models import SMALLEST, is_pretrained
 
     chosen = path
     if chosen is None and os.environ.get("FRCNN_MODEL"):
         chosen = Path(os.environ["FRCNN_MODEL"])
-        if not chosen.exists():
+        if not chosen.exists() and not is_pretrained(str(chosen)):
             raise FrcnnError(
                 f"$FRCNN_MODEL names {chosen}, which does not exist", "Correct it, or name a model with --model"
             )
         _console().note(f"model: {chosen} ($FRCNN_MODEL)")
     if chosen is None:
         chosen = newest_run(MODEL_FILE)
-        if chosen is None:
+        if chosen is not None:
+            _console().note(f"model: {chosen} (the newest under ./runs)")
+        elif or_pretrained:
+            chosen = Path(SMALLEST)
+            _console().note(
+                f"model: {SMALLEST}, trained on COCO (--model and $FRCNN_MODEL are not set, and ./runs holds no model)"
+            )
+        else:
             raise FrcnnError("no model: --model and $FRCNN_MODEL are not set, and ./runs holds no model", _model_fix())
-        _console().note(f"model: {chosen} (the newest under ./runs)")
-    model_file(chosen)
+    if is_pretrained(str(chosen)) and not chosen.exists():
+        fetch(str(chosen))
+    else:
+        model_file(chosen)
     return chosen
+
+
+def fetch(name: str) -> None:
+    """Downloads the weights of a pretrained detector, unless they are here, and states where they go."""
+    from frcnn_cli.detector.pretrained.models import LICENCE, pretrained_model
+    from frcnn_cli.detector.pretrained.weights import fetch_weights, published_weights
+
+    found = pretrained_model(name)
+    weights = published_weights(found)
+    if not weights.is_here:
+        _console().note(f"downloading {found.name} ({weights.megabytes:.0f} MB) to {weights.path}; licence: {LICENCE}")
+        fetch_weights(found, _console())
 
 
 def _model_fix() -> str:

@@ -85,7 +85,8 @@ model = click.option(
     type=PATH,
     default=None,
     metavar="M",
-    help="Folder of a run, or model file. Default: $FRCNN_MODEL, else the newest run under ./runs.",
+    help="Folder of a run, model file, or pretrained detector (frcnn models lists them). Default: $FRCNN_MODEL, else"
+    " the newest run under ./runs.",
 )
 device = click.option(
     "--device",

@@ -29,6 +29,12 @@ _OPTIONS = (
     ),
     options.weights,
     click.option(
+        "--init",
+        metavar="M",
+        help="Model to start from, in place of --weights: a run, a model file, or a pretrained detector (coco is the"
+        " smallest). Network and images are those of the model; the recipe is modern by default.",
+    ),
+    click.option(
         "--recipe",
         metavar="R",
         help="paper, modern, or a TOML file. The options below override its values.  [default: paper]",

@@ -65,8 +65,9 @@ def build(
 
     Args:
         name: one of `BACKBONES`.
-        weights: "imagenet" (torchvision's download), "none" (random; nothing is frozen), or the path of a state dict
-            of the classification network (`.pth`, read with `weights_only`, or `.safetensors`).
+        weights: "imagenet" (torchvision's download), "none" (random; nothing is frozen), "later" (random, to be
+            replaced by the caller), or the path of a state dict of the classification network (`.pth`, read with
+            `weights_only`, or `.safetensors`).
         fine: halve the cell size (see `Backbone.halve_cells`).
         grid: rows and columns of a pooled RoI, if not those of the backbone (see `Backbone.set_grid`).
         pyramid: feature maps at several strides (see `pyramid.FeaturePyramid`).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class Weights:
     """Which weights a network gets.
 
     name: the backbone, under torchvision's name if torchvision has it.
-    which: "imagenet", "none" (random), or the path of a state dict.
+    which: "imagenet", "none" (random), "later" (random, and replaced by the caller), or the path of a state dict.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Weights:
         """
         if self.which == "imagenet":
             net.load_state_dict(self._downloaded())
-        elif self.which != "none":
+        elif self.which not in ("none", "later"):
             net.load_state_dict(self._from_file(net.state_dict()))
         return net
 
@@ -63,7 +64,11 @@ class Weights:
 
     def _from_file(self, expected: dict[str, Tensor]) -> dict[str, Tensor]:
         path = Path(self.which)
+        if path.is_dir():
+            raise UsageError(f"{path} is the folder of a run, not a state dict of {self.name}", f"Write --init {path}")
         state = read_state_dict(path)
+        if any(key.startswith("head.") for key in state) and not any(key.startswith("head.") for key in expected):
+            raise UsageError(f"{path} is a model of frcnn, not a state dict of {self.name}", f"Write --init {path}")
         fix = f"Name a state dict of {self.name} (torchvision's, if it has one)"
         for key, value in expected.items():
             if key not in state:
@@ -97,6 +102,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
+        if error.errno == errno.EINVAL:  # torch.load, for a file that was truncated
+            raise FileFormatError(f"{path} is not a file of weights, or is truncated", "Copy it again") from None
         raise explain_os_error(error, path) from None
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]

@@ -13,7 +13,7 @@ from frcnn_cli.features.backbones.loading import Weights
 
 def small(weights: Weights) -> Backbone:
     """Stride 4, 64 channels, 7x7 grid, two fully connected layers of 256; nothing frozen."""
-    if weights.which != "none":
+    if weights.which not in ("none", "later"):
         raise UsageError("there are no weights of small to download", "Add --weights none")
     conv = nn.Sequential(
         *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2, ceil_mode=True)),
