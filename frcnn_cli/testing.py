@@ -1,15 +1,19 @@
-"""A conformance test for proposal sources: checks everything that the stages rely on.
+"""Conformance tests for plugins: they check everything that the stages rely on.
 
-from frcnn_cli.testing import check_proposal_source
+from frcnn_cli.testing import check_backbone, check_proposal_source
 
 def test_my_source():
     check_proposal_source(MySource())
+
+def test_my_backbone():
+    check_backbone("my:net")
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,3 +111,77 @@ def _equal(a: Proposals, b: Proposals) -> bool:
         return False
     same_scores = a.scores is None or b.scores is None or np.array_equal(a.scores, b.scores)
     return np.array_equal(a.boxes, b.boxes) and same_scores
+
+
+def check_backbone(name: str) -> None:
+    """Builds a backbone with random weights and checks what `Backbone` requires.
+
+    Args:
+        name: FAMILY:NAME of an installed plugin, or a built-in backbone.
+
+    Raises:
+        UsageError, FrcnnError: there is no such network, or it cannot be built.
+        AssertionError: the first violation: maps of another shape than stated, maps that differ between two calls or
+            with the other images of the batch, hidden layers that do not read pooled RoIs, weights that are not
+            float32 or get no gradient, layers or frozen modules that do not exist, or other weights when it is built
+            without memory.
+    """
+    import torch
+
+    from frcnn_cli.features.backbones import build
+
+    made = build(name)
+    conv = made.conv.eval()
+    for width, height in ((224, 224), (97, 131), (64, 200)):
+        with torch.no_grad():
+            images = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+            maps = conv(images)
+            _check_maps(name, made, maps, height, width)
+            assert torch.equal(maps, conv(images)), f"{name}: two calls gave different maps"
+            torch.testing.assert_close(
+                conv(images[:1]), maps[:1], rtol=1e-3, atol=1e-3, msg=f"{name}: a map depends on the rest of the batch"
+            )
+    _check_hidden(name, made)
+    assert 0 <= made.frozen <= len(conv), f"{name}: {made.frozen} of {len(conv)} modules are frozen"
+    for layer, at in made.layers.items():
+        assert 0 <= at < len(conv), f"{name}: layer {layer!r} begins at module {at} of {len(conv)}"
+    for key, value in conv.state_dict().items():
+        floating = value.is_floating_point()
+        assert not floating or value.dtype == torch.float32, f"{name}: {key} is {value.dtype}, not float32"
+    conv(torch.rand(1, 3, 224, 224)).sum().backward()
+    assert any(parameter.grad is not None for parameter in conv.parameters()), f"{name}: no weight gets a gradient"
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in build(name).conv.state_dict().items()}
+    assert shapes == {key: value.shape for key, value in conv.state_dict().items()}, (
+        f"{name} has other weights when it is built on the meta device"
+    )
+
+
+def _check_maps(name: str, made: Any, maps: Any, height: int, width: int) -> None:
+    where = f"{name}: the map of an image of {height} x {width} pixels"
+    assert maps.dim() == 4, f"{where} is {list(maps.shape)}, not [B, C, h, w]"
+    assert maps.shape[:2] == (2, made.channels), (
+        f"{where} is {list(maps.shape)}, but there are {made.channels} channels"
+    )
+    for cells, size in zip(maps.shape[2:], (height, width), strict=True):
+        wanted = size / made.stride
+        assert abs(cells - wanted) <= 2, (
+            f"{where} has {cells} cells where {wanted:.1f} are expected (stride {made.stride})"
+        )
+    assert maps.isfinite().all(), f"{where} is not finite"
+
+
+def _check_hidden(name: str, made: Any) -> None:
+    import torch
+
+    pooled = torch.rand(3, made.channels, *made.grid)
+    if isinstance(made.hidden, torch.nn.Sequential):
+        with torch.no_grad():
+            out = made.hidden.eval()(pooled)
+        assert out.dim() == 4, f"{name}: the hidden layers give {list(out.shape)}, not [R, D, h, w]"
+        assert len(out) == 3, f"{name}: the hidden layers change the number of RoIs"
+        return
+    first = made.hidden[0]
+    inputs = first.in_features if isinstance(first, torch.nn.Linear) else made.channels * made.grid[0] * made.grid[1]
+    expected = made.channels * made.grid[0] * made.grid[1]
+    assert inputs == expected, f"{name}: the first hidden layer reads {inputs} numbers, but a pooled RoI has {expected}"

@@ -198,10 +198,10 @@ class TestFirstMinutes:
         detector().save(tmp_path / "frcnn-demo/run/model.safetensors")
         spaced = tmp_path / "my photo.png"
         spaced.write_bytes(photo.read_bytes())
-        monkeypatch.setattr(sys, "argv", ["frcnn", "detect", str(spaced)])
-        ran = run_frcnn("detect", spaced)
+        monkeypatch.setattr(sys, "argv", ["frcnn", "features", str(spaced), "-o", "f.h5"])
+        ran = run_frcnn("features", spaced, "-o", "f.h5")
         assert ran.code == 1
-        assert f"frcnn detect '{spaced}' --model frcnn-demo/run" in ran.err
+        assert f"frcnn features '{spaced}' -o f.h5 --model frcnn-demo/run" in ran.err
 
     def test_the_order_of_models(self, photo, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -215,7 +215,7 @@ class TestFirstMinutes:
         monkeypatch.setenv("FRCNN_MODEL", "nowhere")
         assert "$FRCNN_MODEL names nowhere, which does not exist" in run_frcnn("detect", photo).err
 
-    @pytest.mark.parametrize("line", [("detect", "nothere.jpg"), ("detect", "{photo}"), ("features", "{photo}")])
+    @pytest.mark.parametrize("line", [("detect", "nothere.jpg"), ("features", "{photo}")])
     def test_mistakes_are_found_before_torch_is_imported(self, line, photo, tmp_path):
         words = [word.format(photo=photo) for word in line] + (["-o", "f.h5"] if line[0] == "features" else [])
         code = (

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from frcnn_cli.core.errors import FileFormatError
 from frcnn_cli.detector.rpn.config import RPNConfig
-from frcnn_cli.features.backbones import BACKBONES
+from frcnn_cli.features.backbones import backbone_spec
+from frcnn_cli.features.backbones.spec import MeanStd, Normalisation
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.recipes.sections import Network
@@ -73,7 +74,7 @@ class ModelConfig:
         return dataclasses.replace(self, network=recipe.network, recipe=recipe.to_dict())
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"geometry": BACKBONES[self.network.backbone].geometry}
+        return dataclasses.asdict(self) | {"geometry": backbone_spec(self.network.backbone).geometry}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -95,7 +96,7 @@ class ModelConfig:
         network = values.get("network") or {"backbone": values["backbone"]}
         recipe = Recipe.recorded({"network": network, **(values.get("recipe") or {})})
         backbone = recipe.network.backbone
-        if values.get("geometry", 1) != BACKBONES[backbone].geometry:
+        if values.get("geometry", 1) != backbone_spec(backbone).geometry:
             raise FileFormatError(
                 f"the model was trained with an older {backbone}, whose padding differs (see docs/fidelity.md)",
                 "Train it again",
@@ -108,7 +109,12 @@ class ModelConfig:
 def image_transform(recipe: Recipe) -> ImageTransform:
     """How a detector of this recipe resizes and normalises images."""
     images = recipe.images
-    normalisation: str = images.normalisation
-    if normalisation == "backbone":
-        normalisation = BACKBONES[recipe.network.backbone].normalisation
+    normalisation: Normalisation = "torchvision"
+    if images.normalisation == "backbone":
+        normalisation = backbone_spec(recipe.network.backbone).normalisation
+    else:
+        normalisation = images.normalisation
+    if isinstance(normalisation, MeanStd):
+        sides = (images.short_side, images.long_side)
+        return ImageTransform(*sides, *normalisation, resizing=images.resizing)
     return ImageTransform.as_trained(normalisation, images.short_side, images.long_side, images.resizing)

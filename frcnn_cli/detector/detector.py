@@ -288,6 +288,8 @@ class Detector(nn.Module):
         check_tensors(model.state_dict(), tensors, stored.path)
         if stored.version == 1:
             tensors["head.fc6.weight"] = to_channels_last(tensors["head.fc6.weight"], model.head.pooler.bins)
+        if any(buffer.is_meta for name, buffer in model.named_buffers() if name not in tensors):
+            model = cls(config, build_network(config.network))  # buffers that are computed, not stored
         model.load_state_dict(tensors, assign=True)
         # Images are decoded channels last, and conv layers on a CPU are about twice as fast in that order.
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -337,7 +339,7 @@ def make_head(config: ModelConfig, backbone: Backbone) -> RoIHead:
     network, classes = config.network, len(config.classes)
     pooler = RoIPooler(network.pooling, backbone.grid, backbone.strides, backbone.cell_offsets)
     if isinstance(backbone.hidden, nn.Sequential):
-        return ConvHead(backbone.hidden, pooler, classes, network.class_agnostic)
+        return ConvHead(backbone.hidden, pooler, classes, backbone.channels, network.class_agnostic)
     if isinstance(backbone.hidden, ConvsAndLinear):
         return ConvFullyConnectedHead(*backbone.hidden, pooler, classes, network.class_agnostic)
     return FullyConnectedHead(backbone.hidden, pooler, classes, network.dropout, config.ranks, network.class_agnostic)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from frcnn_cli.features.backbones import BACKBONES
+from frcnn_cli.features.backbones import backbone_spec
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.recipes.sections import Network
 
@@ -32,7 +32,7 @@ def features_id(detector: Detector) -> str:
     Models with equal `features_id` can share cached maps.
     """
     network = detector.config.network
-    geometry = BACKBONES[network.backbone].geometry
+    geometry = backbone_spec(network.backbone).geometry
     name = network.backbone if geometry == 1 else f"{network.backbone} {geometry}"
     resized = any(one.short_side and one.resizing == "exact" for one in detector.transforms)
     about = [repr(name), repr(network.fine), *map(_described, detector.transforms)]

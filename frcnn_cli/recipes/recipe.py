@@ -11,12 +11,12 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, Self, get_type_hints
+from typing import Any, Self, get_args, get_type_hints
 
 from frcnn_cli.core.errors import FrcnnWarning, UsageError
 from frcnn_cli.core.options import Option, did_you_mean, options_of
 from frcnn_cli.recipes.files import read_recipe
-from frcnn_cli.recipes.sections import Detection, Images, Loss, Network, Sampling, Solver, Targets
+from frcnn_cli.recipes.sections import BackboneName, Detection, Images, Loss, Network, Sampling, Solver, Targets
 
 # Names and values of frcnn 0.1 that have changed since; files that use them are still read.
 _RENAMED_KEYS = {"solver.average": "solver.ema_decay", "solver.bias_rate": "solver.bias_lr_factor"}
@@ -45,6 +45,13 @@ class Recipe:
                 opt.parse(self.get(key))
             except UsageError as error:
                 raise UsageError(f"{key.partition('.')[0]}.{error.what}", error.fix) from None
+        backbone = self.network.backbone
+        if backbone not in get_args(BackboneName) and ":" not in backbone:
+            known = did_you_mean(backbone, get_args(BackboneName))
+            choices = ", ".join(get_args(BackboneName))
+            raise UsageError(
+                f"network.backbone is {backbone!r}, which is unknown{known}", f"Choose one of {choices}, or timm:NAME"
+            )
         low, high = self.sampling.background_iou
         if low >= high:
             raise UsageError(

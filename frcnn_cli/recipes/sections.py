@@ -24,7 +24,9 @@ BackboneName = Literal[
 class Network:
     """The network, and which of its layers are trained."""
 
-    backbone: BackboneName = option("vgg16", help="The classification network to start from.")
+    backbone: str = option(
+        "vgg16", help="The classification network to start from; FAMILY:NAME for others, e.g. timm:convnext_tiny."
+    )
     fine: bool = option(
         False, help="Halve the cell size of the conv map, for small objects, by leaving out its last downsampling."
     )

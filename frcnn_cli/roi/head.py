@@ -183,11 +183,19 @@ class ConvFullyConnectedHead(RoIHead):
 class ConvHead(RoIHead):
     """Conv layers as hidden layers (conv5), averaged over the cells: "C4", as in the ResNet paper."""
 
-    def __init__(self, conv5: nn.Sequential, pooler: RoIPooler, num_classes: int, class_agnostic: bool = False) -> None:
+    def __init__(
+        self, conv5: nn.Sequential, pooler: RoIPooler, num_classes: int, channels: int, class_agnostic: bool = False
+    ) -> None:
+        """
+        Args:
+            channels: C, of the conv map.
+        """
         super().__init__(pooler)
         self.conv5 = conv5
-        channels = next(m.out_channels for m in reversed(list(conv5.modules())) if isinstance(m, nn.Conv2d))
-        self._add_outputs(channels, num_classes, class_agnostic)
+        with torch.no_grad():
+            pooled = torch.zeros(1, channels, *pooler.grid, device=next(conv5.parameters()).device)
+            units = conv5(pooled).shape[1]
+        self._add_outputs(units, num_classes, class_agnostic)
 
     def hidden_layers(self) -> dict[str, nn.Module]:
         return {"conv5": self.conv5}

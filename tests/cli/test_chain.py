@@ -93,8 +93,8 @@ def test_detect_finds_the_newest_run_and_says_where_the_picture_is(work, voc, tm
     assert "newest" not in by_env.err
 
 
-def test_detect_without_a_model_explains_how_to_get_one(tmp_path, photo):
-    ran = run_frcnn("detect", photo, cwd=tmp_path, env={"FRCNN_MODEL": ""})
+def test_a_stage_without_a_model_explains_how_to_get_one(tmp_path, photo):
+    ran = run_frcnn("features", photo, "-o", "f.h5", cwd=tmp_path, env={"FRCNN_MODEL": ""})
     assert_one_line_error(ran, "no model: --model and $FRCNN_MODEL are not set", "frcnn train --data")
 
 

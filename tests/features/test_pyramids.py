@@ -92,7 +92,9 @@ def test_columns_that_do_not_belong_together():
 @pytest.mark.parametrize("pooling", ["max", "align", "align_v1"])
 def test_detection_by_stages_is_detection(pooling, tmp_path):
     """From maps that were rounded, written and read."""
-    made = Detector.untrained(Recipe().changed({**PYRAMID, "images.short_side": 192, "network.pooling": pooling}), "none", "cpu")
+    made = Detector.untrained(
+        Recipe().changed({**PYRAMID, "images.short_side": 192, "network.pooling": pooling}), "none", "cpu"
+    )
     image = Image.from_array(picture(1), "a")
     boxes = np.array([[10, 10, 60, 60], [0, 0, 320, 240], [100, 50, 105, 90]], np.float32)
     maps, scale = made.feature_map(image)

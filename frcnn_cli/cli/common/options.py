@@ -42,7 +42,7 @@ class Backbone(click.Choice):  # type: ignore[type-arg]  # not generic before cl
         super().__init__(get_args(BackboneName))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value not in self.choices:
+        if value not in self.choices and ":" not in value:
             from frcnn_cli.core.options import did_you_mean
 
             self.fail(

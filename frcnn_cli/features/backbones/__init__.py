@@ -5,11 +5,11 @@ A backbone is one short function from `Weights` to `Backbone`, registered below 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from frcnn_cli.core.errors import UsageError
+from frcnn_cli.core.options import did_you_mean
 from frcnn_cli.features.backbones.alexnet import alexnet
 from frcnn_cli.features.backbones.backbone import Backbone
 from frcnn_cli.features.backbones.caffe import caffenet, vgg_cnn_m_1024
@@ -18,26 +18,10 @@ from frcnn_cli.features.backbones.loading import Weights
 from frcnn_cli.features.backbones.mobilenet import mobilenet_v3_large, mobilenet_v3_large_pyramid
 from frcnn_cli.features.backbones.resnet import RESNET_PYRAMIDS, RESNETS
 from frcnn_cli.features.backbones.small import small
+from frcnn_cli.features.backbones.spec import BackboneSpec
 from frcnn_cli.features.backbones.squeezenet import SQUEEZENETS
 from frcnn_cli.features.backbones.vgg import VGGS, vgg16_caffe
 from frcnn_cli.recipes.sections import Network
-
-Normalisation = Literal["torchvision", "caffe"]
-
-
-class BackboneSpec(NamedTuple):
-    """How a backbone is built.
-
-    normalisation: of the pixels that its weights were trained on.
-    geometry: a version number, raised whenever padding or rounding changes; maps and models of another are refused.
-    build_pyramid: how it is built with a feature pyramid; None: not supported.
-    """
-
-    build: Callable[[Weights], Backbone]
-    normalisation: Normalisation = "torchvision"
-    geometry: int = 1
-    build_pyramid: Callable[[Weights], Backbone] | None = None
-
 
 BACKBONES: dict[str, BackboneSpec] = {
     **{name: BackboneSpec(build) for name, build in VGGS.items()},
@@ -52,6 +36,18 @@ BACKBONES: dict[str, BackboneSpec] = {
 }
 
 
+def backbone_spec(name: str) -> BackboneSpec:
+    """How a backbone is built. Raises UsageError for an unknown name."""
+    if name in BACKBONES:
+        return BACKBONES[name]
+    if ":" not in name:
+        known = f"The backbones are {', '.join(BACKBONES)}, and timm:NAME"
+        raise UsageError(f"there is no backbone {name!r}{did_you_mean(name, BACKBONES)}", known)
+    from frcnn_cli.features.backbones.families import load_families
+
+    return load_families().spec(name)
+
+
 def build(
     name: str,
     *,
@@ -64,7 +60,7 @@ def build(
     """A backbone with its weights.
 
     Args:
-        name: one of `BACKBONES`.
+        name: one of `BACKBONES`, or FAMILY:NAME, e.g. "timm:convnext_tiny" (see `features.hook`).
         weights: "imagenet" (torchvision's download), "none" (random; nothing is frozen), "later" (random, to be
             replaced by the caller), or the path of a state dict of the classification network (`.pth`, read with
             `weights_only`, or `.safetensors`).
@@ -77,7 +73,7 @@ def build(
         UsageError: the backbone has no pyramid. FrcnnError: the download failed, or the file is not the state dict of
             this network.
     """
-    spec = BACKBONES[name]
+    spec = backbone_spec(name)
     make = spec.build
     if pyramid:
         if spec.build_pyramid is None:

@@ -33,6 +33,8 @@ class Backbone:
     grid: rows and columns of a pooled RoI, H x W.
     frozen: the number of leading modules of `conv` that keep their ImageNet weights (section 4.5).
     layers: for each named layer, the index in `conv` at which it begins.
+    geometry: per map, its stride and the centre of its first cell in pixels; empty: found from the layers of `conv`,
+        which then must be conv and pooling layers in a row.
     """
 
     conv: nn.Sequential
@@ -42,6 +44,7 @@ class Backbone:
     grid: tuple[int, int]
     frozen: int
     layers: dict[str, int] = field(default_factory=dict)
+    geometry: tuple[tuple[int, float], ...] = ()
 
     def frozen_before(self, layer: str) -> int:
         """The number of leading modules of `conv` that are not trained if training begins with `layer`.
@@ -68,6 +71,8 @@ class Backbone:
     @property
     def strides(self) -> tuple[int, ...]:
         """Pixels per cell of the map, or of each level of a pyramid."""
+        if self.geometry:
+            return tuple(stride for stride, _ in self.geometry)
         if not isinstance(self.conv, FeaturePyramid):
             return (self.stride,)
         return tuple(_geometry(layers)[0] for layers in self.conv.bottom_up())
@@ -75,6 +80,8 @@ class Backbone:
     @property
     def cell_offsets(self) -> tuple[float, ...]:
         """The offset of the cells of the map, or of each level of a pyramid; see `cell_offset`."""
+        if self.geometry:
+            return tuple(centre - stride / 2 for stride, centre in self.geometry)
         if not isinstance(self.conv, FeaturePyramid):
             return (_geometry(self.conv)[1] - self.stride / 2,)
         return tuple(centre - stride / 2 for stride, centre in map(_geometry, self.conv.bottom_up()))
