@@ -15,7 +15,7 @@ from frcnn_cli.cli.common.console import Console
 @click.command(cls=NetworkCommand)
 @options.images
 @options.model
-@click.option("--backbone", type=options.Backbone(), help="Instead of a model: a backbone that is not trained further.")
+@options.backbone
 @options.weights
 @click.option("--fine", is_flag=True, help="Halve the cell size of the maps, as network.fine of a recipe does.")
 @click.option(

@@ -75,6 +75,7 @@ class Detections(ArrayRecord):
     scores: float32 [D], finite; probabilities in [0, 1] from our detectors (other tools may write any number).
     labels: int64 [D].
     classes: the K class names that labels index; empty if unknown.
+    proposals: int64 [D], the index of the proposal that each box was refined from; empty if unknown.
 
     Raises:
         ValueError: arrays of different lengths, boxes or scores that are not finite, or labels outside the classes.
@@ -84,14 +85,18 @@ class Detections(ArrayRecord):
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
     classes: tuple[str, ...] = field(default=(), compare=False)
+    proposals: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", as_boxes(self.boxes))
+        object.__setattr__(self, "proposals", _as_labels(self.proposals))
         object.__setattr__(self, "scores", np.asarray(self.scores, np.float32).reshape(-1))
         object.__setattr__(self, "labels", _as_labels(self.labels))
         object.__setattr__(self, "classes", tuple(self.classes))
         if not len(self.boxes) == len(self.scores) == len(self.labels):
             raise ValueError(f"{len(self.boxes)} boxes, but {len(self.scores)} scores and {len(self.labels)} labels")
+        if len(self.proposals) not in (0, len(self.boxes)):
+            raise ValueError(f"{len(self.boxes)} boxes, but the indices of {len(self.proposals)} proposals")
         if not np.isfinite(self.scores).all():
             raise ValueError("scores hold NaN or infinity")
         if self.classes and len(self.labels) and self.labels.max() >= len(self.classes):
@@ -126,7 +131,10 @@ class Detections(ArrayRecord):
         kept = np.asarray(kept)
         if kept.dtype != bool or kept.shape != (len(self),):
             raise ValueError(f"expected a mask, bool [{len(self)}], got {kept.dtype} {list(kept.shape)}")
-        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept])
+        indices = self.proposals[kept] if len(self.proposals) else self.proposals
+        return replace(
+            self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], proposals=indices
+        )
 
     def with_classes(self, classes: Sequence[str]) -> Self:
         """The same detections with class names."""

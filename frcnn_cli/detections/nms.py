@@ -121,7 +121,7 @@ def detections_from_scores(
     thresholds.check()
     _check_shapes(probabilities, boxes)
     _, labels, rows = _best_of_image(_kept_per_class(probabilities, boxes, thresholds, min_scores)[1], thresholds)
-    return Detections(boxes[rows, labels], probabilities[rows, labels + 1], labels, tuple(classes))
+    return Detections(boxes[rows, labels], probabilities[rows, labels + 1], labels, tuple(classes), rows)
 
 
 def trace_selection(

@@ -9,7 +9,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from frcnn_cli.core.annotations import Detections
@@ -19,6 +21,7 @@ from frcnn_cli.core.errors import FeatureError, FrcnnError, UsageError
 from frcnn_cli.core.image import Image
 from frcnn_cli.detections.nms import Thresholds, detections_from_scores
 from frcnn_cli.detector import identity
+from frcnn_cli.detector.class_vectors import ClassVectors
 from frcnn_cli.detector.config import NO_PROPOSALS, ModelConfig, image_transform
 from frcnn_cli.detector.files import StoredModel, read_model, write_model
 from frcnn_cli.detector.folding import folded, has_frozen_norm
@@ -29,7 +32,7 @@ from frcnn_cli.detector.pretrained.weights import read_pretrained
 from frcnn_cli.detector.rpn.network import RegionProposalNetwork
 from frcnn_cli.detector.tensor_file import check_tensors
 from frcnn_cli.features.backbones import build_network
-from frcnn_cli.features.backbones.backbone import Backbone, ConvsAndLinear
+from frcnn_cli.features.backbones.backbone import Backbone, ConvsAndLinear, is_new
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.proposals.limits import Limits
 from frcnn_cli.proposals.propose import propose
@@ -37,10 +40,10 @@ from frcnn_cli.proposals.registry import load_registry
 from frcnn_cli.proposals.source import ProposalSource
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.roi.head import ConvFullyConnectedHead, ConvHead, FullyConnectedHead, RoIHead, to_channels_last
-from frcnn_cli.roi.levels import Map, Maps, Scale, Scales, as_tuple, mapped
+from frcnn_cli.roi.levels import Map, Maps, Scale, Scales, as_tuple, levels, mapped, nearest_level
 from frcnn_cli.roi.pooler import RoIPooler
 from frcnn_cli.roi.rois import RoIs
-from frcnn_cli.roi.score import Scores, score_boxes
+from frcnn_cli.roi.score import Scores, probabilities_of_margins, score_boxes
 from frcnn_cli.system.device import choose_device
 
 
@@ -61,6 +64,8 @@ class Detector(nn.Module):
         self.rpn = RegionProposalNetwork(config.rpn, backbone.channels) if config.rpn else None
         self._folds = has_frozen_norm(self.conv)
         self._folded: tuple[Any, tuple[nn.Module]] | None = None  # of which weights, and the folded conv layers
+        self.class_vectors: ClassVectors | None = None  # in place of the class layer; boxes are then the proposals
+        self.hidden_is_random = False  # whether the hidden layers are untrained, see `untrained`
         self.rounded = False  # whether the weights were ever rounded; they stay so in float32
         self.exact_ids: tuple[str, str] | None = None  # model_id and features_id before the weights were rounded
 
@@ -136,7 +141,7 @@ class Detector(nn.Module):
     ) -> Detections:
         """The detections of an image of `height` x `width` pixels, from its conv maps and proposals."""
         scores = self.score(maps, boxes, scales, height, width)
-        return detections_from_scores(*scores, thresholds or self.thresholds, classes=self.config.classes)
+        return detections_from_scores(*scores, thresholds or self.thresholds, classes=self.classes)
 
     def propose(self, image: Image, source: ProposalSource, maps: Maps, scales: Scales) -> Boxes:
         """The proposals [N, 4] of a source for an image, within the limits that the model was trained with. A source
@@ -185,6 +190,11 @@ class Detector(nn.Module):
         """
         rule, margins = self.recipe.detection, self.config.network.classifier == "svm"
         boxes = as_boxes(boxes)[: rule.proposals or None]
+        if self.class_vectors is not None:
+            probabilities = self.class_vectors.probabilities(
+                self.vectors(maps, boxes, scales, self.class_vectors.layer, classify=False)[0]
+            )
+            return Scores(probabilities, np.repeat(boxes[:, None], len(self.classes), axis=1))
         here = mapped(lambda one: one.to(self.device), maps)
         less = self.recipe.targets.less
         scores = score_boxes(self._from_maps, here, boxes, scales, height, width, rule.refine, margins, less)
@@ -192,6 +202,36 @@ class Detector(nn.Module):
             small = (scores.boxes[..., 2:] - scores.boxes[..., :2] < rule.min_size).any(axis=2)
             scores.probabilities[:, 1:][small] = 0
         return scores
+
+    @torch.inference_mode()
+    def vectors(
+        self, maps: Maps, boxes: Boxes, scales: Scales, layer: str = "hidden", classify: bool = True
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A vector per box, from the maps of `feature_map`, and its class probabilities.
+
+        Args:
+            boxes: float32 [N, 4] in original pixels.
+            layer: "hidden": the output of the last hidden layer; "pooled": the pooled map, C * H * W numbers; "mean":
+                its mean over the bins, C numbers.
+            classify: whether the probabilities are needed; otherwise they may be [N, 0].
+
+        Returns:
+            float32 [N, D] vectors and [N, K+1] probabilities, background first.
+        """
+        if layer not in ("hidden", "pooled", "mean"):
+            raise ValueError(f"layer must be 'hidden', 'pooled' or 'mean', not {layer!r}")
+        boxes = as_boxes(boxes)
+        views = levels(mapped(lambda one: one.to(self.device), maps), scales)
+        level = nearest_level(boxes, [scale for _, scale in views])
+        parts = [
+            self.head.vectors(features, RoIs.of_images([boxes[level == i]], [scale]), layer, classify)
+            for i, (features, scale) in enumerate(views)
+        ]
+        order = np.argsort(np.argsort(level, kind="stable"), kind="stable")
+        vectors, logits = (torch.cat(each).cpu()[order] for each in zip(*parts, strict=True))
+        svms = self.config.network.classifier == "svm"
+        probabilities = probabilities_of_margins(logits) if svms else logits.softmax(dim=1)
+        return vectors.numpy(), probabilities.numpy()
 
     def _from_maps(self, maps: Map, rois: RoIs) -> tuple[Tensor, Tensor]:
         return self(maps, rois, from_maps=True)  # type: ignore[no-any-return]
@@ -201,7 +241,7 @@ class Detector(nn.Module):
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names that labels index."""
-        return self.config.classes
+        return self.config.classes if self.class_vectors is None else self.class_vectors.classes
 
     @property
     def recipe(self) -> Recipe:
@@ -315,6 +355,7 @@ class Detector(nn.Module):
             backbone = build_network(network, weights)
             config = ModelConfig(network, ("none",), image_transform(recipe), NO_PROPOSALS, recipe=recipe.to_dict())
             made = cls(config, backbone)
+        made.hidden_is_random = weights == "none" or is_new(made.head)
         return made.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
     def save(self, path: str | Path) -> None:

@@ -116,19 +116,25 @@ def run_detection(
         pending = set(out.missing(refs, digest_file)) if out is not None else set(refs)
         background = stack.enter_context(BackgroundCalls())
         bar = stack.enter_context(progress.task("detect", len(refs)))
+        shares = detector.shares_maps(source)
         proposer = _Proposer(detector, source)
         pipeline = FeaturePipeline(detector, dtype, batch, to_cpu=False)
         decoded = read_images([ref for ref in refs if ref in pending])
-        for done in pipeline.run(proposer.ahead(decoded)):
-            if isinstance(done, FailedImage):
-                failed[done.ref.key] = done.error
-                progress.failed(done.ref.key, done.error)
-            else:
-                image, boxes = done.image, proposer.take(done.ref.key)
+        for done in pipeline.run(decoded if shares else proposer.ahead(decoded)):
+            try:
+                if isinstance(done, FailedImage):
+                    raise done.error
+                image = done.image
                 with pipeline.also_computing():
+                    shared = detector.propose(image, source, done.features, done.scale) if shares else None
+                    boxes = proposer.take(done.ref.key) if shared is None else shared
                     detections = detector.detect_in_maps(
                         done.features, boxes, done.scale, image.height, image.width, thresholds
                     )
+            except FrcnnError as error:
+                failed[done.ref.key] = error
+                progress.failed(done.ref.key, error)
+            else:
                 found[done.ref.key] = detections
                 if out is not None:
                     background(out.add, image.record, to_columns(detections))
@@ -184,4 +190,5 @@ def _provenance(detector: Detector, source: ProposalSource, thresholds: Threshol
         "recipe": detector.config.recipe,
         **({"precision": detector.precision} if detector.precision != "float32" else {}),
         "proposals": {"source": source.described(), **detector.limits._asdict()},
+        **({"class_vectors": detector.class_vectors.digest} if detector.class_vectors is not None else {}),
     }

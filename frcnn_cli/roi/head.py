@@ -61,6 +61,32 @@ class RoIHead(nn.Module, ABC):
         maps = as_tuple(features)
         return self._hidden_of_windows(maps, self.pooler.windows(rois).to(maps[0].device))
 
+    def vectors(self, features: Map, rois: RoIs, layer: str, classify: bool = True) -> tuple[Tensor, Tensor]:
+        """A vector per RoI, and the class logits: [R, D], [R, K+1]; in chunks like `forward`.
+
+        Args:
+            layer: "hidden": what the two outputs read; "pooled": the pooled map, flattened from [C, H, W]; "mean": its
+                mean over the bins.
+            classify: whether the logits are needed; otherwise they may be [R, 0].
+        """
+        maps = as_tuple(features)
+        windows = self.pooler.windows(rois).to(maps[0].device)
+        dtype = next(p for layer in self.hidden_layers().values() for p in layer.parameters()).dtype
+        maps = tuple(one.to(dtype) for one in maps)
+        count = max(1, _MAX_POOLED_NUMBERS // (maps[0].shape[1] * self.pooler.bins))
+        found = []
+        for i in range(0, max(1, len(windows.corners)), count):
+            pooled = self.pooler(maps, windows.at(slice(i, i + count)))
+            vectors = pooled.float().mean(dim=(2, 3)) if layer == "mean" else pooled.flatten(1).float()
+            logits = vectors.new_zeros(len(pooled), 0)
+            if classify or layer == "hidden":
+                hidden = self.through_hidden(pooled).float()
+                logits = self.cls_score(hidden)
+                vectors = hidden if layer == "hidden" else vectors
+            found.append((vectors, logits))
+        vectors, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return vectors, logits
+
     @abstractmethod
     def hidden_layers(self) -> dict[str, nn.Module]:
         """The hidden layers by name."""

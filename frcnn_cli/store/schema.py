@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Major: refused when newer; minor: columns added that older readers may ignore. 1 had no checksums.
-FORMAT_VERSION = (2, 0)
+FORMAT_VERSION = (2, 1)
 MAX_PROVENANCE = 1 << 20  # bytes
 IMAGE_COLUMNS = {"key": "S", "height": "int32", "width": "int32", "digest": "S", "orientation": "uint8"}
 
@@ -101,8 +101,22 @@ DETECTIONS = Format(
         "boxes": Column(("float32",), (4,)),
         "scores": Column(("float32",)),
         "labels": Column(("int32",)),  # 0 .. K-1 into provenance["classes"]
+        "proposals": Column(("int32",), optional=True),  # index of the proposal that was refined; since 2.1
     },
     per_image={},
     provenance=("classes",),
 )
-FORMATS = {fmt.name: fmt for fmt in (PROPOSALS, FEATURES, SCORES, DETECTIONS)}
+VECTORS = Format(
+    "vectors",
+    ragged={
+        "vectors": Column(_FLOATS, (-1,)),
+        "boxes": Column(("float32",), (4,)),
+        "labels": Column(("int32",), optional=True),  # the most probable class, 0 .. K-1 into provenance["classes"]
+        "scores": Column(("float32",), optional=True),  # its probability
+        "proposals": Column(("int32",), optional=True),  # index of the proposal, for boxes that were detected
+    },
+    per_image={},
+    provenance=("classes",),
+    wide="vectors",
+)
+FORMATS = {fmt.name: fmt for fmt in (PROPOSALS, FEATURES, SCORES, DETECTIONS, VECTORS)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from frcnn_cli.core.image import ImageRecord, ImageRef
     from frcnn_cli.data.dataset import Dataset
     from frcnn_cli.data.pairing import PairedDetections
+    from frcnn_cli.detector.detector import Detector
     from frcnn_cli.proposals.source import ProposalSource
     from frcnn_cli.training.settings import RunSettings
 
@@ -212,6 +214,45 @@ def fetch(name: str) -> None:
     if not weights.is_here:
         _console().note(f"downloading {found.name} ({weights.megabytes:.0f} MB) to {weights.path}; licence: {LICENCE}")
         fetch_weights(found, _console())
+
+
+def detector(model: Path | None, backbone: str | None, weights: str, device: str, precision: str) -> Detector:
+    """The detector of a model, or of a backbone that is not trained further."""
+    from frcnn_cli.detector.detector import Detector
+    from frcnn_cli.recipes.recipe import Recipe
+
+    if model is not None:
+        return Detector.load(model, device, precision)
+    recipe = Recipe().changed({"network.backbone": backbone})
+    return Detector.untrained(recipe, weights, device).to_precision(precision)
+
+
+def name_by_vectors(
+    detector: Detector,
+    classes_from: str | None,
+    class_vectors: Path | None,
+    source: ProposalSource | None,
+    layer: Any,
+    examples: int | None,
+) -> None:
+    """Gives a detector the classes of examples or of a file of vectors."""
+    from frcnn_cli.data.spec import is_dataset_spec
+    from frcnn_cli.inference import class_vectors as made
+
+    layer = layer or ("pooled" if detector.hidden_is_random else "hidden")
+    if layer == "hidden" and detector.hidden_is_random:
+        raise UsageError(
+            "the hidden layers start from random weights, so their vectors mean nothing", "Use --layer mean"
+        )
+    if class_vectors is not None:
+        detector.class_vectors = replace(made.read_class_vectors(class_vectors), layer=layer)
+    elif is_dataset_spec(str(classes_from)) and not Path(str(classes_from)).exists():
+        found, chosen = dataset(str(classes_from), None, "fix"), source or detector.source()
+        detector.class_vectors = made.class_vectors_of_dataset(found, detector, chosen, layer, examples, _console())
+    elif not Path(str(classes_from)).is_dir():
+        raise UsageError(f"{classes_from} is neither a folder nor a data set", "Name a folder with a folder per class")
+    else:
+        detector.class_vectors = made.class_vectors_of_crops(Path(str(classes_from)), detector, layer, _console())
 
 
 def _model_fix() -> str:

@@ -102,6 +102,11 @@ dtype = click.option(
     show_default=True,
     help="Precision to which conv maps are rounded.",
 )
+backbone = click.option(
+    "--backbone",
+    type=Backbone(),
+    help="Instead of a model: a backbone that is not trained further.",
+)
 weights = click.option(
     "--weights",
     default="imagenet",

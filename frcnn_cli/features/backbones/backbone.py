@@ -172,7 +172,15 @@ def new_hidden_layers(inputs: int, units: int) -> tuple[nn.Linear, nn.Linear]:
     large values (RMS 28 on BCCD), and with He's initialisation the first loss is 24 and training at learning rate
     0.004 diverges.
     """
-    return nn.Linear(inputs, units), nn.Linear(units, units)
+    layers = nn.Linear(inputs, units), nn.Linear(units, units)
+    for layer in layers:
+        layer.is_new = True  # type: ignore[assignment]  # no classification network trained it; see `is_new`
+    return layers
+
+
+def is_new(module: nn.Module) -> bool:
+    """Whether a module has hidden layers that start from random weights, whatever the weights of the backbone."""
+    return any(getattr(layer, "is_new", False) for layer in module.modules())
 
 
 def freeze_batch_norm(module: nn.Module) -> None:

@@ -36,5 +36,6 @@ def with_head(backbone: Backbone, head: Head) -> Backbone:
         conv = nn.Conv2d(inputs, outputs, 3, padding=1)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         layers += [conv, nn.ReLU(inplace=True)]
-    hidden = ConvsAndLinear(nn.Sequential(*layers), nn.Linear(_CHANNELS * bins, _UNITS))
+    last = new_hidden_layers(_CHANNELS * bins, _UNITS)[0]
+    hidden = ConvsAndLinear(nn.Sequential(*layers), last)
     return replace(backbone, hidden=hidden, grid=_GRID)

@@ -1,0 +1,185 @@
+"""Images and boxes -> a vector per box: the output of the last hidden layer, or the pooled map."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn_cli.core.boxes import Boxes
+from frcnn_cli.core.decoding import digest_file
+from frcnn_cli.core.errors import FeatureError, FrcnnError, UsageError
+from frcnn_cli.core.find import Images, image_refs
+from frcnn_cli.core.image import Image
+from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.detections.nms import detections_from_scores
+from frcnn_cli.detections.vectors.box_vectors import BoxVectors, to_columns
+from frcnn_cli.detector.detector import Detector
+from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline
+from frcnn_cli.inference.reading import read_images
+from frcnn_cli.proposals.limits import validated
+from frcnn_cli.proposals.prepare import prepare
+from frcnn_cli.proposals.registry import get_source
+from frcnn_cli.proposals.source import ProposalSource
+from frcnn_cli.roi.levels import Maps, Scales
+from frcnn_cli.store.schema import VECTORS
+from frcnn_cli.store.summary import StageSummary
+from frcnn_cli.store.writer import StageWriter
+from frcnn_cli.system.background import BackgroundCalls
+
+Layer = Literal["hidden", "pooled", "mean"]
+
+
+class PerImage(NamedTuple):
+    """How many of the best detections of an image get a vector: those above the score threshold of the model, but at
+    least `least` and at most `most`."""
+
+    least: int
+    most: int
+
+    @classmethod
+    def parse(cls, text: str) -> PerImage:
+        """ "36": exactly 36; "10-100": from 10 to 100. Raises UsageError."""
+        low, dash, high = text.partition("-")
+        try:
+            made = cls(int(low), int(high if dash else low))
+        except ValueError:
+            raise UsageError(f"{text!r} is not a number of boxes", "Write 36, or 10-100") from None
+        if not 1 <= made.least <= made.most <= 100_000:
+            raise UsageError(f"{text!r} is not a number of boxes", "Write 36, or 10-100")
+        return made
+
+
+def embed_boxes(
+    images: Images,
+    detector: Detector,
+    output: str | Path,
+    *,
+    boxes: str | Path | None = None,
+    per_image: PerImage | None = None,
+    source: ProposalSource | None = None,
+    layer: Layer = "hidden",
+    dtype: Literal["float16", "float32"] = "float32",
+    normalise: bool = False,
+    batch: int | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> StageSummary:
+    """Computes a vector per box and writes a file of vectors, with the most probable class of each box.
+
+    After an interruption at any moment, the same call continues where it stopped.
+
+    Args:
+        images: a `Dataset`, a file, a folder, `@list.txt`, or a list of files or `ImageRef`.
+        boxes: a box file that `frcnn import` reads; every box gets a vector, in the order of the file.
+        per_image: in place of `boxes`, how many of the best detections get a vector. It is that of the proposal from
+            which the detection was refined; no proposal occurs twice.
+        source: proposes boxes for `per_image`; by default the source that the model was trained with.
+        layer: "hidden": what the two output layers read; "pooled": the pooled map, C * H * W numbers; "mean": its mean
+            over the bins, C numbers.
+        dtype: "float16" or "float32", of the vectors.
+        normalise: whether vectors are divided by their length.
+
+    Raises:
+        UsageError: not exactly one of `boxes` and `per_image`. FrcnnError: all images failed, or the file exists or
+            cannot be written.
+    """
+    if (boxes is None) == (per_image is None):
+        raise UsageError("vectors are computed either for given boxes or for detections", "Give boxes or per_image")
+    if layer == "hidden" and detector.hidden_is_random:
+        raise UsageError(
+            f"the hidden layers of {detector.config.network.backbone} start from random weights, so their vectors mean"
+            " nothing",
+            "Use --layer mean or --layer pooled, or a trained model",
+        )
+    refs = image_refs(images)
+    chosen = get_source("file", path=Path(boxes)) if boxes is not None else source or detector.source()
+    provenance: dict[str, Any] = {
+        "model": detector.model_id,
+        "classes": list(detector.classes),
+        "layer": layer,
+        "dtype": dtype,
+        "normalised": normalise,
+        "boxes": chosen.described(),
+        **({"per_image": list(per_image)} if per_image else {}),
+        **({"precision": detector.precision} if detector.precision != "float32" else {}),
+    }
+    failed: dict[str, FrcnnError] = {}
+    rows, started = 0, time.perf_counter()
+    with StageWriter(Path(output), VECTORS, provenance, force, extend=True) as out:
+        todo = out.missing(refs, digest_file)
+        if todo:
+            prepare(chosen, progress)
+        pipeline = FeaturePipeline(detector, "float32", batch, to_cpu=False)
+        with BackgroundCalls() as background, progress.task("embed", len(todo)) as bar:
+            for done in pipeline.run(read_images(todo)):
+                try:
+                    if isinstance(done, FailedImage):
+                        raise done.error
+                    with pipeline.also_computing():
+                        found = _embed(detector, done.image, done.features, done.scale, chosen, per_image, layer)
+                    vectors = _rounded(found.vectors, dtype, normalise, done.ref.key)
+                except FrcnnError as error:
+                    failed[done.ref.key] = error
+                    progress.failed(done.ref.key, error)
+                else:
+                    columns = to_columns(found) | {"vectors": vectors}
+                    background(out.add, done.image.record, columns)
+                    rows += len(found)
+                bar.advance()
+        written = out.finish()
+    seconds, skipped = time.perf_counter() - started, len(refs) - len(todo)
+    computed = len(todo) - len(failed)
+    return StageSummary(Path(output), written, computed, skipped, rows, seconds, failed, pipeline.busy)
+
+
+def _embed(
+    detector: Detector,
+    image: Image,
+    maps: Maps,
+    scales: Scales,
+    source: ProposalSource,
+    per_image: PerImage | None,
+    layer: Layer,
+) -> BoxVectors:
+    if per_image is None:
+        given = validated(source.propose(image), image, source.name).boxes
+        indices = np.arange(len(given))
+        boxes = given
+    else:
+        given = detector.propose(image, source, maps, scales)
+        boxes, indices = _best(detector, maps, given, scales, image, per_image)
+    vectors, probabilities = detector.vectors(maps, given[indices], scales, layer)
+    labels = probabilities[:, 1:].argmax(axis=1)
+    scores = probabilities[np.arange(len(labels)), labels + 1]
+    own = {} if per_image is None else {"proposals": indices}
+    return BoxVectors(image.key, image.height, image.width, boxes, vectors, labels, scores, **own)
+
+
+def _best(
+    detector: Detector, maps: Maps, given: Boxes, scales: Scales, image: Image, per_image: PerImage
+) -> tuple[Boxes, NDArray[np.int64]]:
+    """Boxes [N, 4] of the best detections, one per proposal, and the indices of their proposals."""
+    scores = detector.score(maps, given, scales, image.height, image.width)
+    usual = detector.thresholds
+    every = detections_from_scores(*scores, usual.changed(min_score=0.0, max_per_image=0, per_class=0))
+    _, first = np.unique(every.proposals, return_index=True)
+    first = np.sort(first)[: per_image.most]
+    confident = int((every.scores[first] > usual.min_score).sum())
+    kept = first[: max(per_image.least, confident)]
+    return every.boxes[kept], every.proposals[kept]
+
+
+def _rounded(vectors: NDArray[np.float32], dtype: str, normalise: bool, key: str) -> NDArray[Any]:
+    if normalise:
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    with np.errstate(over="ignore"):
+        rounded = vectors.astype(dtype)
+    if not np.isfinite(rounded).all():
+        if np.isfinite(vectors).all():
+            raise FeatureError(f"a vector of {key} overflows float16", "Add --dtype float32, or --normalise")
+        raise FeatureError(f"a vector of {key} holds NaN", "Train again from scratch with a lower learning rate")
+    return rounded
