@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 @click.option(
     "--layer",
     type=click.Choice(["hidden", "pooled", "mean"]),
-    help="Which vectors of boxes are compared (see frcnn embed). Default: hidden; pooled for backbones whose hidden layers are not trained.",
+    help="Which vectors of boxes are compared (see frcnn embed). Default: hidden; pooled for backbones whose hidden"
+    " layers are not trained.",
 )
 @options.source("the source that the model was trained with")
 @options.settings

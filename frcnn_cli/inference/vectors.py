@@ -95,5 +95,7 @@ def _write_h5(
                     f" {record.width} x {record.height}",
                     "Name the images for which the vectors were computed",
                 )
-            out.add(record, to_columns(image))
+            columns = to_columns(image)
+            columns.pop("labels", None)  # numbers of classes of another program, which the file does not name
+            out.add(record, columns)
         out.finish()
