@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from frcnn_cli.evaluation.coco import evaluate_coco
     from frcnn_cli.evaluation.voc import evaluate
     from frcnn_cli.inference.detect import detect_images
+    from frcnn_cli.inference.embed import embed_boxes
     from frcnn_cli.proposals.propose import propose
     from frcnn_cli.proposals.recall import recall
     from frcnn_cli.proposals.registry import get_source
@@ -48,6 +49,7 @@ __all__ = [
     "Recipe",
     "convert_labels",
     "detect_images",
+    "embed_boxes",
     "evaluate",
     "evaluate_coco",
     "get_source",
@@ -72,6 +74,7 @@ _MODULES = {
     "Recipe": "recipes.recipe",
     "convert_labels": "data.convert",
     "detect_images": "inference.detect",
+    "embed_boxes": "inference.embed",
     "evaluate": "evaluation.voc",
     "evaluate_coco": "evaluation.coco",
     "get_source": "proposals.registry",

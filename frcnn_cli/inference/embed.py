@@ -59,7 +59,7 @@ def embed_boxes(
     output: str | Path,
     *,
     boxes: str | Path | None = None,
-    per_image: PerImage | None = None,
+    per_image: PerImage | tuple[int, int] | None = None,
     source: ProposalSource | None = None,
     layer: Layer = "hidden",
     dtype: Literal["float16", "float32"] = "float32",
@@ -75,8 +75,8 @@ def embed_boxes(
     Args:
         images: a `Dataset`, a file, a folder, `@list.txt`, or a list of files or `ImageRef`.
         boxes: a box file that `frcnn import` reads; every box gets a vector, in the order of the file.
-        per_image: in place of `boxes`, how many of the best detections get a vector. It is that of the proposal from
-            which the detection was refined; no proposal occurs twice.
+        per_image: in place of `boxes`, at least and at most how many of the best detections get a vector. It is that of
+            the proposal from which the detection was refined; no proposal occurs twice.
         source: proposes boxes for `per_image`; by default the source that the model was trained with.
         layer: "hidden": what the two output layers read; "pooled": the pooled map, C * H * W numbers; "mean": its mean
             over the bins, C numbers.
@@ -95,6 +95,7 @@ def embed_boxes(
             " nothing",
             "Use --layer mean or --layer pooled, or a trained model",
         )
+    per_image = None if per_image is None else PerImage(*per_image)
     refs = image_refs(images)
     chosen = get_source("file", path=Path(boxes)) if boxes is not None else source or detector.source()
     provenance: dict[str, Any] = {

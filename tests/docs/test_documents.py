@@ -12,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 
 from frcnn_cli.data.load import load_dataset
 from frcnn_cli.data.synthetic import make_dataset
+from frcnn_cli.detector.pretrained.models import PRETRAINED, SMALLEST
+from frcnn_cli.detector.pretrained.weights import published_weights
 from tests.conftest import ROOT, run_frcnn
+from tests.detector.seeded import published, seeded_state
 from tests.docs.documents import steps_of, words_of
 
 SHORT = ["--backbone", "small", "--weights", "none", "--epochs", "1", "--short-side", "0", "--rois", "16"]
@@ -25,6 +29,8 @@ PREPARED = {  # what a page takes for granted from the pages before it
     "docs/guide/labels.md": ("props-test", "run", "dets"),
     "docs/guide/training.md": ("props-train", "props-val"),
     "docs/guide/detection.md": ("props-test", "run"),
+    "docs/guide/pretrained.md": ("props-train", "props-test"),
+    "docs/guide/vectors.md": ("props-test", "run"),
     "docs/guide/evaluation.md": ("props-test", "run", "dets"),
 }
 
@@ -52,11 +58,21 @@ def folder(tmp_path, monkeypatch):
             rows.writerows((sample.ref.path.stem, *box.tolist()) for box in sample.truth.boxes)
     Pillow.fromarray(np.zeros((90, 110, 3), np.uint8)).save(tmp_path / "img.jpg")
     shutil.rmtree(made)
+    put_weights(tmp_path / "torch")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
     ran = run_frcnn("data", "convert", "labels.csv", "--images", "photographs/", "--to", "voc", "-o", "my-data")
     assert ran.code == 0, ran.err
     return tmp_path
+
+
+def put_weights(home):
+    """Seeded weights where those of the smallest pretrained detector would be."""
+    weights = published_weights(PRETRAINED[SMALLEST])
+    path = home / "hub/checkpoints" / weights.path.name
+    path.parent.mkdir(parents=True)
+    torch.save(published(seeded_state(SMALLEST), SMALLEST), path)
 
 
 def prepare(name):

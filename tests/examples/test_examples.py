@@ -2,9 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 from PIL import Image as Pillow
 
+from frcnn_cli.data.load import load_dataset
+from frcnn_cli.detector.detector import Detector
+from frcnn_cli.features.backbones import build_network
 from tests.conftest import ROOT
 from tests.detector.test_model import detector, picture
 
@@ -49,3 +53,31 @@ def test_ablations(tmp_path, voc):
         assert refused.returncode == 2
         assert "Traceback" not in refused.stderr
     assert "loss.beta 2.0 differs from the run's own 1.0" in refused.stderr
+
+
+def test_any_boxes(tmp_path, voc):
+    """Every installed source, with a model that has no region proposal network."""
+    classes = load_dataset(f"voc:{voc}").classes
+    made = detector()
+    made.config = replace(made.config, classes=classes)
+    Detector(made.config, build_network(made.config.network)).save(tmp_path / "model.safetensors")
+    line = [
+        sys.executable,
+        str(ROOT / "examples/any_boxes.py"),
+        f"voc:{voc}",
+        "--model",
+        str(tmp_path),
+        "--images",
+        "2",
+    ]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path} on 2 images of" in done.stdout
+    rows = [row.split(" | ")[0] for row in done.stdout.splitlines() if row.startswith("| ")]
+    assert rows[1:] == [
+        "| selective search, fast",
+        "| selective search, quality",
+        "| edge boxes",
+        "| sliding windows",
+        "| selective search, fast + edge boxes",
+    ]
