@@ -121,9 +121,8 @@ def main() -> None:
     options = parser.parse_args()
     image = read_image(options.image) if options.image else Image.from_array(picture(5, 480, 640), "made")
     weights = "seeded" if options.seeded else "torchvision's"
-    print(
-        f"frcnn {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {collected(machine())['processor']}"
-    )
+    processor = collected(machine())["processor"]
+    print(f"frcnn {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {processor}")
     print(f"{weights} weights, an image of {image.width} x {image.height} pixels, milliseconds\n")
     rows = [compare(name, image, options.rounds, options.seeded) for name in options.models.split(",")]
     print("| | torchvision | ours | ratio | bfloat16 | ratio | its proposals | our proposals | ratio |")
