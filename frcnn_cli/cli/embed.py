@@ -23,8 +23,8 @@ from frcnn_cli.cli.common.console import Console
 @click.option(
     "--per-image",
     metavar="N",
-    help="In place of --boxes: the N best detections per image; or N-M: those above the model's score threshold, but at"
-    " least N and at most M.",
+    help="In place of --boxes: the N best detections per image. Or N-M: all above the model's score threshold; if there"
+    " are fewer than N, the best N; if more than M, the best M.",
 )
 @options.model
 @options.backbone
@@ -77,7 +77,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Compute a vector per box: what the detector's two outputs read, for retrieval, captioning or clustering.
+    """Compute a vector per box, the output of the last hidden layer: for retrieval, captioning or clustering.
 
     Boxes are those of a file, or the best detections. The file also holds the most probable class of each box, its
     probability, and for detections the index of the proposal. After an interruption at any moment, the same command

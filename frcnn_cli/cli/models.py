@@ -27,6 +27,12 @@ from frcnn_cli.cli.common.console import Console
     " COCO.",
 )
 @click.option(
+    "--norm-eps",
+    type=options.Number(0, 1),
+    help="With --weights: what the detector adds to the variance in batch normalisation. Default: 1e-5 for plain batch"
+    " normalisation, otherwise as with the published weights.",
+)
+@click.option(
     "-o", "--output", type=options.PATH, metavar="FILE", help="With get: also write a model file (.safetensors)."
 )
 @options.force
@@ -38,6 +44,7 @@ def command(
     name: str | None,
     weights: Path | None,
     classes: str | None,
+    norm_eps: float | None,
     output: Path | None,
     force: bool,
     as_json: bool,
@@ -56,12 +63,14 @@ def command(
     if action == "list":
         if name is not None:
             raise click.UsageError(f"list takes no name: frcnn models get {name}")
+        if weights or classes or output or norm_eps is not None:
+            raise click.UsageError("--weights, --classes, --norm-eps and -o work only with get NAME.")
         _list(console, as_json)
         return
     if name is None:
         raise click.UsageError("get needs the name of a detector: frcnn models lists them.")
-    if classes is not None and weights is None:
-        raise click.UsageError("--classes needs --weights: published weights know their classes.")
+    if (classes is not None or norm_eps is not None) and weights is None:
+        raise click.UsageError("--classes and --norm-eps need --weights.")
     if weights is not None and output is None:
         raise click.UsageError("--weights needs -o FILE, the model file to write.")
     if output is not None:
@@ -81,7 +90,9 @@ def command(
         from frcnn_cli.detector.detector import Detector
         from frcnn_cli.system.device import choose_device
 
-        stored = read_pretrained(name, weights, _names(classes))
+        stored = read_pretrained(name, weights, _names(classes), norm_eps)
+        if weights is not None:
+            stored.config.proposals["source"]["options"]["weights"] = str(output)
         Detector.of_stored(stored, choose_device("cpu")).save(output)
     if model.loses:
         console.note(f"{model.name} also finds {model.loses}; that head is not used")
@@ -94,7 +105,7 @@ def _names(classes: str | None) -> list[str] | None:
     if classes is None:
         return None
     path = Path(classes)
-    if path.is_file():
+    if len(classes) < 250 and path.is_file():
         from frcnn_cli.core.files import decode_text
 
         return [line.strip() for line in decode_text(path.read_bytes()).splitlines() if line.strip()]

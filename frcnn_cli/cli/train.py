@@ -68,6 +68,10 @@ def command(
     how = {name: given.pop(name) for name in ("checkpoint_every", "workers", "tensorboard", "deterministic")}
     how["workers"] = default_workers() if how["workers"] is None else how["workers"]
     given = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    if given.get("init") is not None and ctx.get_parameter_source("weights") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("Give either --init or --weights.")
+    if resume and given.get("init") is not None:
+        raise click.UsageError("--init starts a new run; give either --init or --resume.")
     stated = {name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if resume:
         folder = output or resumable_run()

@@ -53,7 +53,9 @@ def command(
     if source == target:
         raise click.UsageError("--from and --to are the same format.")
     if (target == "h5") != (data is not None):
-        raise click.UsageError("--to h5 needs --data, and only it does.")
+        raise click.UsageError("--to h5 needs --data DATA; the other formats do not take it.")
+    if source == "h5" and (file.suffix.lower() == ".tsv" or file.is_dir()):
+        raise click.UsageError(f"{file} is not an .h5 file: name its format with --from.")
     arguments.must_differ(output, file)
     first = output.with_name(f"{output.name}_att") if target == "folders" else output
     if first.exists() and not force:

@@ -125,9 +125,16 @@ class Detector(nn.Module):
             ImageError: the image cannot be read. SourceError: the proposal source cannot be used.
         """
         image = as_image(image)
-        maps, scales = self.feature_map(image, dtype)
-        if boxes is None:
-            boxes = self.propose(image, self.source(), maps, scales)
+        source = self.source() if boxes is None else None
+        if source is not None and self.shares_maps(source):
+            exact, scales = self.feature_map(image, "float32")  # as `frcnn proposals` computes them
+            boxes = self.propose(image, source, exact, scales)
+            maps: Maps = rounded_for_head(exact, dtype, image.key)
+        else:
+            maps, scales = self.feature_map(image, dtype)
+            if source is not None:
+                boxes = self.propose(image, source, maps, scales)
+        assert boxes is not None
         return self.detect_in_maps(maps, boxes, scales, image.height, image.width, thresholds)
 
     def detect_in_maps(
@@ -317,8 +324,9 @@ class Detector(nn.Module):
             FrcnnError: the file cannot be read, or the machine lacks the device or its precision.
         """
         chosen = choose_device(str(device))
-        named = is_pretrained(str(path)) and not Path(path).exists()
-        return cls.of_stored(read_pretrained(str(path)) if named else read_model(Path(path)), chosen, precision)
+        return cls.of_stored(
+            read_pretrained(str(path)) if is_pretrained(str(path)) else read_model(Path(path)), chosen, precision
+        )
 
     @classmethod
     def of_stored(cls, stored: StoredModel, device: torch.device, precision: str = "float32") -> Self:
@@ -389,6 +397,15 @@ def make_head(config: ModelConfig, backbone: Backbone) -> RoIHead:
 def round_maps(maps: Map, dtype: str) -> Map:
     """Conv maps rounded to "float16" or "float32"."""
     return mapped(lambda one: one.to(MAP_DTYPES[dtype]), maps)  # type: ignore[no-any-return]
+
+
+def rounded_for_head(maps: Maps, dtype: str, key: str) -> Maps:
+    """Conv maps in float32, rounded. Raises FeatureError if a value overflows."""
+    rounded: Maps = mapped(lambda one: one.to(MAP_DTYPES[dtype]), maps)
+    views = rounded if isinstance(rounded, list) else [rounded]
+    if not all(bool(are_finite(view).all()) for view in views):
+        raise overflow(key, dtype)
+    return rounded
 
 
 def are_finite(maps: Map) -> Tensor:

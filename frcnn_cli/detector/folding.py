@@ -27,6 +27,8 @@ def folded(conv: nn.Sequential) -> nn.Sequential:
     """A copy in which every frozen batch normalisation that follows a conv layer is part of that layer."""
     made = copy.deepcopy(conv).requires_grad_(False)
     for parent in list(made.modules()):
+        if not isinstance(parent, nn.Sequential) and type(parent).__module__ != "torchvision.models.resnet":
+            continue  # its modules need not run in the order in which they are listed
         for (_, layer), (name, norm) in pairwise(list(parent.named_children())):
             if isinstance(layer, nn.Conv2d) and _is_frozen_norm(norm):
                 _fold(layer, norm)

@@ -6,13 +6,16 @@ when boxes are proposed.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from frcnn_cli.core.run_files import model_path
+from frcnn_cli.detector.pretrained.models import is_pretrained
 from frcnn_cli.proposals.hook import FrcnnError, Image, Proposals, ProposalSource, UsageError, hookimpl, option
 
 if TYPE_CHECKING:
@@ -63,8 +66,16 @@ class RPN(ProposalSource):
         own: Detector | None = vars(self).get("_own")
         return own if own is not None else _loaded(self.weights)
 
+    def described(self) -> dict[str, Any]:
+        """With a hash of the weights if they are a file, because another file at the same path is another source."""
+        if not self.files():
+            return super().described()
+        with open(model_path(Path(self.weights)), "rb") as opened:
+            digest = hashlib.file_digest(opened, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+        return {**super().described(), "content": digest}
+
     def files(self) -> list[Path]:
-        return [Path(self.weights)] if Path(self.weights).exists() else []
+        return [] if is_pretrained(self.weights) or not Path(self.weights).exists() else [Path(self.weights)]
 
     def prepare(self) -> None:
         self.detector  # noqa: B018 (loads it)

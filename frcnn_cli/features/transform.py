@@ -101,9 +101,13 @@ class ImageTransform:
         height, width = pixels.shape[:2]
         if self.short_side:
             scale = min(self.short_side / min(height, width), self.long_side / max(height, width))
-            image = F.interpolate(
-                image[None], scale_factor=scale, mode="bilinear", recompute_scale_factor=True, align_corners=False
-            )[0]
+            if min(height, width) * scale < 1:  # torchvision refuses such images
+                size = (max(1, int(height * scale)), max(1, int(width * scale)))
+                image = F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
+            else:
+                image = F.interpolate(
+                    image[None], scale_factor=scale, mode="bilinear", recompute_scale_factor=True, align_corners=False
+                )[0]
         high, wide = image.shape[1:]
         image = F.pad(image, (0, -wide % _MULTIPLE, 0, -high % _MULTIPLE))
         image = image[None].contiguous(memory_format=torch.channels_last)[0]

@@ -8,7 +8,6 @@ Glossary: N boxes, K classes, D numbers per vector.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,23 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.boxes import Boxes, best_overlap
-from frcnn_cli.core.decoding import read_ref
-from frcnn_cli.core.errors import DataError, FileFormatError, UsageError, explain_os_error
-from frcnn_cli.core.files import check_regular
+from frcnn_cli.core.decoding import IMAGE_ENDINGS, read_ref
+from frcnn_cli.core.errors import DataError, FileFormatError, UsageError
+from frcnn_cli.core.files import files_in
 from frcnn_cli.core.find import find_images
+from frcnn_cli.core.image import Image
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.detector.class_vectors import ClassVectors
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.source import ProposalSource
+from frcnn_cli.system.npz import NpzFile
 
 Layer = Literal["hidden", "pooled", "mean"]
 BACKGROUND = ("background", "__background__")
 _BACKGROUND_IOU = 0.3  # proposals with a smaller IoU with every object are examples of the background
 _BACKGROUNDS = 20  # per image, spread over all ranks
 _SCALE = 10.0  # of cosine similarities before softmax: 0.1 more similar is 2.7 times as probable
-_LARGEST = 1 << 31  # bytes
 
 
 def read_class_vectors(path: Path) -> ClassVectors:
@@ -46,34 +46,34 @@ def read_class_vectors(path: Path) -> ClassVectors:
     Raises:
         FileFormatError: not such a file. FrcnnError: it cannot be read.
     """
-    try:
-        with zipfile.ZipFile(check_regular(path, FileFormatError)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST:
-                raise FileFormatError(f"{path} is larger than 2 GB when unpacked", "Store fewer classes")
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in ("names", "matrix") if name not in file]
-            if missing:
-                raise FileFormatError(f"{path} has no array {missing[0]!r}", "Store names [K] and matrix [K, D]")
-            stored: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise explain_os_error(error, path) from None
-    except (ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
-        raise FileFormatError(f"{path} is not a file of class vectors ({error})", "Write an .npz") from None
-    names, matrix = [str(name) for name in stored["names"].reshape(-1)], stored["matrix"]
-    bias = stored.get("bias")
-    if matrix.ndim != 2 or len(matrix) != len(names) or not np.issubdtype(matrix.dtype, np.floating):
-        raise FileFormatError(
-            f"{path} has {len(names)} names and a matrix {matrix.dtype} {list(matrix.shape)}", "Store matrix [K, D]"
-        )
-    if bias is not None and bias.shape != (len(names),):
+    with NpzFile(path) as file:
+        unknown = sorted(set(file.names) - {"names", "matrix", "bias", "scale", "normalise"})
+        if unknown:
+            raise FileFormatError(f"{path} has an unknown array {unknown[0]!r}", "See docs/guide/vectors.md")
+        written = file.read("names")
+        matrix = file.numbers("matrix", 2).astype(np.float32)
+        bias = file.numbers("bias", 1).astype(np.float32) if "bias" in file.names else None
+        numbers = {name: file.numbers(name, 0) for name in ("scale", "normalise") if name in file.names}
+    if written.ndim != 1 or written.dtype.kind != "U":
+        raise FileFormatError(f"{path}: names is {written.dtype} {list(written.shape)}, not text", "Store names [K]")
+    names = [str(name) for name in written]
+    if len(matrix) != len(names) or not matrix.size:
+        what = f"{path} has {len(names)} names and a matrix {list(matrix.shape)}"
+        raise FileFormatError(what, "Store matrix [K, D]")
+    if bias is not None and len(bias) != len(names):
         raise FileFormatError(f"{path} has a bias {list(bias.shape)} for {len(names)} classes", "Store bias [K]")
-    if not np.isfinite(matrix).all() or (bias is not None and not np.isfinite(bias).all()):
-        raise FileFormatError(f"{path} holds NaN or infinity", "Compute the vectors again")
     if len(set(names)) < len(names):
         raise FileFormatError(f"{path} names a class twice", "Name each class once")
-    normalise = bool(stored["normalise"]) if "normalise" in stored else bias is None
-    scale = float(stored["scale"]) if "scale" in stored else (_SCALE if normalise else 1.0)
-    return _made(names, matrix.astype(np.float32), bias, scale, normalise, "hidden")
+    normalise = bool(numbers["normalise"]) if "normalise" in numbers else bias is None
+    scale = float(numbers["scale"]) if "scale" in numbers else (_SCALE if normalise else 1.0)
+    return _made(names, matrix, bias, scale, normalise, "hidden")
+
+
+def check_length(detector: Detector) -> None:
+    """Refuses class vectors of another length than the detector's vectors of boxes. Raises UsageError."""
+    blank = Image.from_array(np.zeros((64, 64, 3), np.uint8), "a blank image")
+    maps, scales = detector.feature_map(blank, "float32")
+    detector.score(maps, np.array([[0, 0, 64, 64]], np.float32), scales, 64, 64)
 
 
 def class_vectors_of_crops(folder: Path, detector: Detector, layer: Layer, progress: Progress = SILENT) -> ClassVectors:
@@ -89,6 +89,8 @@ def class_vectors_of_crops(folder: Path, detector: Detector, layer: Layer, progr
     groups = []
     with progress.task("examples", len(classes), "classes") as bar:
         for path in classes:
+            if not files_in(path, *IMAGE_ENDINGS):
+                raise DataError(f"{path} holds no pictures", "Put a picture per example into it, or delete it")
             found = []
             for ref in find_images([str(path)]):
                 image = read_ref(ref)

@@ -18,7 +18,7 @@ from frcnn_cli.core.image import Image, ImageRef
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.detections.columns import from_columns, to_columns
 from frcnn_cli.detections.nms import Thresholds
-from frcnn_cli.detector.detector import Detector
+from frcnn_cli.detector.detector import Detector, rounded_for_head
 from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline
 from frcnn_cli.inference.reading import read_images
 from frcnn_cli.proposals.prepare import prepare
@@ -118,7 +118,8 @@ def run_detection(
         bar = stack.enter_context(progress.task("detect", len(refs)))
         shares = detector.shares_maps(source)
         proposer = _Proposer(detector, source)
-        pipeline = FeaturePipeline(detector, dtype, batch, to_cpu=False)
+        # A source that reads the maps gets them in float32, as in `frcnn proposals`.
+        pipeline = FeaturePipeline(detector, "float32" if shares else dtype, batch, to_cpu=False)
         decoded = read_images([ref for ref in refs if ref in pending])
         for done in pipeline.run(decoded if shares else proposer.ahead(decoded)):
             try:
@@ -126,11 +127,13 @@ def run_detection(
                     raise done.error
                 image = done.image
                 with pipeline.also_computing():
-                    shared = detector.propose(image, source, done.features, done.scale) if shares else None
-                    boxes = proposer.take(done.ref.key) if shared is None else shared
-                    detections = detector.detect_in_maps(
-                        done.features, boxes, done.scale, image.height, image.width, thresholds
-                    )
+                    maps = done.features
+                    if shares:
+                        boxes = detector.propose(image, source, maps, done.scale)
+                        maps = rounded_for_head(maps, dtype, image.key)
+                    else:
+                        boxes = proposer.take(done.ref.key)
+                    detections = detector.detect_in_maps(maps, boxes, done.scale, image.height, image.width, thresholds)
             except FrcnnError as error:
                 failed[done.ref.key] = error
                 progress.failed(done.ref.key, error)

@@ -52,6 +52,8 @@ class Recipe:
             raise UsageError(
                 f"network.backbone is {backbone!r}, which is unknown{known}", f"Choose one of {choices}, or timm:NAME"
             )
+        if self.network.fine and backbone.startswith("timm:"):
+            raise UsageError("network.fine=true is not supported for networks of timm", "Add --set network.fine=false")
         low, high = self.sampling.background_iou
         if low >= high:
             raise UsageError(

@@ -33,7 +33,7 @@ class Network:
     pyramid: bool = option(
         False,
         help="Feature pyramid (FPN): conv maps at several strides, each RoI pooled on the one that suits its size. For"
-        " resnet18, resnet50 and mobilenet_v3_large.",
+        " resnet18, resnet50, mobilenet_v3_large and conv networks of timm.",
     )
     head: Literal["backbone", "mlp", "conv"] = option(
         "backbone",

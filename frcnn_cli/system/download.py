@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
@@ -38,8 +39,10 @@ def download(url: str, path: Path, sha256: str, fix: str, progress: Progress = S
                 raise FrcnnError(f"{path.name} could not be downloaded: {problem}", fix)
     except HTTPError as error:
         problem = f"the server answered {error.code} {error.reason}"
-    except (URLError, TimeoutError, ConnectionError, ValueError) as error:
-        problem = f"no connection ({getattr(error, 'reason', error)})"
+    except _InterruptedError as error:
+        problem = f"the connection was interrupted ({error}); try again"
+    except (URLError, TimeoutError, ConnectionError, HTTPException, ValueError) as error:
+        problem = f"no connection ({getattr(error, 'reason', error) or type(error).__name__})"
     if problem:
         raise FrcnnError(f"{path.name} could not be downloaded: {problem}", fix)
 
@@ -69,10 +72,14 @@ def _receive(answer: Any, file: IO[bytes], name: str, progress: Progress) -> tup
     return received, checksum.hexdigest(), start
 
 
-def _read(answer: Any) -> bytes:
-    from http.client import IncompleteRead
+class _InterruptedError(Exception):
+    """A connection that broke while the file was received; not an OSError, which would be the disk's."""
 
+
+def _read(answer: Any) -> bytes:
     try:
         return bytes(answer.read(_CHUNK))
     except IncompleteRead as error:
         return bytes(error.partial)
+    except (OSError, HTTPException) as error:
+        raise _InterruptedError(str(error) or type(error).__name__) from None

@@ -22,7 +22,7 @@ def recipe_of_model(model: str) -> Recipe:
     Raises:
         FrcnnError: there is no such model, or the file is damaged.
     """
-    if is_pretrained(model) and not Path(model).exists():
+    if is_pretrained(model):
         return pretrained_model(model).recipe()
     path = model_path(Path(model))
     description = read_description(path, MODEL_KEY)
@@ -35,10 +35,11 @@ def recipe_of_model(model: str) -> Recipe:
 
 
 def recipe_from_init(model: str, recipe: Recipe) -> Recipe:
-    """`recipe` with the network and the images of a model. SVMs and the boxes of all classes together stay what
-    `recipe` states, because they concern only new layers."""
+    """`recipe` with the network and the images of a model. What concerns only new layers or the new training stays as
+    `recipe` states it."""
     own = recipe_of_model(model).to_dict()
     values = {f"{section}.{name}": value for section in _SECTIONS for name, value in own[section].items()}
-    for name in ("network.classifier", "network.class_agnostic", "images.flip", "images.colour_jitter"):
+    new_run = ("network.classifier", "network.class_agnostic", "network.train_from")
+    for name in (*new_run, "images.flip", "images.colour_jitter"):
         del values[name]
     return recipe.changed(values)

@@ -56,7 +56,8 @@ def continued(
     stated = restate(recipe)
     recipe = longer(recipe, stated)
     for key, (own, other) in differences(recipe, stated).items():
-        raise UsageError(f"{key} {other} differs from the run's own {own}", _FIX)
+        fix = "A run can only be trained longer" if key in ("solver.epochs", "solver.iterations") else _FIX
+        raise UsageError(f"{key} {other} differs from the run's own {own}", fix)
     return settings, recipe
 
 

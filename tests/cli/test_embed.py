@@ -1,6 +1,7 @@
 """frcnn embed, frcnn vectors, detect --indices, and classes by vectors."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,11 +9,16 @@ import pytest
 import torch
 
 from frcnn_cli.core.decoding import read_image
+from frcnn_cli.core.image import ImageRecord
+from frcnn_cli.detections.vectors.box_vectors import BoxVectors
+from frcnn_cli.detections.vectors.tsv import write_bottom_up
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.inference.vectors import read_h5
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.store.reader import StageFile
+from frcnn_cli.store.schema import VECTORS
+from frcnn_cli.store.writer import StageWriter
 from tests.conftest import assert_one_line_error, run_frcnn
 
 
@@ -142,6 +148,44 @@ def test_formats_there_and_back(work, voc, tmp_path, form):
         np.testing.assert_array_equal(one.vectors, other.vectors)
 
 
+def test_images_without_boxes_and_twice(voc, tmp_path):
+    """Images without boxes are kept; an image that is named twice is refused, as are vectors of two lengths."""
+    keys = sorted(path.stem for path in (voc / "JPEGImages").iterdir())
+    boxes = np.array([[1, 2, 3, 4]], np.float32)
+    none = BoxVectors(keys[0], 0, 0, boxes[:0], np.zeros((0, 3), np.float32))
+    one = BoxVectors(keys[1], 0, 0, boxes, np.ones((1, 3), np.float32))
+    other = BoxVectors(keys[2], 0, 0, boxes, np.ones((1, 4), np.float32))
+    back = ("vectors", tmp_path / "v.tsv", "--from", "bottom-up", "--to", "h5", "--data", f"voc:{voc}")
+
+    none, one, other = (_with_size(image, voc) for image in (none, one, other))
+    write_bottom_up([none, one], tmp_path / "v.tsv")
+    ran = run_frcnn(*back, "-o", tmp_path / "v.h5")
+    assert ran.code == 0, ran.err
+    assert [image.vectors.shape for image in read_h5(tmp_path / "v.h5")] == [(0, 3), (1, 3)]
+    for images, message in (((one, one), "twice"), ((one, other), "has vectors of 3 and of 4 numbers")):
+        write_bottom_up(images, tmp_path / "v.tsv")
+        assert_one_line_error(run_frcnn(*back, "-o", tmp_path / "v2.h5"), message)
+        assert not (tmp_path / "v2.h5").exists()
+
+
+def _with_size(image, voc):
+    decoded = read_image(voc / "JPEGImages" / f"{image.key}.jpg")
+    return replace(image, height=decoded.height, width=decoded.width)
+
+
+def test_keys_of_an_untrusted_file_lead_nowhere_else(work, tmp_path):
+    """Names of images become names of files."""
+    provenance = {"classes": []}
+    with StageWriter(tmp_path / "evil.h5", VECTORS, provenance) as out:
+        columns = {"boxes": np.zeros((1, 4), np.float32), "vectors": np.zeros((1, 2), np.float32)}
+        out.add(ImageRecord("../../escaped", 10, 10, "0"), columns)
+        out.finish()
+    for form in ("npz", "folders", "bottom-up"):
+        ran = run_frcnn("vectors", tmp_path / "evil.h5", "--to", form, "-o", tmp_path / "a/b/out")
+        assert_one_line_error(ran, "names an image '../../escaped'")
+    assert not list(tmp_path.rglob("escaped*"))
+
+
 def test_vectors_of_other_images(work, photo, tmp_path):
     run_frcnn("vectors", work / "v.h5", "--to", "bottom-up", "-o", tmp_path / "v.tsv")
     line = ("vectors", tmp_path / "v.tsv", "--from", "bottom-up", "--to", "h5", "-o", tmp_path / "v.h5")
@@ -262,9 +306,14 @@ class TestClassVectors:
             ({"names": ["a", "a"], "matrix": np.ones((2, 3))}, "names a class twice"),
             ({"names": ["a"], "matrix": np.full((1, 3), np.nan)}, "holds NaN"),
             ({"names": ["a"], "matrix": np.ones((1, 3)), "bias": np.ones(2)}, "has a bias"),
+            ({"names": ["a"], "matrix": np.ones((1, 3)), "bias": ["b"]}, "not numbers with 1 axes"),
+            ({"names": ["a"], "matrix": np.ones((1, 3)), "scale": [1, 2]}, "not numbers with 0 axes"),
+            ({"names": ["a"], "matrix": np.ones((1, 3)), "scale": np.nan}, "scale holds NaN"),
+            ({"names": ["a"], "matrix": np.full((1, 3), 1e300)}, "numbers too large"),
+            ({"names": ["a"], "matrix": np.ones((1, 0))}, "1 names and a matrix"),
             ({"names": ["a"], "matrix": np.ones((1, 3))}, "have 256 numbers, those of classes 3"),
             ({"names": ["background"], "matrix": np.ones((1, 256))}, "need at least one class"),
-            ({"names": np.array([object()]), "matrix": np.ones((1, 3))}, "is not a file of class vectors"),
+            ({"names": np.array([object()]), "matrix": np.ones((1, 3))}, "holds Python objects"),
         ],
     )
     def test_files_that_are_not_class_vectors(self, work, photo, tmp_path, arrays, message):

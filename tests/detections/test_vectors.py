@@ -133,19 +133,19 @@ def test_noise_is_refused(tmp_path_factory, content):
 def test_arrays_that_are_not_vectors(tmp_path):
     npz = VECTOR_FORMATS["npz"].read
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 3)), bbox=np.zeros((3, 4)))
-    with pytest.raises(FileFormatError, match="does not hold boxes and their vectors"):
+    with pytest.raises(FileFormatError, match="does not hold boxes and their vectors|not numbers with"):
         list(npz(tmp_path))
     np.savez(tmp_path / "a.npz", x=np.array([object()]), bbox=np.zeros((1, 4)))
-    with pytest.raises(FileFormatError, match="is not a file of arrays"):
+    with pytest.raises(FileFormatError, match="is not an .npz file|cannot be read"):
         list(npz(tmp_path))
     np.savez(tmp_path / "a.npz", y=np.zeros(1))
-    with pytest.raises(FileFormatError, match="has no array 'x'"):
+    with pytest.raises(FileFormatError, match="has no array 'bbox'"):
         list(npz(tmp_path))
     (tmp_path / "a.npz").write_bytes(b"nonsense")
-    with pytest.raises(FileFormatError, match="is not a file of arrays"):
+    with pytest.raises(FileFormatError, match="is not an .npz file|cannot be read"):
         list(npz(tmp_path))
     np.savez(tmp_path / "a.npz", x=np.full((1, 3), np.nan), bbox=np.zeros((1, 4)))
-    with pytest.raises(FileFormatError, match="holds NaN"):
+    with pytest.raises(FileFormatError, match="holds NaN, or numbers too large"):
         list(npz(tmp_path))
 
 
@@ -153,7 +153,9 @@ def test_columns_and_back():
     for image in (some(3), some(3, labels=False), some(0)):
         again = from_columns(to_columns(image), image.key, image.height, image.width)
         for name in ("boxes", "vectors", "labels", "scores", "proposals"):
-            np.testing.assert_array_equal(getattr(again, name), getattr(image, name))
+            one, other = getattr(again, name), getattr(image, name)
+            assert (one is None) == (other is None)
+            np.testing.assert_array_equal(one, other)
 
 
 def test_arrays_of_other_lengths():

@@ -14,8 +14,8 @@ from frcnn_cli.core.image import Image
 from frcnn_cli.detections.nms import detections_from_scores
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.detector.pretrained.convert import converted
-from frcnn_cli.detector.pretrained.models import PRETRAINED, pretrained_model
-from frcnn_cli.detector.pretrained.weights import published_weights, unique_names
+from frcnn_cli.detector.pretrained.models import PRETRAINED, is_pretrained, pretrained_model
+from frcnn_cli.detector.pretrained.weights import published_weights, read_pretrained, unique_names
 from frcnn_cli.detector.rpn.network import anchors_of_level, proposals_of
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.roi.levels import mapped
@@ -268,7 +268,7 @@ def test_other_classes():
     state = seeded_state(name, classes=3)
     stored = converted(PRETRAINED[name], state, ("cat", "dog"), 1e-3, Path("x.pth"))
     assert Detector.of_stored(stored, CPU).classes == ("cat", "dog")
-    with pytest.raises(UsageError, match="is for 2 classes, not for 90"):
+    with pytest.raises(UsageError, match="is for 2 classes, and 90 are named"):
         converted(PRETRAINED[name], state, CLASSES, 1e-3, Path("x.pth"))
 
 
@@ -311,3 +311,34 @@ def test_class_names_come_from_the_weights():
     assert published_.box_ap == 37.0
     assert published_.checksum == "258fb6c6"
     assert unique_names(["a", "N/A", "b", "N/A"]) == ("a", "unused 2", "b", "unused 4")
+
+
+def test_an_image_that_is_thinner_than_a_resized_pixel():
+    """Torchvision refuses it; here it gives no error, and the other images of a run continue."""
+    ours, _ = pair(NAMES[0])
+    ours.detect(Image.from_array(np.zeros((2000, 1, 3), np.uint8), "thin"))
+
+
+def test_a_folder_named_like_a_model(tmp_path, monkeypatch):
+    """Data may lie in a folder called coco; a run or a model file of that name wins."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "coco").mkdir()
+    assert is_pretrained("coco")
+    (tmp_path / "coco/model.safetensors").write_bytes(b"")
+    assert not is_pretrained("coco")
+
+
+def test_batch_normalisation_of_the_users_own_weights(tmp_path):
+    """Frozen as torchvision's COCO weights have it, unless it counts batches; or as stated."""
+    name = NAMES[2]
+    state = seeded_state(name)
+    torch.save(published(state, name), tmp_path / "frozen.pth")
+    torch.save(state, tmp_path / "plain.pth")
+    read = {
+        (file, eps): read_pretrained(name, tmp_path / f"{file}.pth", norm_eps=eps).tensors["conv.1.weight"]
+        for file in ("frozen", "plain")
+        for eps in (None, 0.0, 1e-5)
+    }
+    for file, eps in (("frozen", 0.0), ("plain", 1e-5)):
+        assert torch.equal(read[file, None], read[file, eps])
+        assert not torch.equal(read[file, 0.0], read[file, 1e-5])

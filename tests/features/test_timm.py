@@ -11,6 +11,7 @@ import torch
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, UsageError
 from frcnn_cli.core.image import Image
 from frcnn_cli.detector.detector import Detector
+from frcnn_cli.detector.folding import folded
 from frcnn_cli.features.backbones import build, families
 from frcnn_cli.features.backbones.families import Families
 from frcnn_cli.features.hook import Backbone, BackboneFamily, BackboneSpec, MeanStd, hookimpl, new_hidden_layers
@@ -68,6 +69,38 @@ def _without_norms(module):
         else:
             _without_norms(child)
     return module
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_dinov2"])
+def test_the_map_of_a_transformer_is_its_last(name):
+    timm = pytest.importorskip("timm")
+    network = build(f"timm:{name}").conv[0].network
+    whole = timm.create_model(name, pretrained=False)
+    assert len(network.model.blocks) == len(whole.blocks)
+
+
+@pytest.mark.extra
+def test_fine_maps_are_refused():
+    pytest.importorskip("timm")
+    with pytest.raises(UsageError, match="network.fine=true is not supported for timm:resnet18"):
+        build("timm:resnet18", fine=True)
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("name", ["repvit_m0_9", "resnet18", "mobilenetv3_small_050"])
+def test_folding_for_detection_changes_nothing(name):
+    """Also where modules do not run in the order in which they are listed."""
+    pytest.importorskip("timm")
+    conv = build(f"timm:{name}").conv.eval()
+    generator = torch.Generator().manual_seed(0)
+    for key, value in conv.state_dict().items():
+        if key.endswith("running_var"):
+            value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+    image = torch.rand(1, 3, 64, 96, generator=generator)
+    with torch.inference_mode():
+        expected, found = conv(image), folded(conv)(image)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.extra

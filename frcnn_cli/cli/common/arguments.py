@@ -164,6 +164,13 @@ def model_file(path: Path) -> Path:
     from frcnn_cli.detector.header import MODEL_KEY, read_description
 
     found = model_path(path)
+    if not path.exists() and path.name == str(path) and not path.suffix:
+        from frcnn_cli.detector.pretrained.models import pretrained_model
+
+        try:
+            pretrained_model(str(path))
+        except UsageError as error:
+            raise FrcnnError(f"{path} is not a file or folder, and {error.what}", error.fix) from None
     read_description(found, MODEL_KEY)
     return found
 
@@ -197,7 +204,7 @@ def model(path: Path | None, or_pretrained: bool = False) -> Path:
             )
         else:
             raise FrcnnError("no model: --model and $FRCNN_MODEL are not set, and ./runs holds no model", _model_fix())
-    if is_pretrained(str(chosen)) and not chosen.exists():
+    if is_pretrained(str(chosen)):
         fetch(str(chosen))
     else:
         model_file(chosen)
@@ -246,11 +253,14 @@ def name_by_vectors(
         )
     if class_vectors is not None:
         detector.class_vectors = replace(made.read_class_vectors(class_vectors), layer=layer)
+        made.check_length(detector)
     elif is_dataset_spec(str(classes_from)) and not Path(str(classes_from)).exists():
         found, chosen = dataset(str(classes_from), None, "fix"), source or detector.source()
         detector.class_vectors = made.class_vectors_of_dataset(found, detector, chosen, layer, examples, _console())
     elif not Path(str(classes_from)).is_dir():
         raise UsageError(f"{classes_from} is neither a folder nor a data set", "Name a folder with a folder per class")
+    elif examples is not None:
+        raise UsageError("--examples works with data sets", "Remove crops from the folders instead")
     else:
         detector.class_vectors = made.class_vectors_of_crops(Path(str(classes_from)), detector, layer, _console())
 

@@ -86,7 +86,7 @@ model = click.option(
     default=None,
     metavar="M",
     help="Folder of a run, model file, or pretrained detector (frcnn models lists them). Default: $FRCNN_MODEL, else"
-    " the newest run under ./runs.",
+    " the newest run under ./runs; without one, frcnn detect and embed use the smallest pretrained detector.",
 )
 device = click.option(
     "--device",

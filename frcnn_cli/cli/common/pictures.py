@@ -30,6 +30,7 @@ class Pictures:
         """
         self.console, self.output, self.show, self.force = console, output, show, force
         self.shown: list[tuple[str, Any]] = []
+        self.saved = 0
         self.paths = _paths(refs, output) if output is not None else {}
         inputs = {ref.path.resolve() for ref in refs}
         for path in self.paths.values():
@@ -47,12 +48,13 @@ class Pictures:
         pixels = detections.plot(image)
         if self.output is not None:
             save_image(pixels, self.paths[image.key])
+            self.saved += 1
         if self.show:
             self.shown.append((image.key, pixels))
 
     def present(self) -> None:
         """Reports where the pictures are, and opens the windows."""
-        if self.output is not None:
+        if self.output is not None and self.saved:
             self.console.note(f"{'the pictures are' if self.output.is_dir() else 'the picture is'} in {self.output}")
         if self.shown:
             from frcnn_cli.cli.common.window import present

@@ -3,7 +3,6 @@ writes them), or the three folders of ImageCaptioning.pytorch (NAME_att, NAME_fc
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frcnn_cli.core.errors import FileFormatError, explain_os_error
-from frcnn_cli.core.files import check_regular, files_below, replacing
+from frcnn_cli.core.errors import FileFormatError
+from frcnn_cli.core.files import files_below, replacing
 from frcnn_cli.detections.vectors.box_vectors import BoxVectors, checked_key
-
-_LARGEST = 1 << 31  # bytes of an array in an untrusted file
+from frcnn_cli.system.npz import NpzFile, check_npy
 
 
 def write_npz(images: Iterable[BoxVectors], folder: Path) -> int:
@@ -24,7 +22,7 @@ def write_npz(images: Iterable[BoxVectors], folder: Path) -> int:
     for image in images:
         arrays = {"x": image.vectors, "bbox": image.boxes, "num_bbox": np.array(len(image))}
         arrays |= {"image_h": np.array(image.height), "image_w": np.array(image.width)}
-        if len(image.labels):
+        if image.labels is not None and image.scores is not None:
             arrays |= {"objects_id": image.labels, "objects_conf": image.scores}
         with replacing(folder / f"{image.key}.npz") as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -35,13 +33,13 @@ def write_npz(images: Iterable[BoxVectors], folder: Path) -> int:
 def read_npz(folder: Path) -> Iterator[BoxVectors]:
     """The images of a folder of .npz files. Raises FileFormatError for a file that is not one of these."""
     for path in files_below(folder, ".npz"):
-        arrays = _loaded(path, ("x", "bbox"), ("image_h", "image_w", "objects_id", "objects_conf"))
-        sides = [_side(arrays.get(name)) for name in ("image_h", "image_w")]
-        more: dict[str, NDArray[Any]] = {}
-        if "objects_id" in arrays and "objects_conf" in arrays:
-            labels, scores = arrays["objects_id"], arrays["objects_conf"]
-            more = {"labels": labels.astype(np.int64), "scores": scores.astype(np.float32)}
-        yield _made(path, folder, sides, arrays["bbox"], arrays["x"], more)
+        with NpzFile(path) as file:
+            sides = [_side(file, name) for name in ("image_h", "image_w")]
+            more: dict[str, NDArray[Any]] = {}
+            if {"objects_id", "objects_conf"} <= set(file.names):
+                labels, scores = file.numbers("objects_id", 1), file.numbers("objects_conf", 1)
+                more = {"labels": labels.astype(np.int64), "scores": scores.astype(np.float32)}
+            yield _made(path, folder, sides, file.numbers("bbox", 2), file.numbers("x", 2), more)
 
 
 def write_folders(images: Iterable[BoxVectors], base: Path) -> int:
@@ -67,9 +65,14 @@ def read_folders(base: Path) -> Iterator[BoxVectors]:
     """The images of BASE_att and BASE_box, whose sizes are unknown (0). Raises FileFormatError for other files."""
     folder = base.with_name(base.name + "_att")
     for path in files_below(folder, ".npz"):
-        vectors = _loaded(path, ("feat",))["feat"]
+        with NpzFile(path) as file:
+            vectors = file.numbers("feat", 2)
         key = path.relative_to(folder).with_suffix("").as_posix()
-        boxes = _load_npy(_part(base, "box", key, "npy"))
+        boxes_path = _part(base, "box", key, "npy")
+        check_npy(boxes_path)
+        boxes = np.load(boxes_path, allow_pickle=False)
+        if boxes.dtype.kind not in "iuf":
+            raise FileFormatError(f"{boxes_path} holds {boxes.dtype}, not numbers", "Check the format")
         yield _made(path, folder, [0, 0], boxes, vectors, {})
 
 
@@ -77,9 +80,12 @@ def _part(base: Path, name: str, key: str, ending: str) -> Path:
     return base.with_name(f"{base.name}_{name}") / f"{key}.{ending}"
 
 
-def _side(value: NDArray[Any] | None) -> int:
+def _side(file: NpzFile, name: str) -> int:
     """A side of the image in pixels; 0 if it is not stated."""
-    return int(value) if value is not None and value.size == 1 and value.dtype.kind in "iu" else 0
+    if name not in file.names:
+        return 0
+    value = file.read(name)
+    return int(value.reshape(())) if value.size == 1 and value.dtype.kind in "iu" else 0
 
 
 def _made(
@@ -99,29 +105,3 @@ def _made(
     if not (np.isfinite(made.vectors).all() and np.isfinite(made.boxes).all()):
         raise FileFormatError(f"{path} holds NaN or infinity", "Compute the vectors again")
     return made
-
-
-def _loaded(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
-    try:
-        with zipfile.ZipFile(check_regular(path, FileFormatError)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST:
-                raise FileFormatError(f"{path} is larger than 2 GB when unpacked", "Check the format")
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in needed if name not in file]
-            if missing:
-                raise FileFormatError(f"{path} has no array {missing[0]!r}", "Check the format")
-            return {name: file[name] for name in (*needed, *optional) if name in file}
-    except OSError as error:
-        raise explain_os_error(error, path) from None
-    except (ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
-        raise FileFormatError(f"{path} is not a file of arrays ({error})", "Check the format") from None
-
-
-def _load_npy(path: Path) -> NDArray[Any]:
-    try:
-        found: NDArray[Any] = np.load(check_regular(path, FileFormatError), allow_pickle=False, mmap_mode="r")
-        return np.array(found)
-    except OSError as error:
-        raise explain_os_error(error, path) from None
-    except (ValueError, EOFError) as error:
-        raise FileFormatError(f"{path} is not an array ({error})", "Check the format") from None

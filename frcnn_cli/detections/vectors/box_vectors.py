@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ class BoxVectors:
     key: of the image. height, width: in pixels; 0 if unknown.
     boxes: float32 [N, 4], x1 y1 x2 y2 in pixels.
     vectors: float16 or float32 [N, D].
-    labels: int64 [N], the most probable class of each box, and scores: float32 [N], its probability; or empty.
-    proposals: int64 [N], the index of the proposal that each box was found from; or empty.
+    labels: int64 [N], the most probable class of each box, and scores: float32 [N], its probability; None if unknown.
+    proposals: int64 [N], the index of the proposal that each box was found from; None if unknown.
 
     Raises:
         ValueError: arrays of different lengths or shapes.
@@ -32,9 +32,9 @@ class BoxVectors:
     width: int
     boxes: Boxes
     vectors: NDArray[Any]
-    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    scores: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    proposals: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    labels: NDArray[np.int64] | None = None
+    scores: NDArray[np.float32] | None = None
+    proposals: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -42,7 +42,7 @@ class BoxVectors:
             raise ValueError(f"boxes {list(self.boxes.shape)} and vectors {list(self.vectors.shape)}")
         for name in ("labels", "scores", "proposals"):
             values = getattr(self, name)
-            if values.ndim != 1 or len(values) not in (0, count):
+            if values is not None and values.shape != (count,):
                 raise ValueError(f"{count} boxes, but {name} {list(values.shape)}")
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ def to_columns(found: BoxVectors) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {"boxes": found.boxes, "vectors": found.vectors}
     for name, kind in (("labels", np.int32), ("scores", np.float32), ("proposals", np.int32)):
         values = getattr(found, name)
-        if len(values) or (name != "proposals" and not len(found)):
+        if values is not None:
             columns[name] = values.astype(kind)
     return columns
 

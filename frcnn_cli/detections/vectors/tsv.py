@@ -68,8 +68,8 @@ def _bottom_up_row(image: BoxVectors) -> Iterator[bytes]:
 
 def _lxmert_row(image: BoxVectors) -> Iterator[bytes]:
     count = len(image)
-    labels = image.labels if len(image.labels) else np.zeros(count)
-    scores = image.scores if len(image.scores) else np.zeros(count)
+    labels = image.labels if image.labels is not None else np.zeros(count)
+    scores = image.scores if image.scores is not None else np.zeros(count)
     yield from (text.encode() for text in (image.key, str(image.height), str(image.width)))
     for values, kind in ((labels, np.int64), (scores, np.float32), (np.zeros(count), np.int64)):
         yield _encoded(values, kind)

@@ -102,8 +102,8 @@ def _check_classes(state: Mapping[str, Tensor], classes: Sequence[str], model: P
         raise FileFormatError(f"{path} has no layer for class scores", _fix(model))
     if outputs != len(classes) + 1:
         raise UsageError(
-            f"{path} is for {outputs - 1} classes, not for {len(classes)}",
-            "Name them in the order of training: --classes cat,dog or a text file with one name per line",
+            f"{path} is for {outputs - 1} classes, and {len(classes)} are named (by default, those of COCO)",
+            "Name its classes in the order of training: --classes cat,dog, or a text file with one name per line",
         )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from frcnn_cli.core.errors import UsageError
 from frcnn_cli.core.options import did_you_mean
+from frcnn_cli.core.run_files import MODEL_FILE
 from frcnn_cli.detector.rpn.config import RPNConfig
 from frcnn_cli.recipes.recipe import Recipe
 
@@ -118,9 +120,14 @@ def pretrained_model(name: str) -> PretrainedModel:
             f"{name} finds boxes without pooling RoIs, so it cannot become Fast R-CNN",
             f"Choose one of {', '.join(PRETRAINED)}",
         )
-    raise UsageError(f"there is no pretrained detector {name!r}{did_you_mean(name, PRETRAINED)}", "See frcnn models")
+    unknown = f"there is no pretrained detector {name!r}{did_you_mean(name, PRETRAINED)}"
+    raise UsageError(unknown, f"Their names are {', '.join(PRETRAINED)}")
 
 
 def is_pretrained(name: str) -> bool:
-    """Whether a name is that of a detector here, or of one of torchvision's that cannot be used."""
+    """Whether a name is that of a detector here, or of one of torchvision's that cannot be used; false for a model file
+    or a run of that name in the current folder. (A folder of data may be called coco.)"""
+    path = Path(name)
+    if path.is_file() or (path / MODEL_FILE).is_file():
+        return False
     return name in PRETRAINED or name in ALIASES or re.match(_WITHOUT_ROIS, name) is not None

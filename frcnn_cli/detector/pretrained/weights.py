@@ -87,6 +87,7 @@ def read_pretrained(
     name: str,
     weights: str | Path | None = None,
     classes: Sequence[str] | None = None,
+    norm_eps: float | None = None,
     progress: Progress = SILENT,
 ) -> StoredModel:
     """A detector of torchvision as Fast R-CNN.
@@ -94,6 +95,9 @@ def read_pretrained(
     Args:
         name: a name in `models.PRETRAINED`, or "coco" for the smallest of them.
         weights: the path of a state dict of that detector, in place of torchvision's.
+        norm_eps: what the detector adds to the variance in batch normalisation. By default 1e-5 if the state dict is of
+            plain batch normalisation, and otherwise as with torchvision's weights for COCO, from which most detectors
+            are trained further.
         classes: its class names, without the background; by default those of torchvision's weights.
 
     Raises:
@@ -109,9 +113,11 @@ def read_pretrained(
         if weights is not None:
             raise
         raise FileFormatError(error.what, f"Delete it, and run frcnn models get {model.name}") from None
-    # Weights of the user's own were trained with torchvision's default, unless the file is torchvision's.
-    eps = model.norm_eps if path.name == Path(published.url).name else 1e-5
-    return converted(model, state, tuple(classes or published.classes), eps, path)
+    if norm_eps is None:
+        # Plain batch normalisation counts its batches; frozen one, which torchvision's weights have, does not.
+        plain = any(key.endswith("num_batches_tracked") for key in state)
+        norm_eps = 1e-5 if plain and weights is not None else model.norm_eps
+    return converted(model, state, tuple(classes or published.classes), norm_eps, path)
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:

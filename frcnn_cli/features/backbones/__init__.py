@@ -84,6 +84,8 @@ def build(
     if weights == "none":
         backbone.frozen = 0
     if fine:
+        if backbone.geometry:
+            raise UsageError(f"network.fine=true is not supported for {name}", "Set network.fine=false")
         backbone.halve_cells()
     backbone = with_head(backbone, head)
     if grid:

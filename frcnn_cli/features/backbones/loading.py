@@ -106,10 +106,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             raise FileFormatError(f"{path} is not a file of weights, or is truncated", "Copy it again") from None
         raise explain_os_error(error, path) from None
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        if "Weights only load failed" in str(error):
+            what = f"{path} is not a state dict: it holds a whole network, or is no file of PyTorch"
+            raise FileFormatError(what, "Save it with torch.save(net.state_dict(), path)") from None
         reason = " ".join(str(error).split())[:120]
         raise FileFormatError(
             f"{path} is not a file of weights ({reason})", "Name a state dict (.pth, .safetensors)"
         ) from None
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]  # as torchvision's reference scripts save it, beside the optimiser
     tensors = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
     if not tensors:
         raise FileFormatError(f"{path} is not a state dict", "Save it with torch.save(net.state_dict(), path)")

@@ -13,7 +13,7 @@ from frcnn_cli.features.backbones.loading import Weights
 
 def small(weights: Weights) -> Backbone:
     """Stride 4, 64 channels, 7x7 grid, two fully connected layers of 256; nothing frozen."""
-    if weights.which not in ("none", "later"):
+    if weights.which == "imagenet":
         raise UsageError("there are no weights of small to download", "Add --weights none")
     conv = nn.Sequential(
         *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2, ceil_mode=True)),
@@ -26,4 +26,6 @@ def small(weights: Weights) -> Backbone:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(cast(Tensor, layer.bias))
+    if weights.which not in ("none", "later"):
+        weights.into(conv)
     return Backbone(conv, hidden, 64, 4, (7, 7), 0, numbered(conv))

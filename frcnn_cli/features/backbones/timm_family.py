@@ -1,7 +1,8 @@
 """Networks of timm (PyTorch Image Models): timm:convnext_tiny, timm:vit_small_patch14_dinov2, and so on.
 
 Conv networks: the map is the last one of stride 16, and the stages after it are the head of each RoI ("C4"). Other
-networks (image towers of DINO and CLIP, for example): the last map of the network, and two new hidden layers.
+networks (image towers of DINO and CLIP, for example): the last map of stride 16, or the last of all, and two new hidden
+layers.
 """
 
 from __future__ import annotations
@@ -85,10 +86,11 @@ class MapOf(nn.Module):
 def _build(name: str, weights: Weights) -> Backbone:
     network = _create(name, weights)
     strides = list(network.feature_info.reduction())
-    at = strides.index(_STRIDE) if _STRIDE in strides else len(strides) - 1
+    fitting = [i for i, stride in enumerate(strides) if stride == _STRIDE]
+    at = fitting[-1] if fitting else len(strides) - 1
     stages = _stages(network)
     if stages is None:
-        return _of_one_map(name, weights, at, max(strides))
+        return _of_one_map(name, weights, network.feature_info.out_indices[at], max(strides))
     channels, end = network.feature_info.channels()[at], stages[at] + 1
     modules = list(network.children())
     conv, rest = nn.Sequential(*modules[:end]), nn.Sequential(*modules[end:])
@@ -102,7 +104,11 @@ def _build(name: str, weights: Weights) -> Backbone:
 
 
 def _of_one_map(name: str, weights: Weights, at: int, multiple: int) -> Backbone:
-    """A network whose stages cannot be told apart: one of its maps, everything before it frozen by default."""
+    """A network whose stages cannot be told apart: one of its maps, everything before it frozen by default.
+
+    Args:
+        at: which map, in timm's numbering of all maps. multiple: of pixels, to which images are padded.
+    """
     network = _create(name, weights, out_indices=(at,))
     channels = network.feature_info.channels()[-1]
     conv = nn.Sequential(MapOf(network, _is_channels_last(network), multiple))
