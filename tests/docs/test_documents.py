@@ -102,7 +102,7 @@ def shortened(words):
     if words[:2] == ["data", "convert"]:
         shutil.rmtree("my-data")
     if words[0] == "train" and "--resume" not in words and "--show-config" not in words:
-        words = [*_without(words, "--backbone"), *SHORT]
+        words = [*_without(words, "--backbone"), *SHORT] if "--init" not in words else [*words, "--rois", "16"]
     if words[0] == "features" and "--backbone" in words:
         words = [*_without(words, "--backbone"), "--backbone", "small", "--weights", "none", "--short-side", "0"]
     if words[0] == "proposals":

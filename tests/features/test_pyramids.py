@@ -120,7 +120,9 @@ def test_other_heads(head, tmp_path):
     assert again.model_id == made.model_id
     image = Image.from_array(picture(1), "a")
     boxes = np.array([[10, 10, 60, 60]], np.float32)
-    assert again.detect(image, boxes) == made.detect(image, boxes)
+    found, expected = again.detect(image, boxes), made.detect(image, boxes)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)  # the memory order of conv weights may differ
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
     assert len(made.detect(image, boxes[:0]).labels) == 0
 
 

@@ -107,8 +107,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise explain_os_error(error, path) from None
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         if "Weights only load failed" in str(error):
-            what = f"{path} is not a state dict: it holds a whole network, or is no file of PyTorch"
-            raise FileFormatError(what, "Save it with torch.save(net.state_dict(), path)") from None
+            what = f"{path} is not a file of weights (it holds a whole network, or is no file of PyTorch)"
+            raise FileFormatError(what, "Save a state dict: torch.save(net.state_dict(), path)") from None
         reason = " ".join(str(error).split())[:120]
         raise FileFormatError(
             f"{path} is not a file of weights ({reason})", "Name a state dict (.pth, .safetensors)"
