@@ -191,7 +191,8 @@ def _kept_per_class(
         if thresholds.per_class:
             rows = rows[np.argsort(-scores[rows], kind="stable")[: thresholds.per_class]]
         ranked.append(rows)
-        rows = rows[nms(boxes[rows, label], scores[rows], thresholds.iou)]
+        if len(rows) > 1:
+            rows = rows[nms(boxes[rows, label], scores[rows], thresholds.iou)]
         kept.append((scores[rows], rows))
     return ranked, kept
 

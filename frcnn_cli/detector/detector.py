@@ -158,8 +158,7 @@ class Detector(nn.Module):
 
     def shares_maps(self, source: ProposalSource) -> bool:
         """Whether a source reads the conv maps that this detector computes."""
-        wanted = source.maps_id()
-        return wanted is not None and wanted == self.features_id
+        return source.reads_maps_of(self)
 
     @torch.inference_mode()
     def feature_map(self, image: Image, dtype: str = "float16") -> tuple[Maps, Scales]:

@@ -80,6 +80,9 @@ class RPN(ProposalSource):
     def prepare(self) -> None:
         self.detector  # noqa: B018 (loads it)
 
+    def reads_maps_of(self, detector: Any) -> bool:
+        return vars(self).get("_own") is detector or super().reads_maps_of(detector)
+
     def maps_id(self) -> str:
         return self.detector.features_id
 

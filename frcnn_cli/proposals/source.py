@@ -66,6 +66,11 @@ class ProposalSource(ABC):
         once."""
         return None
 
+    def reads_maps_of(self, detector: Any) -> bool:
+        """Whether `propose_in_maps` reads the conv maps that a detector computes."""
+        wanted = self.maps_id()
+        return wanted is not None and bool(wanted == detector.features_id)
+
     def in_detector(self, detector: Any) -> Self:
         """This source for a detector that was trained with it; a source that reads weights can use the detector's."""
         return self

@@ -106,7 +106,9 @@ def test_a_resumed_run_goes_on_validating(line, props, tmp_path, monkeypatch):
 
 
 def test_a_backbone_that_there_is_not(line):
-    assert_one_line_error(run_frcnn(*line, "--set", "network.backbone=nope"), "network.backbone is 'nope'", "vgg16", code=2)
+    assert_one_line_error(
+        run_frcnn(*line, "--set", "network.backbone=nope"), "network.backbone is 'nope'", "vgg16", code=2
+    )
 
 
 def test_a_dead_head_is_said(line, monkeypatch):
