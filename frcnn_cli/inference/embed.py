@@ -24,6 +24,7 @@ from frcnn_cli.proposals.limits import validated
 from frcnn_cli.proposals.prepare import prepare
 from frcnn_cli.proposals.registry import get_source
 from frcnn_cli.proposals.source import ProposalSource
+from frcnn_cli.proposals.sources.file import FileSource
 from frcnn_cli.roi.levels import Maps, Scales
 from frcnn_cli.store.schema import VECTORS
 from frcnn_cli.store.summary import StageSummary
@@ -147,7 +148,8 @@ def _embed(
     layer: Layer,
 ) -> BoxVectors:
     if per_image is None:
-        given = validated(source.propose(image), image, source.name).boxes
+        assert isinstance(source, FileSource)
+        given = validated(source.propose_all(image), image, source.name).boxes
         indices = np.arange(len(given))
         boxes = given
     else:

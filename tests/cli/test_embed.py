@@ -108,6 +108,17 @@ def _source():
     return get_source("sliding-window")
 
 
+def test_a_box_without_area_is_not_skipped(work, voc, tmp_path):
+    """Otherwise the vectors after it would belong to other boxes."""
+    image = sorted((voc / "JPEGImages").iterdir())[0]
+    (tmp_path / "b.csv").write_text(f"image,x1,y1,x2,y2\n{image.stem},1,1,1,9\n{image.stem},1,1,20,20\n")
+    line = ("embed", image, "--boxes", tmp_path / "b.csv", "--model", work / "run", "-o", tmp_path / "v.h5")
+    ran = run_frcnn(*line)
+    assert ran.code == 1
+    assert "1 box(es) without area" in ran.err
+    assert not (tmp_path / "v.h5").exists()
+
+
 def test_a_kill_costs_nothing(work, voc, tmp_path):
     """An unfinished run is continued, and ends in the same file."""
     line = ("embed", f"voc:{voc}", "--boxes", work / "props.h5", "--model", work / "run", "-o", tmp_path / "v.h5")
@@ -180,9 +191,9 @@ def test_keys_of_an_untrusted_file_lead_nowhere_else(work, tmp_path):
         columns = {"boxes": np.zeros((1, 4), np.float32), "vectors": np.zeros((1, 2), np.float32)}
         out.add(ImageRecord("../../escaped", 10, 10, "0"), columns)
         out.finish()
-    for form in ("npz", "folders", "bottom-up"):
+    for form in ("npz", "folders"):
         ran = run_frcnn("vectors", tmp_path / "evil.h5", "--to", form, "-o", tmp_path / "a/b/out")
-        assert_one_line_error(ran, "names an image '../../escaped'")
+        assert_one_line_error(ran, "'../../escaped' cannot be the name of a file")
     assert not list(tmp_path.rglob("escaped*"))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from frcnn_cli.core.errors import FileFormatError
 from frcnn_cli.core.files import files_below, replacing
-from frcnn_cli.detections.vectors.box_vectors import BoxVectors, checked_key
+from frcnn_cli.detections.vectors.box_vectors import BoxVectors, checked_key, file_name_of
 from frcnn_cli.system.npz import NpzFile, check_npy
 
 
@@ -24,7 +24,7 @@ def write_npz(images: Iterable[BoxVectors], folder: Path) -> int:
         arrays |= {"image_h": np.array(image.height), "image_w": np.array(image.width)}
         if image.labels is not None and image.scores is not None:
             arrays |= {"objects_id": image.labels, "objects_conf": image.scores}
-        with replacing(folder / f"{image.key}.npz") as temporary, open(temporary, "wb") as file:
+        with replacing(folder / f"{file_name_of(image.key)}.npz") as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         count += 1
     return count
@@ -52,10 +52,13 @@ def write_folders(images: Iterable[BoxVectors], base: Path) -> int:
             if len(image)
             else np.zeros(image.vectors.shape[1], np.float32)
         )
-        with replacing(_part(base, "att", image.key, "npz")) as temporary, open(temporary, "wb") as file:
+        with replacing(_part(base, "att", file_name_of(image.key), "npz")) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, feat=image.vectors)
         for name, values in (("fc", mean), ("box", image.boxes)):
-            with replacing(_part(base, name, image.key, "npy")) as temporary, open(temporary, "wb") as file:
+            with (
+                replacing(_part(base, name, file_name_of(image.key), "npy")) as temporary,
+                open(temporary, "wb") as file,
+            ):
                 np.save(file, values)
         count += 1
     return count

@@ -70,12 +70,19 @@ def from_columns(columns: Mapping[str, NDArray[Any]], key: str, height: int, wid
 
 
 def checked_key(key: str, path: object) -> str:
-    """The key of an image in an untrusted file, which may become the name of a file.
+    """The key of an image in an untrusted file. Raises FileFormatError if it is empty or holds control characters."""
+    if not key.strip() or any(ord(letter) < 32 for letter in key):
+        raise FileFormatError(f"{path} names an image {key[:60]!r}", "Name images by paths or numbers")
+    return key
+
+
+def file_name_of(key: str) -> str:
+    """The name of a file for an image, relative to a folder: its key, without the slash of an absolute path.
 
     Raises:
-        FileFormatError: it is empty, absolute, leads out of the folder, or holds control characters.
+        FileFormatError: the key would lead out of the folder.
     """
-    parts = key.replace("\\", "/").split("/")
-    if not key.strip() or ".." in parts or key.startswith("/") or any(ord(letter) < 32 for letter in key):
-        raise FileFormatError(f"{path} names an image {key[:60]!r}", "Name images by relative paths or numbers")
-    return key
+    parts = [part for part in key.replace("\\", "/").split("/") if part not in ("", ".")]
+    if not parts or ".." in parts:
+        raise FileFormatError(f"the image {key[:60]!r} cannot be the name of a file", "Name images by paths without ..")
+    return "/".join(parts)

@@ -85,6 +85,17 @@ class FileSource(ProposalSource):
         return file, Names(file.names), Convention(**{**file.stated, **given})
 
     def propose(self, image: Image) -> Proposals:
+        return self._read(image)[0]
+
+    def propose_all(self, image: Image) -> Proposals:
+        """Like `propose`, but a box without area is an error, so that there is a result for every box of the file."""
+        found, skipped = self._read(image)
+        if skipped:
+            raise FileFormatError(f"{self.path} has {skipped} box(es) without area for {image.key!r}", "Remove them")
+        return found
+
+    def _read(self, image: Image) -> tuple[Proposals, int]:
+        """The boxes of an image, and how many without area were skipped."""
         from frcnn_cli.proposals.box_files.interpreting import BadBoxes, proposals_of
         from frcnn_cli.store.join import Lookup
 
@@ -100,10 +111,10 @@ class FileSource(ProposalSource):
             )
         bad = BadBoxes()
         found = proposals_of(file.read(i), convention, image.key, image.width, image.height, "error", bad)
-        bad.counts.pop("without area", None)  # a box without area is too small, not wrong
+        skipped = bad.counts.pop("without area", 0)  # a box without area is too small, not wrong
         if bad.counts:
             raise FileFormatError(
                 f"{self.path}, read as {convention}, for an image of {image.width} x {image.height}: {bad}",
                 "Set order, base or inclusive; frcnn import detects them, and drops or clips bad boxes",
             )
-        return found
+        return found, skipped
