@@ -65,6 +65,7 @@ class Detector(nn.Module):
         self._folds = has_frozen_norm(self.conv)
         self._folded: tuple[Any, tuple[nn.Module]] | None = None  # of which weights, and the folded conv layers
         self.class_vectors: ClassVectors | None = None  # in place of the class layer; boxes are then the proposals
+        self.outputs_are_random = False  # whether classes and boxes are untrained, see `untrained`
         self.hidden_is_random = False  # whether the hidden layers are untrained, see `untrained`
         self.rounded = False  # whether the weights were ever rounded; they stay so in float32
         self.exact_ids: tuple[str, str] | None = None  # model_id and features_id before the weights were rounded
@@ -362,6 +363,7 @@ class Detector(nn.Module):
             backbone = build_network(network, weights)
             config = ModelConfig(network, ("none",), image_transform(recipe), NO_PROPOSALS, recipe=recipe.to_dict())
             made = cls(config, backbone)
+        made.outputs_are_random = True
         made.hidden_is_random = weights == "none" or is_new(made.head)
         return made.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 

@@ -69,7 +69,8 @@ def embed_boxes(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> StageSummary:
-    """Computes a vector per box and writes a file of vectors, with the most probable class of each box.
+    """Computes a vector per box and writes a file of vectors, with the most probable class of each box if the detector is
+    trained.
 
     After an interruption at any moment, the same call continues where it stopped.
 
@@ -155,9 +156,12 @@ def _embed(
     else:
         given = detector.propose(image, source, maps, scales)
         boxes, indices = _best(detector, maps, given, scales, image, per_image)
-    vectors, probabilities = detector.vectors(maps, given[indices], scales, layer)
-    labels = probabilities[:, 1:].argmax(axis=1)
-    scores = probabilities[np.arange(len(labels)), labels + 1]
+    classify = not detector.outputs_are_random
+    vectors, probabilities = detector.vectors(maps, given[indices], scales, layer, classify)
+    labels, scores = None, None
+    if classify:
+        labels = probabilities[:, 1:].argmax(axis=1)
+        scores = probabilities[np.arange(len(labels)), labels + 1]
     own = {} if per_image is None else {"proposals": indices}
     return BoxVectors(image.key, image.height, image.width, boxes, vectors, labels, scores, **own)
 
