@@ -69,8 +69,8 @@ def embed_boxes(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> StageSummary:
-    """Computes a vector per box and writes a file of vectors, with the most probable class of each box if the detector is
-    trained.
+    """Computes a vector per box and writes a file of vectors; with the most probable class of each box, if the detector
+    is trained.
 
     After an interruption at any moment, the same call continues where it stopped.
 
