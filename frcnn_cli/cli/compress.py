@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common import arguments, models, options
 from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
 
@@ -83,7 +83,7 @@ def command(
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name} needs --data and --props.")
     wanted = _parse_ranks(ranks)
-    model = arguments.model_file(model)
+    model = models.model_file(model)
     arguments.check_output(output, force, (".safetensors",), model)
 
     from frcnn_cli.detector.detector import Detector

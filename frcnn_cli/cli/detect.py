@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common import arguments, models, options
 from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
 from frcnn_cli.cli.common.pictures import Pictures
@@ -139,14 +139,14 @@ def command(
     if show and len(refs) > 20:
         raise click.UsageError(f"--show opens at most 20 images, not {len(refs)}; use -o FOLDER.")
     pictures = Pictures(console, refs, None if to_file else output, show, force)
-    model = arguments.model(model, or_pretrained=True) if backbone is None else None
+    model = models.model(model, or_pretrained=True) if backbone is None else None
     source = arguments.source(sources, settings) if sources or backbone is not None else None
 
     from frcnn_cli.inference.detect import run_detection
 
-    detector = arguments.detector(model, backbone, weights, device, precision)
+    detector = models.detector(model, backbone, weights, device, precision)
     if by_vectors:
-        arguments.name_by_vectors(detector, classes_from, class_vectors, source, layer, examples)
+        models.name_by_vectors(detector, classes_from, class_vectors, source, layer, examples)
     if refine is not None:
         detector.set_recipe_values(detection__refine=refine)
     run = run_detection(

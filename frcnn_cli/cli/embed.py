@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common import arguments, models, options
 from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
 
@@ -104,13 +104,13 @@ def command(
     check_device_name(device)
     arguments.check_output(output, force=True, endings=(".h5",))
     refs = arguments.images(images, split)
-    chosen = arguments.model(model, or_pretrained=True) if backbone is None else None
+    chosen = models.model(model, or_pretrained=True) if backbone is None else None
     source = arguments.source(sources, settings) if sources else None
 
     from frcnn_cli.inference.embed import PerImage, embed_boxes
 
     best = None if per_image is None else PerImage.parse(per_image)
-    detector = arguments.detector(chosen, backbone, weights, device, precision)
+    detector = models.detector(chosen, backbone, weights, device, precision)
     done = embed_boxes(
         refs, detector, output, boxes=boxes, per_image=best, source=source, layer=layer, dtype=dtype,
         normalise=normalise, batch=batch, force=force, progress=console,

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common import arguments, models, options
 from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
 
@@ -84,7 +84,7 @@ def command(
     elif model is not None:
         raise click.UsageError("Give either --model or --backbone.")
     refs = arguments.images(images, split)
-    model = arguments.model(model) if backbone is None else None
+    model = models.model(model) if backbone is None else None
 
     from frcnn_cli.detector.detector import Detector
     from frcnn_cli.inference.features import extract_features

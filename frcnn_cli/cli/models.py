@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common import arguments, models, options
 from frcnn_cli.cli.common.command import Command
 from frcnn_cli.cli.common.console import Console
 
@@ -81,7 +81,7 @@ def command(
 
     model = pretrained_model(name)
     if weights is None:
-        arguments.fetch(model.name)
+        models.fetch(model.name)
         path = fetch_weights(model).path
         console.note(f"licence: {LICENCE}")
     else:

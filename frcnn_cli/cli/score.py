@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common import arguments, models, options
 from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
 
@@ -42,7 +42,7 @@ def command(
     frcnn score feats.h5 --props props.h5 --model runs/my -o scores.h5
     """
     arguments.must_differ(output, feats, props)
-    model = arguments.model(model)
+    model = models.model(model)
 
     from frcnn_cli.detector.detector import Detector
     from frcnn_cli.inference.score import score_proposals

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common import arguments, models, options
 from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
 from frcnn_cli.cli.common.interrupt import StopOnSignal, StoppedAtOnce, resume_command
@@ -87,7 +87,7 @@ def command(
             raise click.UsageError(f"Missing option '--{name}' (or --resume, to continue a run).")
     check_settings(run, chosen)
     if run.init is not None and not resume:
-        arguments.model(Path(run.init))
+        models.model(Path(run.init))
     arguments.check_training_inputs(run, device)
     if not resume:
         folder = output or new_run_folder(str(run.data), chosen.network.backbone)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from frcnn_cli.core.annotations import Detections
 from frcnn_cli.core.boxes import Boxes, as_boxes
 from frcnn_cli.core.decoding import AnyImage, as_image
-from frcnn_cli.core.errors import FeatureError, FrcnnError, UsageError
+from frcnn_cli.core.errors import FrcnnError, UsageError
 from frcnn_cli.core.image import Image
 from frcnn_cli.detections.nms import Thresholds, detections_from_scores
 from frcnn_cli.detector import identity
@@ -26,6 +26,7 @@ from frcnn_cli.detector.config import NO_PROPOSALS, ModelConfig, image_transform
 from frcnn_cli.detector.files import StoredModel, read_model, write_model
 from frcnn_cli.detector.folding import folded, has_frozen_norm
 from frcnn_cli.detector.initialisation import WithoutInitialisation
+from frcnn_cli.detector.maps import are_finite, overflow, round_maps, rounded_for_head
 from frcnn_cli.detector.precision import DTYPES, MAP_DTYPES, set_precision
 from frcnn_cli.detector.pretrained.models import is_pretrained
 from frcnn_cli.detector.pretrained.weights import read_pretrained
@@ -40,10 +41,11 @@ from frcnn_cli.proposals.registry import load_registry
 from frcnn_cli.proposals.source import ProposalSource
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.roi.head import ConvFullyConnectedHead, ConvHead, FullyConnectedHead, RoIHead, to_channels_last
-from frcnn_cli.roi.levels import Map, Maps, Scale, Scales, as_tuple, levels, mapped, nearest_level
+from frcnn_cli.roi.levels import Map, Maps, Scale, Scales, mapped
 from frcnn_cli.roi.pooler import RoIPooler
 from frcnn_cli.roi.rois import RoIs
-from frcnn_cli.roi.score import Scores, probabilities_of_margins, score_boxes
+from frcnn_cli.roi.score import Scores, score_boxes
+from frcnn_cli.roi.vectors import vectors_of_boxes
 from frcnn_cli.system.device import choose_device
 
 
@@ -210,7 +212,6 @@ class Detector(nn.Module):
             scores.probabilities[:, 1:][small] = 0
         return scores
 
-    @torch.inference_mode()
     def vectors(
         self, maps: Maps, boxes: Boxes, scales: Scales, layer: str = "hidden", classify: bool = True
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -227,18 +228,9 @@ class Detector(nn.Module):
         """
         if layer not in ("hidden", "pooled", "mean"):
             raise ValueError(f"layer must be 'hidden', 'pooled' or 'mean', not {layer!r}")
-        boxes = as_boxes(boxes)
-        views = levels(mapped(lambda one: one.to(self.device), maps), scales)
-        level = nearest_level(boxes, [scale for _, scale in views])
-        parts = [
-            self.head.vectors(features, RoIs.of_images([boxes[level == i]], [scale]), layer, classify)
-            for i, (features, scale) in enumerate(views)
-        ]
-        order = np.argsort(np.argsort(level, kind="stable"), kind="stable")
-        vectors, logits = (torch.cat(each).cpu()[order] for each in zip(*parts, strict=True))
-        svms = self.config.network.classifier == "svm"
-        probabilities = probabilities_of_margins(logits) if svms else logits.softmax(dim=1)
-        return vectors.numpy(), probabilities.numpy()
+        here = mapped(lambda one: one.to(self.device), maps)
+        margins = self.config.network.classifier == "svm"
+        return vectors_of_boxes(self.head, here, as_boxes(boxes), scales, layer, classify, margins)
 
     def _from_maps(self, maps: Map, rois: RoIs) -> tuple[Tensor, Tensor]:
         return self(maps, rois, from_maps=True)  # type: ignore[no-any-return]
@@ -393,34 +385,3 @@ def make_head(config: ModelConfig, backbone: Backbone) -> RoIHead:
     if isinstance(backbone.hidden, ConvsAndLinear):
         return ConvFullyConnectedHead(*backbone.hidden, pooler, classes, network.class_agnostic)
     return FullyConnectedHead(backbone.hidden, pooler, classes, network.dropout, config.ranks, network.class_agnostic)
-
-
-def round_maps(maps: Map, dtype: str) -> Map:
-    """Conv maps rounded to "float16" or "float32"."""
-    return mapped(lambda one: one.to(MAP_DTYPES[dtype]), maps)  # type: ignore[no-any-return]
-
-
-def rounded_for_head(maps: Maps, dtype: str, key: str) -> Maps:
-    """Conv maps in float32, rounded. Raises FeatureError if a value overflows."""
-    rounded: Maps = mapped(lambda one: one.to(MAP_DTYPES[dtype]), maps)
-    views = rounded if isinstance(rounded, list) else [rounded]
-    if not all(bool(are_finite(view).all()) for view in views):
-        raise overflow(key, dtype)
-    return rounded
-
-
-def are_finite(maps: Map) -> Tensor:
-    """bool [B]: whether all values of the maps of an image are finite."""
-    found = []
-    for one in as_tuple(maps):
-        # A sum is finite only if all its terms are, and takes a quarter of the time of a test of each.
-        finite = torch.isfinite(one.sum(dim=(1, 2, 3), dtype=torch.float32))
-        found.append(finite if bool(finite.all()) else torch.isfinite(one).flatten(1).all(dim=1))
-    return torch.stack(found).all(dim=0)
-
-
-def overflow(key: str, dtype: str) -> FeatureError:
-    """The error for a conv map with a value that is not finite."""
-    if dtype == "float16":
-        return FeatureError(f"the conv map of {key} overflows float16", "Add --dtype float32")
-    return FeatureError(f"the conv map of {key} holds NaN", "Train again from scratch with a lower learning rate")

@@ -18,7 +18,8 @@ from frcnn_cli.core.image import Image, ImageRef
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.detections.columns import from_columns, to_columns
 from frcnn_cli.detections.nms import Thresholds
-from frcnn_cli.detector.detector import Detector, rounded_for_head
+from frcnn_cli.detector.detector import Detector
+from frcnn_cli.detector.maps import rounded_for_head
 from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline
 from frcnn_cli.inference.reading import read_images
 from frcnn_cli.proposals.prepare import prepare

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.core.image import Image, ImageRef
-from frcnn_cli.detector.detector import Detector, are_finite, overflow, round_maps
+from frcnn_cli.detector.detector import Detector
+from frcnn_cli.detector.maps import are_finite, overflow, round_maps
 from frcnn_cli.roi.levels import Map, Maps, Scale, Scales, as_tuple, mapped
 from frcnn_cli.system.prefetch import prefetch
 

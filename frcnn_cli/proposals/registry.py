@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, is_dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +20,7 @@ from frcnn_cli.core.options import did_you_mean
 from frcnn_cli.proposals import sources as built_in
 from frcnn_cli.proposals.hook import PROJECT, HookSpec
 from frcnn_cli.proposals.source import ProposalSource
+from frcnn_cli.system.plugins import installed_plugins, reason_of
 
 DEFAULT_SOURCE = "selective-search"
 
@@ -111,7 +111,7 @@ class Registry:
                 for source in answer:
                     self._add(source, origin)
         except (Exception, SystemExit) as error:
-            self.failures.append(Failure(name, origin, _reason(error)))
+            self.failures.append(Failure(name, origin, reason_of(error)))
 
     def _add(self, source: Any, origin: str) -> None:
         if not (isinstance(source, type) and issubclass(source, ProposalSource)):
@@ -139,14 +139,11 @@ def load_registry() -> Registry:
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(HookSpec)
     registry.add_plugin(manager, built_in, "built-in", f"frcnn-cli {__version__}")
-    for entry_point in sorted(entry_points(group=PROJECT), key=lambda e: e.name):
-        origin = _origin(entry_point)
-        try:
-            plugin = entry_point.load()
-        except (Exception, SystemExit) as error:
-            registry.failures.append(Failure(entry_point.name, origin, _reason(error)))
-            continue
-        registry.add_plugin(manager, plugin, entry_point.name, origin)
+    for plugin in installed_plugins(PROJECT):
+        if plugin.module is None:
+            registry.failures.append(Failure(plugin.name, plugin.origin, plugin.reason))
+        else:
+            registry.add_plugin(manager, plugin.module, plugin.name, plugin.origin)
     return registry
 
 
@@ -159,13 +156,3 @@ def get_source(name: str = DEFAULT_SOURCE, **options: Any) -> ProposalSource:
         UsageError: an unknown source or option, or a value of the wrong type or out of bounds.
     """
     return load_registry().configured(name, options)
-
-
-def _origin(entry_point: EntryPoint) -> str:
-    if entry_point.dist is None:
-        return entry_point.value
-    return f"{entry_point.dist.name} {entry_point.dist.version}"
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

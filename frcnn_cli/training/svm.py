@@ -22,8 +22,6 @@ from frcnn_cli.core.image import Image, ImageRef
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.detector.detector import Detector
-from frcnn_cli.roi.levels import levels, nearest_level
-from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.system.prefetch import prefetch
 
 _C = 0.001
@@ -144,15 +142,8 @@ def _features(
     detector: Detector, samples: Sequence[ProposedSample], read: Callable[[ImageRef], Image], objects: bool
 ) -> Iterator[tuple[ProposedSample, Features]]:
     """The output of the last hidden layer for the objects of each image, or for its proposals."""
-    head = detector.head
     images = prefetch(read, (sample.ref for sample in samples))
     for sample, image in zip(samples, images, strict=True):
         boxes = sample.truth.boxes if objects else sample.proposals
-        with torch.inference_mode():
-            views = levels(*detector.feature_map(image, "float32"))
-            level = nearest_level(boxes, [scale for _, scale in views])
-            found = np.empty((len(boxes), head.cls_score.in_features), np.float32)
-            for i, (features, scale) in enumerate(views):
-                rois = RoIs.of_images([boxes[level == i]], [scale])
-                found[level == i] = head.hidden_features(features, rois).float().cpu().numpy()
-            yield sample, found
+        maps, scales = detector.feature_map(image, "float32")
+        yield sample, detector.vectors(maps, boxes, scales, classify=False)[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 import pluggy
@@ -14,6 +13,7 @@ from frcnn_cli.core.options import did_you_mean
 from frcnn_cli.features.backbones import timm_family
 from frcnn_cli.features.backbones.family import GROUP, PROJECT, BackboneFamily, HookSpec
 from frcnn_cli.features.backbones.spec import BackboneSpec
+from frcnn_cli.system.plugins import installed_plugins, reason_of
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Families:
                         raise ValueError(f"the name {family.name!r} is taken by {self.found[family.name][1]}")
                     self.found[family.name] = family, origin
         except (Exception, SystemExit) as error:
-            self.failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
+            self.failed[name] = reason_of(error)
 
 
 @cache
@@ -64,13 +64,9 @@ def load_families() -> Families:
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(HookSpec)
     families.add(manager, timm_family, "built-in", f"frcnn-cli {__version__}")
-    for entry_point in sorted(entry_points(group=GROUP), key=lambda e: e.name):
-        distribution = entry_point.dist
-        origin = entry_point.value if distribution is None else f"{distribution.name} {distribution.version}"
-        try:
-            plugin = entry_point.load()
-        except (Exception, SystemExit) as error:
-            families.failed[entry_point.name] = " ".join(f"{type(error).__name__}: {error}".split())
-            continue
-        families.add(manager, plugin, entry_point.name, origin)
+    for plugin in installed_plugins(GROUP):
+        if plugin.module is None:
+            families.failed[plugin.name] = plugin.reason
+        else:
+            families.add(manager, plugin.module, plugin.name, plugin.origin)
     return families
