@@ -9,6 +9,7 @@ import pytest
 from frcnn_cli.core.errors import UsageError
 from frcnn_cli.proposals import registry as R
 from frcnn_cli.proposals.hook import hookimpl
+from frcnn_cli.system import plugins
 from tests.proposals.sources_for_tests import Good
 
 
@@ -29,7 +30,7 @@ def raising(error):
 @pytest.fixture
 def loaded(monkeypatch):
     def load(*points):
-        monkeypatch.setattr(R, "entry_points", lambda group: points)
+        monkeypatch.setattr(plugins, "entry_points", lambda group: points)
         R.load_registry.cache_clear()
         return R.load_registry()
 
