@@ -95,9 +95,9 @@ class ImageTransform:
 
     def _as_torchvision(self, pixels: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
         """The operations of torchvision's `GeneralizedRCNNTransform`, in its order and precision."""
-        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255  # channels last in memory
+        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float().div_(255)  # channels last in memory
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
-        image = (image - mean) / std
+        image.sub_(mean).div_(std)
         height, width = pixels.shape[:2]
         if self.short_side:
             scale = min(self.short_side / min(height, width), self.long_side / max(height, width))

@@ -47,7 +47,7 @@ def model(path: Path | None, or_pretrained: bool = False) -> Path:
         or_pretrained: without any of these, the smallest pretrained detector.
     """
     from frcnn_cli.core.run_files import MODEL_FILE, newest_run
-    from frcnn_cli.detector.pretrained.models import SMALLEST, is_pretrained
+    from frcnn_cli.detector.pretrained.models import SMALLEST, is_pretrained, pretrained_model
 
     chosen = path
     if chosen is None and os.environ.get("FRCNN_MODEL"):
@@ -70,6 +70,9 @@ def model(path: Path | None, or_pretrained: bool = False) -> Path:
             raise FrcnnError("no model: --model and $FRCNN_MODEL are not set, and ./runs holds no model", _model_fix())
     if is_pretrained(str(chosen)):
         fetch(str(chosen))
+        lost = pretrained_model(str(chosen)).loses
+        if lost:
+            _console().note(f"{chosen} also finds {lost}; that head is not used")
     else:
         model_file(chosen)
     return chosen
