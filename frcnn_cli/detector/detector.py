@@ -107,6 +107,23 @@ class Detector(nn.Module):
             self._folded = state, (folded(self.conv),)  # in a tuple, so that it is no module of the detector
         return self._folded[1][0]
 
+    def forget(self) -> None:
+        """Discards what was computed from the weights: hashes and folded layers. Changes in place are noticed without
+        it, but new weights may lie at the address of earlier ones."""
+        self._folded = None
+        for module in (self, self.conv):
+            module.__dict__.pop("_known_hashes", None)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.forget()
+        return self
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        loaded = super().load_state_dict(state_dict, strict, assign)
+        self.forget()
+        return loaded
+
     # From an image to detections.
 
     def detect(

@@ -43,3 +43,4 @@ def set_precision(detector: Detector, precision: str) -> None:
     for layer in (detector.conv, *detector.head.hidden_layers().values(), *proposing):
         layer.to(DTYPES[precision])
     detector.precision = precision
+    detector.forget()

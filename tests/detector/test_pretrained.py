@@ -13,6 +13,7 @@ from frcnn_cli.core.errors import FileFormatError, UsageError
 from frcnn_cli.core.image import Image
 from frcnn_cli.detections.nms import detections_from_scores
 from frcnn_cli.detector.detector import Detector
+from frcnn_cli.detector.files import StoredModel
 from frcnn_cli.detector.pretrained.convert import converted
 from frcnn_cli.detector.pretrained.models import PRETRAINED, is_pretrained, pretrained_model
 from frcnn_cli.detector.pretrained.weights import published_weights, read_pretrained, unique_names
@@ -239,6 +240,21 @@ def test_detection_folds_batch_normalisation_and_training_does_not():
     with torch.no_grad():
         weight.div_(2)
     assert ours.features_id == before
+
+
+def test_rounded_weights_are_noticed():
+    """Also where new weights lie at the address of earlier ones."""
+    ours, _ = pair(NAMES[0])
+    made = Detector.of_stored(StoredModel(Path("x"), 4, ours.config, dict(ours.state_dict())), CPU)
+    image = made.transforms[0](picture(5))[0][None]
+    before = made.model_id
+    with torch.inference_mode():
+        exact = made.features(image)
+        made.to_precision("bfloat16")
+        assert made.model_id == before, "the identity is that of the exact weights"
+        made.to_precision("float32")
+        assert not torch.equal(made.features(image)[0], exact[0])
+    assert made.model_id != before
 
 
 def test_older_names_of_tensors():
