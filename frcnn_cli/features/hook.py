@@ -12,7 +12,7 @@ A plugin is a module that implements one hook, and one entry point that names th
             return ["a"]
 
         def spec(self, network: str) -> BackboneSpec:
-            return BackboneSpec(lambda weights: Backbone(conv, hidden, 32, 4, (7, 7), frozen=0))
+            return BackboneSpec(build_a)  # a function from Weights to Backbone; docs/guide/plugins.md has one
 
     @hookimpl
     def frcnn_backbones():

@@ -26,7 +26,8 @@ from frcnn_cli.features.backbones.spec import BackboneSpec, MeanStd
 
 _STRIDE = 16  # of the map, where a network has several
 _GRID = (14, 14)  # on which RoIs are pooled for conv layers
-_ANY_SIZE: tuple[dict[str, bool], ...] = (  # how networks are told that images have other sizes than in training
+# timm's options that allow images of other sizes than in training; each network knows at most one of these sets.
+_ANY_SIZE: tuple[dict[str, bool], ...] = (
     {"dynamic_img_size": True, "dynamic_img_pad": True},
     {"dynamic_img_size": True},
     {"strict_img_size": False},
@@ -144,20 +145,14 @@ def _create(name: str, weights: Weights, **more: Any) -> Any:
             raise FrcnnError(f"there is no file of weights {path}", "Check the path")
         _check_weights(timm, name, path)
         options["pretrained_cfg_overlay"] = {"file": str(path)}
-    network = None
     try:
-        for flexible in _ANY_SIZE:
-            try:
-                network = timm.create_model(name, **options, **flexible)
-                break
-            except TypeError:  # the network does not know these options
-                if not flexible:
-                    raise
-    except (TypeError, AttributeError, NotImplementedError, AssertionError) as error:
+        with torch.device("meta"):
+            _create_for_any_size(timm, name, {**options, "pretrained": False, "pretrained_cfg_overlay": None})
+    except Exception as error:  # what timm raises for a network without maps is not documented
         raise UsageError(f"timm:{name} gives no feature maps ({_short(error)})", "Choose another network") from None
-    except Exception as error:  # what timm and its download raise is not documented
-        if not options["pretrained"]:
-            raise UsageError(f"timm:{name} gives no feature maps ({_short(error)})", "Choose another network") from None
+    try:
+        network = _create_for_any_size(timm, name, options)
+    except Exception as error:  # the network can be built, so this is about its weights
         if weights.which != "imagenet":
             fix = "Name a state dict that timm reads for this network"
             raise FileFormatError(f"{weights.which} are not weights of timm:{name} ({_short(error)})", fix) from None
@@ -167,6 +162,16 @@ def _create(name: str, weights: Weights, **more: Any) -> Any:
         ) from None
     timm.layers.freeze_batch_norm_2d(network)
     return network
+
+
+def _create_for_any_size(timm: Any, name: str, options: dict[str, Any]) -> Any:
+    """The network, with whichever options it has for images of other sizes than in training."""
+    for flexible in _ANY_SIZE[:-1]:
+        try:
+            return timm.create_model(name, **options, **flexible)
+        except TypeError:  # the network does not know these options
+            continue
+    return timm.create_model(name, **options, **_ANY_SIZE[-1])
 
 
 def _check_weights(timm: Any, name: str, path: Path) -> None:
