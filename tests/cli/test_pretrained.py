@@ -219,6 +219,16 @@ def test_weights_of_something_else(server, tmp_path):
     assert not (tmp_path / "m.safetensors").exists()
 
 
+def test_heads_that_are_not_used_are_reported(tmp_path):
+    """A model that also finds masks loses that head."""
+    state = {**published(seeded_state("fasterrcnn_resnet50_fpn"), ""), "roi_heads.mask_head.0.0.bias": torch.zeros(1)}
+    torch.save(state, tmp_path / "mask.pth")
+    line = ("models", "get", "maskrcnn_resnet50_fpn", "--weights", tmp_path / "mask.pth")
+    ran = run_frcnn(*line, "-o", tmp_path / "m.safetensors")
+    assert ran.code == 0, ran.err
+    assert "maskrcnn_resnet50_fpn also finds masks; that head is not used" in ran.err
+
+
 def test_wrong_uses(tmp_path):
     assert_one_line_error(run_frcnn("models", "get", "retinanet_resnet50_fpn"), "without pooling RoIs", code=2)
     assert_one_line_error(run_frcnn("models", "get", "fasterrcnn_resnet"), "no pretrained detector", code=2)
@@ -323,10 +333,18 @@ class TestTraining:
         again = run_frcnn("train", "--resume", "-o", tmp_path / "run", "--json")
         assert again.json["of"] == 15
 
-    def test_another_network_does_not_fit(self, server, voc, props, tmp_path):
+    def test_another_network_does_not_fit(self, voc, props, tmp_path):
+        """No layer of the model has the shape of one of the network that was asked for."""
+        small = ("--backbone", "small", "--weights", "none", "--short-side", "0", "--epochs", 1)
+        run = _trained(self, voc, props, tmp_path / "a", *small)
+        ran = self.train(voc, props, tmp_path / "b", "--init", run, "--backbone", "squeezenet1_0")
+        assert ran.code == 2, ran.err
+        assert "--init names a model with another network: no layer fits" in ran.err
+        assert not (tmp_path / "b/model.safetensors").exists()
+
+    def test_a_model_that_there_is_not(self, voc, props, tmp_path):
         ran = self.train(voc, props, tmp_path / "run", "--init", tmp_path / "nothing")
-        assert ran.code == 1
-        assert "no such file" in ran.err or "does not exist" in ran.err
+        assert_one_line_error(ran, f"no such file or folder ({tmp_path / 'nothing'})")
 
 
 def _trained(tests, voc, props, folder, *more):
