@@ -24,7 +24,7 @@ from frcnn_cli.detector import identity
 from frcnn_cli.detector.class_vectors import ClassVectors
 from frcnn_cli.detector.config import NO_PROPOSALS, ModelConfig, image_transform
 from frcnn_cli.detector.files import StoredModel, read_model, write_model
-from frcnn_cli.detector.folding import folded, has_frozen_norm
+from frcnn_cli.detector.folding import DetectionLayers
 from frcnn_cli.detector.initialisation import WithoutInitialisation
 from frcnn_cli.detector.maps import are_finite, overflow, round_maps, rounded_for_head
 from frcnn_cli.detector.precision import DTYPES, MAP_DTYPES, set_precision
@@ -64,8 +64,7 @@ class Detector(nn.Module):
         self.conv = backbone.conv
         self.head = make_head(config, backbone)
         self.rpn = RegionProposalNetwork(config.rpn, backbone.channels) if config.rpn else None
-        self._folds = has_frozen_norm(self.conv)
-        self._folded: tuple[Any, tuple[nn.Module]] | None = None  # of which weights, and the folded conv layers
+        self._conv_for_detection = DetectionLayers()
         self.class_vectors: ClassVectors | None = None  # in place of the class layer; boxes are then the proposals
         self.outputs_are_random = False  # whether classes and boxes are untrained, see `untrained`
         self.hidden_is_random = False  # whether the hidden layers are untrained, see `untrained`
@@ -92,25 +91,16 @@ class Detector(nn.Module):
     def features(self, images: Tensor) -> Map:
         """The conv maps [B, C, h / stride, w / stride] of images [B, 3, h, w]; of a feature pyramid, a tuple of them.
         Layers that are not trained record no gradient, because neither their input nor their weights require one."""
-        conv = self.conv if torch.is_grad_enabled() or self.training else self._conv_for_detection()
+        conv = self.conv if torch.is_grad_enabled() or self.training else self._conv_for_detection.of(self.conv)
         maps: Map = conv(images.to(DTYPES[self.precision]))
         return maps
-
-    def _conv_for_detection(self) -> nn.Module:
-        """The conv layers with batch normalisation folded, made again whenever a weight has changed."""
-        if not self._folds:
-            return self.conv
-        state = identity.state_of(self.conv)
-        if state is None:
-            return self.conv
-        if self._folded is None or self._folded[0] != state:
-            self._folded = state, (folded(self.conv),)  # in a tuple, so that it is no module of the detector
-        return self._folded[1][0]
 
     def forget(self) -> None:
         """Discards what was computed from the weights: hashes and folded layers. Changes in place are noticed without
         it, but new weights may lie at the address of earlier ones."""
-        self._folded = None
+        self._conv_for_detection = DetectionLayers()
+        if self.rpn is not None:
+            self.rpn.conv_for_detection = DetectionLayers()
         for module in (self, self.conv):
             module.__dict__.pop("_known_hashes", None)
 

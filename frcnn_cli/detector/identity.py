@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from frcnn_cli.detector.folding import state_of
 from frcnn_cli.features.backbones import backbone_spec
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.recipes.sections import Network
@@ -61,12 +62,3 @@ def _hash(module: nn.Module, description: str) -> str:
         digest.update(value.detach().float().cpu().contiguous().numpy().data)
     known |= {"state": (state, description), "hash": digest.hexdigest()}
     return digest.hexdigest()
-
-
-def state_of(module: nn.Module) -> tuple[tuple[int, int], ...] | None:
-    """Where the weights are and how often each was changed, which takes a millisecond where their hash takes 100; None
-    if PyTorch does not count changes."""
-    tensors = [*module.parameters(), *module.buffers()]
-    if any(value.is_inference() for value in tensors):
-        return None
-    return tuple((value.data_ptr(), value._version) for value in tensors)

@@ -11,7 +11,7 @@ import torch
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, UsageError
 from frcnn_cli.core.image import Image
 from frcnn_cli.detector.detector import Detector
-from frcnn_cli.detector.folding import folded
+from frcnn_cli.detector.folding import for_detection
 from frcnn_cli.features.backbones import build, families
 from frcnn_cli.features.backbones.families import Families
 from frcnn_cli.features.hook import Backbone, BackboneFamily, BackboneSpec, MeanStd, hookimpl, new_hidden_layers
@@ -99,7 +99,7 @@ def test_folding_for_detection_changes_nothing(name):
             value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
     image = torch.rand(1, 3, 64, 96, generator=generator)
     with torch.inference_mode():
-        expected, found = conv(image), folded(conv)(image)
+        expected, found = conv(image), for_detection(conv)(image)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frcnn_cli.detector.folding import DetectionLayers
 from frcnn_cli.detector.rpn.config import RPNConfig
 from frcnn_cli.roi.box_coder import MAX_LOG_GROWTH
 
@@ -30,6 +31,7 @@ class RegionProposalNetwork(nn.Module):
         for _ in range(config.convs):
             layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
         self.conv = nn.Sequential(*layers)
+        self.conv_for_detection = DetectionLayers()
         self.cls_logits = nn.Conv2d(channels, config.anchors, 1)
         self.bbox_pred = nn.Conv2d(channels, 4 * config.anchors, 1)
 
@@ -40,8 +42,9 @@ class RegionProposalNetwork(nn.Module):
         """
         logits, deltas = [], []
         dtype = next(self.conv.parameters()).dtype
+        conv = self.conv if torch.is_grad_enabled() else self.conv_for_detection.of(self.conv)
         for level in (*maps, F.max_pool2d(maps[-1], 1, 2)):
-            x = self.conv(level.to(dtype)).float()
+            x = conv(level.to(dtype)).float()
             logits.append(self.cls_logits(x)[0].permute(1, 2, 0).flatten())
             deltas.append(self.bbox_pred(x)[0].permute(1, 2, 0).reshape(-1, 4))
         return logits, deltas
