@@ -13,6 +13,7 @@ from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
 from frcnn_cli.cli.common.interrupt import StopOnSignal, StoppedAtOnce, resume_command
 from frcnn_cli.cli.common.training import print_summary, summary_as_json, training_options
+from frcnn_cli.system.processes import started_together
 
 if TYPE_CHECKING:
     from frcnn_cli.recipes.recipe import Recipe
@@ -52,6 +53,7 @@ def command(
     frcnn train --data voc:my-images --props props.h5 --init coco -o runs/my
     frcnn train --resume -o runs/my
     frcnn train --resume -o runs/my --epochs 24
+    frcnn train --data voc:my-images --props props.h5 --recipe modern --devices 2
 
     \b
     To train only the head, on conv maps that are computed once:
@@ -64,9 +66,16 @@ def command(
     from frcnn_cli.training.settings import RunSettings, check_settings, default_workers
 
     console: Console = ctx.obj
+    if (started := started_together()) is not None:
+        if output is None:
+            raise click.UsageError("Under torchrun, name the folder of the run with -o: all processes write to it.")
+        if given["devices"] not in (1, started.count):
+            raise click.UsageError(f"torchrun has started {started.count} processes: remove --devices.")
+        if started.rank:
+            console = ctx.obj = Console(quiet=True, debug=console.debug)
     changes = options.recipe_changes(given)
-    how = {name: given.pop(name) for name in ("checkpoint_every", "workers", "tensorboard", "deterministic")}
-    how["workers"] = default_workers() if how["workers"] is None else how["workers"]
+    how = {name: given.pop(name) for name in ("checkpoint_every", "workers", "tensorboard", "deterministic", "devices")}
+    how["workers"] = default_workers(how["devices"]) if how["workers"] is None else how["workers"]
     given = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
     if given.get("init") is not None and ctx.get_parameter_source("weights") is ParameterSource.COMMANDLINE:
         raise click.UsageError("Give either --init or --weights.")
@@ -96,7 +105,10 @@ def command(
 
     from frcnn_cli.training.train import RunOptions, run_training
 
-    about, stopping = RunOptions(device=device, **how), StopOnSignal(folder)
+    about, stopping = (
+        RunOptions(device=device, **how),
+        StopOnSignal(folder, silent=started is not None and started.rank > 0),
+    )
     checkpoint = folder / STATE_FILE
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() and not resume else None
     try:
@@ -110,6 +122,8 @@ def command(
         raise
     finally:
         stopping.close()
+    if started is not None and started.rank:
+        return
     if summary.stopped:
         console.warn(f"stopped at iteration {summary.iterations} of {summary.total}, and saved")
         console.warn(f"continue with: {resume_command(folder)}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frcnn_cli.roi.dropout import RoIDropout
 from frcnn_cli.roi.levels import Map, as_tuple
 from frcnn_cli.roi.linear import linear
 from frcnn_cli.roi.pooler import RoIPooler, Windows
@@ -47,7 +48,7 @@ class RoIHead(nn.Module, ABC):
         maps = as_tuple(features)
         windows = self.pooler.windows(rois)
         if torch.is_grad_enabled():
-            return self._outputs(maps, windows.to(maps[0].device))
+            return self._outputs(maps, windows.to(maps[0].device), self.dropout_of(rois))
         first, group = self.pooler.unique(windows)
         windows = windows.at(first).to(maps[0].device)
         count = max(1, _MAX_POOLED_NUMBERS // (maps[0].shape[1] * self.pooler.bins))
@@ -96,8 +97,12 @@ class RoIHead(nn.Module, ABC):
         return (self.cls_score.in_features,)
 
     @abstractmethod
-    def through_hidden(self, x: Tensor) -> Tensor:
+    def through_hidden(self, x: Tensor, drop: RoIDropout | None = None) -> Tensor:
         """Pooled RoIs [R, C, H, W], channels last in memory -> [R, D]."""
+
+    def dropout_of(self, rois: RoIs) -> RoIDropout | None:
+        """The dropout of a batch, if the head uses any now."""
+        return None
 
     @torch.no_grad()
     def fold_normalisation(self, mean: Tensor, std: Tensor) -> None:
@@ -119,19 +124,21 @@ class RoIHead(nn.Module, ABC):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
 
-    def _outputs(self, maps: tuple[Tensor, ...], windows: Windows) -> tuple[Tensor, Tensor]:
-        x = self._hidden_of_windows(maps, windows)  # [R, D]
+    def _outputs(
+        self, maps: tuple[Tensor, ...], windows: Windows, drop: RoIDropout | None = None
+    ) -> tuple[Tensor, Tensor]:
+        x = self._hidden_of_windows(maps, windows, drop)  # [R, D]
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
+            x = x.to(self.cls_score.weight.dtype)
             logits: Tensor = self.cls_score(x)  # [R, K+1]
             deltas = self.bbox_pred(x).unflatten(1, (-1, 4))  # [R, K+1 or 1, 4]
             return logits, deltas.expand(-1, logits.shape[1], -1)
 
-    def _hidden_of_windows(self, maps: tuple[Tensor, ...], windows: Windows) -> Tensor:
+    def _hidden_of_windows(self, maps: tuple[Tensor, ...], windows: Windows, drop: RoIDropout | None = None) -> Tensor:
         if not torch.is_autocast_enabled(maps[0].device.type):
             dtype = next(p for layer in self.hidden_layers().values() for p in layer.parameters()).dtype
             maps = tuple(one.to(dtype) for one in maps)
-        return self.through_hidden(self.pooler(maps, windows))
+        return self.through_hidden(self.pooler(maps, windows), drop)
 
 
 class FullyConnectedHead(RoIHead):
@@ -173,10 +180,15 @@ class FullyConnectedHead(RoIHead):
         first = next(layer.in_features for layer in self.fc7.modules() if isinstance(layer, nn.Linear))
         return first, self.cls_score.in_features
 
-    def through_hidden(self, x: Tensor) -> Tensor:
+    def dropout_of(self, rois: RoIs) -> RoIDropout | None:
+        return RoIDropout(self.dropout, rois) if self.training and self.dropout else None
+
+    def through_hidden(self, x: Tensor, drop: RoIDropout | None = None) -> Tensor:
         x = x.permute(0, 2, 3, 1).flatten(1)  # [R, H*W*C], without a copy
-        x = F.dropout(F.relu(linear(self.fc6, x)), self.dropout, self.training)  # [R, fc6]
-        return F.dropout(F.relu(linear(self.fc7, x)), self.dropout, self.training)  # [R, fc7]
+        for layer in (self.fc6, self.fc7):
+            x = F.relu(linear(layer, x))  # [R, fc6], [R, fc7]
+            x = x if drop is None else drop(x)
+        return x
 
 
 class ConvFullyConnectedHead(RoIHead):
@@ -199,7 +211,7 @@ class ConvFullyConnectedHead(RoIHead):
     def hidden_layers(self) -> dict[str, nn.Module]:
         return {"convs": self.convs, "fc6": self.fc6}
 
-    def through_hidden(self, x: Tensor) -> Tensor:
+    def through_hidden(self, x: Tensor, drop: RoIDropout | None = None) -> Tensor:
         if not len(x):  # some conv layers refuse an empty batch
             return x.new_zeros(0, self.cls_score.in_features)
         x = self.convs(x).permute(0, 2, 3, 1).flatten(1)  # [R, H*W*D]
@@ -226,7 +238,7 @@ class ConvHead(RoIHead):
     def hidden_layers(self) -> dict[str, nn.Module]:
         return {"conv5": self.conv5}
 
-    def through_hidden(self, x: Tensor) -> Tensor:
+    def through_hidden(self, x: Tensor, drop: RoIDropout | None = None) -> Tensor:
         if not len(x):  # some conv layers refuse an empty batch
             return x.new_zeros(0, self.cls_score.in_features)
         deep: Tensor = self.conv5(x)  # [R, D, .., ..]

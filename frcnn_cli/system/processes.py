@@ -1,4 +1,4 @@
-"""Starting worker processes without running the user's script in them again."""
+"""Processes: how many cores they may use, which were started together, and how to start workers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,35 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import ModuleType
 
 
 def usable_cores() -> int:
     """The number of cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Started:
+    """This process among `count` that torchrun or a cluster has started together, and among those on this machine."""
+
+    rank: int
+    count: int
+    local_rank: int
+    local_count: int
+
+
+def started_together() -> Started | None:
+    """Read from the environment variables of PyTorch; None for a process that was started alone."""
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    if not all(name in os.environ for name in names):
+        return None
+    rank, count = os.environ["RANK"], os.environ["WORLD_SIZE"]
+    numbers = rank, count, os.environ.get("LOCAL_RANK", rank), os.environ.get("LOCAL_WORLD_SIZE", count)
+    if not all(number.isdigit() for number in numbers) or int(count) < 2:
+        return None
+    return Started(*map(int, numbers))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """From a training set to mini-batches.
 
 Batch i is a function of the data, the recipe and i alone: every random number comes from a generator seeded with
-(seed, i). So training that was interrupted after any iteration continues with the batches it would have had.
+(seed, i, place of the image in the batch). So training that was interrupted after any iteration continues with the
+batches it would have had, whatever the number of processes that share each batch.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.core.image import ImageRef
 from frcnn_cli.data.pairing import ProposedSample
 from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.roi.levels import Map
+from frcnn_cli.roi.levels import Map, as_tuple
 from frcnn_cli.roi.rois import RoIs
 from frcnn_cli.system.prefetch import prefetch
 from frcnn_cli.system.processes import without_main_module
 from frcnn_cli.training.inputs import Inputs
+from frcnn_cli.training.ranks import Ranks
 from frcnn_cli.training.roi_targets import RoITargets, SampledRoIs, TargetStatistics
 from frcnn_cli.training.view import View
 
@@ -77,11 +79,12 @@ class Batch:
 
 
 class PlannedImage(NamedTuple):
-    """One image of a mini-batch before it is read."""
+    """One image of a mini-batch before it is read. seed: of its random numbers in the network (dropout)."""
 
     ref: ImageRef
     view: View
     sampled: SampledRoIs
+    seed: int
 
 
 Plan = Sequence[PlannedImage]
@@ -95,8 +98,18 @@ class Batches:
     """
 
     def __init__(
-        self, samples: Sequence[ProposedSample], recipe: Recipe, statistics: TargetStatistics, inputs: Inputs
+        self,
+        samples: Sequence[ProposedSample],
+        recipe: Recipe,
+        statistics: TargetStatistics,
+        inputs: Inputs,
+        part: slice = slice(None),
     ) -> None:
+        """
+        Args:
+            part: the images of every mini-batch that this process computes.
+        """
+        self.part = part
         self.samples = samples
         self.recipe = recipe
         self.roi_targets = RoITargets(recipe.sampling, statistics, recipe.targets.less)
@@ -131,15 +144,16 @@ class Batches:
             yield batch
 
     def plan(self, iteration: int) -> Plan:
-        """The images of a batch, the view of each, and its sampled RoIs."""
-        rng = np.random.default_rng([self.recipe.solver.seed, 1, iteration])
+        """The images of a batch that this process computes, the view of each, and its sampled RoIs."""
         size = self.recipe.sampling.images
-        planned = []
-        for position in range(iteration * size, (iteration + 1) * size):
-            sample, flip = self._sample_at(position)
-            sampled = self.roi_targets.sample(sample.proposals, sample.truth, rng)
-            planned.append(PlannedImage(sample.ref, View.draw(self.recipe.images, flip, rng), sampled))
-        return planned
+        return [self._planned(iteration, place) for place in range(size)[self.part]]
+
+    def _planned(self, iteration: int, place: int) -> PlannedImage:
+        rng = np.random.default_rng([self.recipe.solver.seed, 1, iteration, place])
+        sample, flip = self._sample_at(iteration * self.recipe.sampling.images + place)
+        sampled = self.roi_targets.sample(sample.proposals, sample.truth, rng)
+        view = View.draw(self.recipe.images, flip, rng)
+        return PlannedImage(sample.ref, view, sampled, int(rng.integers(1 << 62)))
 
     def _sample_at(self, position: int) -> tuple[ProposedSample, bool]:
         """The sample at a position in the order of training, and whether it is mirrored. Each pass contains every image
@@ -171,14 +185,14 @@ class Assembler(Dataset["Batch | FrcnnError"]):
         tensors, scales, boxes, labels, targets = zip(*map(self._assemble, plan), strict=True)
         return Batch(
             _batched(tensors),
-            RoIs.of_images(boxes, scales),
+            RoIs.of_images(boxes, scales, [planned.seed for planned in plan]),
             torch.from_numpy(np.concatenate(labels)),
             torch.from_numpy(np.concatenate(targets)),
         )
 
     def _assemble(self, planned: PlannedImage) -> tuple[Any, ...]:
         """Tensor and scale of an image, and boxes, labels and targets of its RoIs."""
-        ref, view, sampled = planned
+        ref, view, sampled, _ = planned
         tensor, scale, width = self.inputs(ref, view)
         boxes, matched = view.of_boxes(sampled.boxes, sampled.matched, width=width)
         return tensor, scale, boxes, sampled.labels, self.roi_targets.targets(boxes, matched, sampled.labels)
@@ -196,14 +210,27 @@ def _batched(images: Sequence[Map]) -> Map:
     return tuple(_padded(level) for level in zip(*images, strict=True))
 
 
-def _padded(images: Sequence[Tensor]) -> Tensor:
-    """[C, h, w] of several sizes as one [B, C, max h, max w], channels last in memory, padded with zeros."""
-    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+def _padded(images: Sequence[Tensor], size: Sequence[int] = (0, 0)) -> Tensor:
+    """[C, h, w] of several sizes as one [B, C, max h, max w], at least of the given size, channels last in memory,
+    padded with zeros."""
+    height, width = (max(size[axis], *(image.shape[axis + 1] for image in images)) for axis in (0, 1))
     shape = (len(images), height, width, images[0].shape[0])
     batch = torch.zeros(shape, dtype=images[0].dtype).permute(0, 3, 1, 2)
     for row, image in zip(batch, images, strict=True):
         row[:, : image.shape[1], : image.shape[2]] = image
     return batch
+
+
+def like_all_ranks(batch: Batch, ranks: Ranks) -> tuple[Batch, int]:
+    """The part of a mini-batch that a rank computes, padded like those of all ranks, and the number of RoIs of all."""
+    levels = as_tuple(batch.images)
+    own = torch.tensor([len(batch.labels), *(side for level in levels for side in level.shape[2:])])
+    counts, *sides = ranks.gathered(own).unbind(1)
+    sizes = torch.stack(sides).amax(dim=1).view(-1, 2).tolist()
+    if all(level.shape[2:] == tuple(size) for level, size in zip(levels, sizes, strict=True)):
+        return batch, int(counts.sum())
+    padded = tuple(_padded(level.unbind(), size) for level, size in zip(levels, sizes, strict=True))
+    return replace(batch, images=padded[0] if isinstance(batch.images, Tensor) else padded), int(counts.sum())
 
 
 @contextmanager

@@ -23,7 +23,12 @@ class Losses(NamedTuple):
 
 
 def multi_task_loss(
-    logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor, config: LossConfig = LossConfig()
+    logits: Tensor,
+    deltas: Tensor,
+    labels: Tensor,
+    targets: Tensor,
+    config: LossConfig = LossConfig(),
+    count: int | None = None,
 ) -> Losses:
     """Softmax cross entropy, and smooth L1 summed over the four deltas of the true class of foreground RoIs; both
     divided by the number of all sampled RoIs. A batch without RoIs has loss 0.
@@ -31,6 +36,7 @@ def multi_task_loss(
     Args:
         logits: [R, K+1]. deltas: [R, K+1, 4]. labels: int64 [R], 0 background.
         targets: [R, 4], normalised; rows of background RoIs are not used.
+        count: the number of sampled RoIs, if these are only a part of the mini-batch.
 
     Raises:
         ValueError: the shapes do not match.
@@ -40,7 +46,7 @@ def multi_task_loss(
             f"expected logits [R, K+1], deltas [R, K+1, 4] and labels [R], got {list(logits.shape)},"
             f" {list(deltas.shape)} and {list(labels.shape)}"
         )
-    count = max(len(labels), 1)
+    count = max(len(labels) if count is None else count, 1)
     classification = F.cross_entropy(logits, labels, reduction="sum") / count
     foreground = torch.nonzero(labels > 0).flatten()
     predicted = deltas[foreground, labels[foreground]]

@@ -99,7 +99,8 @@ def check_settings(settings: RunSettings, recipe: Recipe) -> None:
         )
 
 
-def default_workers() -> int:
-    """Processes that prepare mini-batches: none on up to two cores, otherwise one per two cores, and at most four."""
-    cores = usable_cores()
+def default_workers(devices: int = 1) -> int:
+    """Processes per device that prepare mini-batches: none on up to two cores, otherwise one per two cores, and at most
+    four."""
+    cores = usable_cores() // devices
     return 0 if cores <= 2 else min(4, cores // 2)

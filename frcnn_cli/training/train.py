@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from frcnn_cli.core.run_files import BEST_FILE, MODEL_FILE
 from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.system.device import choose_device
+from frcnn_cli.system.processes import started_together
 from frcnn_cli.training.init_recipe import recipe_from_init
+from frcnn_cli.training.launch import Stopping, run_ranks
+from frcnn_cli.training.ranks import ALONE, Ranks, check_ranks, joined
 from frcnn_cli.training.resume import continued, longer, recorded_run
 from frcnn_cli.training.run_folder import check_free, new_run_folder, only_training_in
 from frcnn_cli.training.settings import RunSettings, adapted, check_settings
@@ -33,6 +36,8 @@ class RunOptions:
 
     device: as in `Detector.load`. checkpoint_every: epochs. workers: processes that prepare mini-batches; 0: threads.
     tensorboard: also write event files. deterministic: deterministic GPU algorithms.
+    devices: processes that train together, one per GPU or on a share of the cores each. Under torchrun, which starts
+    them itself, 1.
     """
 
     device: str = "auto"
@@ -40,6 +45,7 @@ class RunOptions:
     workers: int = 0
     tensorboard: bool = False
     deterministic: bool = False
+    devices: int = 1
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ def train(
     size_mismatch: str = "error",
     bad_images: str = "error",
     device: str = "auto",
+    devices: int = 1,
     workers: int = 0,
     resume: bool = False,
     force: bool = False,
@@ -116,7 +123,8 @@ def train(
         bad_boxes: "error" or "fix"; size_mismatch: "error", "scale" or "keep"; see `load_dataset`.
         bad_images: "error", or "skip" to leave out images that cannot be read and that `proposals` therefore lacks.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        workers: see `RunOptions`.
+        devices: the number of GPUs, or of processes on the CPU, that train together; at most the images per mini-batch.
+        workers: see `RunOptions`; per device.
         resume: continue the run in `output`, which must have been begun with the same arguments.
         force: replace a run in the folder.
 
@@ -154,7 +162,7 @@ def train(
     elif not force:
         check_free(folder)
     dataset = None if isinstance(data, str) else data
-    about = RunOptions(device=device, workers=workers)
+    about = RunOptions(device=device, workers=workers, devices=devices)
     summary = run_training(
         folder, settings, chosen, about, resume=resume, force=force, dataset=dataset, progress=progress
     )
@@ -170,7 +178,7 @@ def run_training(
     resume: bool = False,
     force: bool = False,
     dataset: Dataset | None = None,
-    stopping: AbstractContextManager[Callable[[], bool]] = nullcontext(lambda: False),
+    stopping: Stopping = nullcontext(lambda: False),
     progress: Progress = SILENT,
 ) -> TrainingSummary:
     """Runs or continues a training run. Its settings and recipe decide about checkpoints, validation and SVMs.
@@ -187,21 +195,31 @@ def run_training(
         recipe = longer(recorded_run(folder)[1], recipe)
     recipe = adapted(settings, recipe)
     check_settings(settings, recipe)
-    device = choose_device(options.device)
-    if options.deterministic:
-        _use_deterministic_algorithms()
+    started = started_together()
+    count = options.devices if started is None else started.count
+    check_ranks(count, recipe.sampling.images)
     if options.tensorboard:
         check_tensorboard()
-    with only_training_in(folder):
-        if not resume and not force:
+    work = partial(_run, folder, settings, recipe, options, resume, dataset)
+    with only_training_in(folder) if started is None or started.rank == 0 else nullcontext():
+        if not resume and not force and (started is None or started.rank == 0):
             check_free(folder)
-        return _run(folder, settings, recipe, options, device, resume, dataset, stopping, progress)
+        if started is not None:
+            with joined(Ranks.of(started)) as ranks:
+                return work(ranks, progress if ranks.is_first else SILENT, stopping)
+        if count > 1:
+            return run_ranks(count, work, stopping, progress)
+        return work(ALONE, progress, stopping)
 
 
 def _run(
-    folder: Path, settings: RunSettings, recipe: Recipe, options: RunOptions, device: torch.device, resume: bool,
-    dataset: Dataset | None, stopping: AbstractContextManager[Callable[[], bool]], progress: Progress,
+    folder: Path, settings: RunSettings, recipe: Recipe, options: RunOptions, resume: bool, dataset: Dataset | None,
+    ranks: Ranks, progress: Progress, stopping: Stopping,
 ) -> TrainingSummary:  # fmt: skip
+    """The part of one rank."""
+    device = ranks.device(options.device)
+    if options.deterministic:
+        _use_deterministic_algorithms()
     data = read_training_set(settings, recipe, dataset)
     for note in data.notes:
         progress.warn(note)
@@ -209,11 +227,11 @@ def _run(
     progress.note(f"training on {data.title}: {len(data.samples)} images{without}")
     settings = replace(settings, split=data.split or settings.split)
     if resume:
-        trainer = Trainer.resume(folder, data, device, options.workers, recipe)
+        trainer = Trainer.resume(folder, data, device, options.workers, recipe, ranks)
     else:
         recorded = settings.to_json() | {"left_out": list(data.left_out)}
         trainer = Trainer.begin(
-            folder, data, recipe, settings.weights, recorded, device, options.workers, settings.init, progress
+            folder, data, recipe, settings.weights, recorded, device, options.workers, settings.init, progress, ranks
         )
     validation = read_validation(settings, data) if settings.validate_on else None
     for note in validation.notes if validation else ():
@@ -222,13 +240,14 @@ def _run(
     loss, stopped = None, False
     if trainer.state.iteration < trainer.total:
         with ExitStack() as stack:
-            writer = stack.enter_context(tensorboard_writer(folder)) if options.tensorboard else None
+            writes = options.tensorboard and ranks.is_first
+            writer = stack.enter_context(tensorboard_writer(folder)) if writes else None
             watch = Watch(trainer, validation, settings.validate_every, settings.patience, writer, progress)
             loss, stopped = _iterate(trainer, watch, options.checkpoint_every, stopping, progress)
     elif not (folder / MODEL_FILE).is_file():  # it could not be written after the last checkpoint
         trainer.save()
-    fits_svms = not stopped and trainer.needs_svms()
-    if fits_svms:
+    fits_svms = not stopped and ranks.from_first(trainer.needs_svms)
+    if fits_svms and ranks.is_first:
         trainer.save_with_svms(progress)
     seconds = time.perf_counter() - started
     validated = trainer.validated() if validation else []
@@ -240,7 +259,7 @@ def _iterate(
     trainer: Trainer,
     watch: Watch,
     checkpoint_every: float,
-    stopping: AbstractContextManager[Callable[[], bool]],
+    stopping: Stopping,
     progress: Progress,
 ) -> tuple[float, bool]:
     """Trains until the end or until it is stopped, and saves; returns the running mean of the loss, and whether it was
@@ -261,7 +280,7 @@ def _iterate(
             )
             bar.advance()
             early = watch.after(step)
-            stop = should_stop()
+            stop = trainer.ranks.any(should_stop())
             if early:
                 trainer.write_log()
             if stop or early or step.iteration % every == 0 or step.iteration == step.total:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ from frcnn_cli.detector.detector import Detector
 from frcnn_cli.features.backbones import build_network
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.roi.levels import mapped
-from frcnn_cli.training.batches import Batch, Batches, trainable
+from frcnn_cli.training.batches import Batch, Batches, like_all_ranks, trainable
 from frcnn_cli.training.checkpoint import RunState, TrainingTensors, read_state, restore, save_state
 from frcnn_cli.training.initialise import initialise
 from frcnn_cli.training.inputs import CachedMaps
 from frcnn_cli.training.log import RunLog, Step, read_log
-from frcnn_cli.training.loss import multi_task_loss
+from frcnn_cli.training.loss import Losses, multi_task_loss
 from frcnn_cli.training.optimisation import averaged_weights, make_average, make_optimiser, restore_average
+from frcnn_cli.training.ranks import ALONE, Ranks, check_ranks
 from frcnn_cli.training.roi_targets import TargetStatistics
 from frcnn_cli.training.run_folder import RunFolder
 from frcnn_cli.training.schedule import rate_at
@@ -50,8 +51,10 @@ class Trainer:
 
     def __init__(
         self, folder: Path, data: TrainingSet, detector: Detector, statistics: TargetStatistics, state: RunState,
-        device: torch.device, workers: int = 0,
+        device: torch.device, workers: int = 0, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
+        check_ranks(ranks.count, state.recipe.sampling.images)
+        self.ranks = ranks
         self.folder = folder
         self.state = state
         self.recipe = state.recipe
@@ -61,10 +64,12 @@ class Trainer:
         self.data = data
         self.stage_length = self.recipe.iterations(len(data.samples))
         self.total = self.recipe.stages * self.stage_length
-        self.batches = Batches(trainable(data.samples, self.recipe), self.recipe, statistics, data.inputs)
+        part = ranks.part(self.recipe.sampling.images)
+        self.batches = Batches(trainable(data.samples, self.recipe), self.recipe, statistics, data.inputs, part)
         self.detector = detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in list(detector.conv)[: state.frozen]:
             module.requires_grad_(False)
+        self._network: Callable[..., Any] | None = None  # made in the first iteration of each stage
         self.optimiser = make_optimiser(detector, self.recipe.solver)
         self.trained = {name for name, value in detector.named_parameters() if value.requires_grad}
         decay = self.recipe.solver.ema_decay
@@ -77,6 +82,7 @@ class Trainer:
     def begin(
         cls, folder: Path, data: TrainingSet, recipe: Recipe, weights: str | Path, recorded: dict[str, Any],
         device: torch.device, workers: int = 0, init: str | None = None, progress: Progress = SILENT,
+        ranks: Ranks = ALONE,
     ) -> Trainer:  # fmt: skip
         """A new run. A run in the folder is kept until this one writes its first file.
 
@@ -85,6 +91,7 @@ class Trainer:
             recorded: JSON values that the checkpoint records about the data.
             workers: processes that prepare mini-batches.
             init: a model whose weights replace `weights` wherever their shapes fit (see `initialise`).
+            ranks: this process among those that train together.
         """
         torch.manual_seed(recipe.solver.seed)
         network = recipe.network
@@ -93,7 +100,7 @@ class Trainer:
         model = ModelConfig.of_recipe(recipe, data.classes, dict(data.proposals))
         detector = Detector(model, backbone)
         pairs = ((sample.proposals, sample.truth) for sample in trainable(data.samples, recipe))
-        statistics = target_statistics(pairs, len(data.classes), recipe)
+        statistics = ranks.from_first(lambda: target_statistics(pairs, len(data.classes), recipe))
         if init is not None:
             about = initialise(detector, Detector.load(init, "cpu"), statistics)
             progress.note(f"--init {init}: {about}")
@@ -102,16 +109,18 @@ class Trainer:
             data.inputs.check_weights(detector.features_id)
             frozen = len(detector.conv)
         state = RunState(0, model, recipe, frozen, from_maps, recorded, data.digest)
-        return cls(folder, data, detector, statistics, state, device, workers)
+        return cls(folder, data, detector, statistics, state, device, workers, ranks)
 
     @classmethod
     def resume(
-        cls, folder: Path, data: TrainingSet, device: torch.device, workers: int = 0, recipe: Recipe | None = None
-    ) -> Trainer:
+        cls, folder: Path, data: TrainingSet, device: torch.device, workers: int = 0, recipe: Recipe | None = None,
+        ranks: Ranks = ALONE,
+    ) -> Trainer:  # fmt: skip
         """The run in `folder`, from its last checkpoint.
 
         Args:
             recipe: that of the run, with a longer schedule; None: that of the run.
+            ranks: this process among those that train together, whose number may differ from before.
 
         Raises:
             FrcnnError: there is no checkpoint, it is damaged, or images or proposals have changed.
@@ -141,7 +150,7 @@ class Trainer:
         restored = restore(tensors, detector, trained if state.iteration else set(), state.recipe, path)
         if isinstance(data.inputs, CachedMaps):
             data.inputs.check_weights(detector.features_id)
-        trainer = cls(folder, data, detector, restored.statistics, state, device, workers)
+        trainer = cls(folder, data, detector, restored.statistics, state, device, workers, ranks)
         for name, parameter in trainer.detector.named_parameters():
             if name in restored.momentum:
                 # In the memory order of the parameter, which the fused optimiser requires.
@@ -149,7 +158,8 @@ class Trainer:
                 trainer.optimiser.state[parameter]["momentum_buffer"] = buffer
         if trainer.average is not None and state.iteration:
             restore_average(trainer.average, restored.average, state.iteration)
-        trainer.log.truncate_after(state.iteration)
+        if ranks.is_first:
+            trainer.log.truncate_after(state.iteration)
         trainer.log.pending = list(state.unlogged)
         return trainer
 
@@ -172,22 +182,23 @@ class Trainer:
     def _train_on(self, batch: Batch, before: float) -> Step:
         """One iteration of SGD. before: when the batch was requested, a time of `time.perf_counter`."""
         iteration, solver = self.state.iteration, self.recipe.solver
-        # Dropout depends on (seed, iteration) too, so that a resumed run is bit-identical.
+        # For layers that draw random numbers of their own, so that a resumed run is bit-identical.
         torch.manual_seed(solver.seed * 1_000_003 + iteration)
         rate = rate_at(iteration % self.stage_length, self.stage_length, solver)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["rate_factor"]
-        self._enter_stage()
+        network = self._network_of_stage()
+        batch, count = like_all_ranks(batch, self.ranks)
         labels, targets = batch.labels.to(self.device), batch.targets.to(self.device)
         images = mapped(self._to_device, batch.images)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            logits, deltas = self.detector(images, batch.rois, from_maps=self.state.from_maps)
-        losses = multi_task_loss(logits, deltas, labels, targets, self.recipe.loss)
-        classification, boxes = losses.classification.item(), losses.boxes.item()
+            logits, deltas = network(images, batch.rois, from_maps=self.state.from_maps)
+        losses = multi_task_loss(logits, deltas, labels, targets, self.recipe.loss, count)
+        classification, boxes, foreground, collapsed = self._figures(losses, logits, batch.labels)
         if not math.isfinite(classification + boxes):
             self._diverged(f"the loss is {classification + boxes} at iteration {iteration + 1}")
         self.optimiser.zero_grad(set_to_none=True)
-        self._minimised(losses.classification, losses.boxes).backward()  # type: ignore[no-untyped-call]
+        self.ranks.backward(self._minimised(losses.classification, losses.boxes, len(labels)))
         if solver.clip_norm:
             trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
             torch.nn.utils.clip_grad_norm_(trained, solver.clip_norm)
@@ -195,7 +206,6 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.detector)
         self.state = replace(self.state, iteration=iteration + 1)
-        foreground = int((batch.labels > 0).sum())
         return Step(
             iteration=iteration + 1,
             total=self.total,
@@ -204,23 +214,42 @@ class Trainer:
             loss_classification=classification,
             loss_boxes=boxes,
             foreground=foreground,
-            background=len(labels) - foreground,
+            background=count - foreground,
             learning_rate=rate,
             seconds=time.perf_counter() - before,
-            collapsed=len(logits) > 1 and bool((logits.detach() - logits.detach()[:1]).abs().max() < _EQUAL),
+            collapsed=count > 1 and collapsed,
         )
+
+    def _figures(self, losses: Losses, logits: Tensor, labels: Tensor) -> tuple[float, float, int, bool]:
+        """Of all ranks: both losses, the number of foreground RoIs, and whether all RoIs have equal logits."""
+        own = torch.stack([losses.classification.detach(), losses.boxes.detach()]).double().cpu()
+        foreground = (labels > 0).sum()[None].double()
+        if len(logits):
+            highest, lowest = logits.detach().amax(dim=0).double().cpu(), logits.detach().amin(dim=0).double().cpu()
+        else:
+            lowest = torch.full((logits.shape[1],), torch.inf, dtype=torch.float64)
+            highest = -lowest
+        rows = self.ranks.gathered(torch.cat([own, foreground, highest, -lowest]))
+        classification, boxes, positive = rows[:, :3].sum(dim=0).tolist()
+        highest, lowest = rows[:, 3:].amax(dim=0).view(2, -1)
+        return classification, boxes, int(positive), bool((highest + lowest).max() < _EQUAL)
 
     def _to_device(self, images: Tensor) -> Tensor:
         return images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
 
-    def _enter_stage(self) -> None:
-        """In the second of two stages, only the box layer is trained."""
+    def _network_of_stage(self) -> Callable[..., Any]:
+        """The network to call. In the second of two stages, only the box layer is trained."""
         if self.state.iteration >= self.stage_length:
             for name, parameter in self.detector.named_parameters():
                 parameter.requires_grad_(name.startswith("head.bbox_pred"))
+        if self._network is None or self.state.iteration == self.stage_length:
+            self._network = self.ranks.network(self.detector)
+        return self._network
 
-    def _minimised(self, classification: Tensor, boxes: Tensor) -> Tensor:
-        """The loss of the current stage."""
+    def _minimised(self, classification: Tensor, boxes: Tensor, count: int) -> Tensor:
+        """The loss of the current stage, from `count` RoIs of this rank."""
+        if count == 0:  # every parameter takes part, so that all ranks have gradients to exchange
+            boxes = boxes + sum(0 * p.sum() for p in self.detector.parameters() if p.requires_grad)
         if self.recipe.stages == 1:
             return classification + boxes
         first = self.state.iteration < self.stage_length
@@ -246,6 +275,8 @@ class Trainer:
         for name, value in self.detector.named_parameters():
             if not bool(torch.isfinite(value).all()):
                 self._diverged(f"the weights {name} hold NaN or infinity after iteration {self.state.iteration}")
+        if not self.ranks.is_first:
+            return
         self._files.claim(self.state.to_json())
         # If the first checkpoint cannot be written, nothing blocks the folder; and later, a checkpoint never counts
         # iterations that the model lacks.
@@ -288,7 +319,9 @@ class Trainer:
     def validate(self, validation: Validation, progress: Progress = SILENT) -> float:
         """Evaluates the current model, logs its mAP, and saves it as `best.safetensors` if it is the best so far."""
         made = self.finished()
-        found = validation.mean_ap(made, progress)
+        found = validation.mean_ap(made, progress, self.ranks)
+        if not self.ranks.is_first:
+            return found
         self._files.claim(self.state.to_json())
         before = [value for _, value in self.validated()]
         line = {"iteration": self.state.iteration, "total": self.total, "validation_map": round(found, 6)}
@@ -313,6 +346,8 @@ class Trainer:
     def write_log(self) -> None:
         """Writes the iterations that are not in the log yet. Called after every tenth iteration and at the end of a
         run."""
+        if not self.ranks.is_first:
+            self.log.pending.clear()
         if self.log.pending:
             self._files.claim(self.state.to_json())
             self.log.write_pending(self.recipe.sampling.images)

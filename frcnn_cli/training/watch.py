@@ -42,7 +42,7 @@ class Watch:
         if self.validation is None or not (step.iteration % self.every == 0 or step.iteration == step.total):
             return False
         found = self.trainer.validate(self.validation, self.progress)
-        values = [value for _, value in self.trainer.validated()]
+        values = [value for _, value in self.trainer.ranks.from_first(self.trainer.validated)]
         best = max(values, default=found)
         self.progress.note(f"epoch {step.epoch:.2f}: validation mAP {found:.3f}, best {best:.3f}")
         if self.writer is not None:

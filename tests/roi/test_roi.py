@@ -194,7 +194,7 @@ def test_equal_rois_go_through_the_head_once(monkeypatch):
     made = head()
     counts = []
     whole = made.through_hidden
-    monkeypatch.setattr(made, "through_hidden", lambda pooled: counts.append(len(pooled)) or whole(pooled))
+    monkeypatch.setattr(made, "through_hidden", lambda pooled, drop: counts.append(len(pooled)) or whole(pooled))
     candidates = np.array([[0, 0, 50, 50], [16, 16, 64, 64], [1, 1, 51, 50], [0, 0, 50, 50]], np.float32)
     found = score_boxes(made, torch.rand(1, 3, 8, 8), candidates, 1.0, 120, 120)
     assert counts == [2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections import Counter
@@ -16,6 +17,7 @@ from click.core import ParameterSource
 
 from frcnn_cli.cli.common.console import Console, SomeFailed, printable
 from frcnn_cli.core.errors import FrcnnError, FrcnnWarning, explain_missing_library, explain_os_error
+from frcnn_cli.system.processes import started_together
 from frcnn_cli.system.startup import is_supported
 
 # What follows "interrupted". Training saves when it is interrupted, so this applies only before it has begun.
@@ -75,11 +77,20 @@ class Command(click.Command):
                 after = _CONTINUES if writes_stage else _AFTER_INTERRUPT.get(ctx.info_name or "", "")
                 click.echo(f"interrupted{after}", err=True)
             elif explained is not None:
+                _let_first_rank_speak()
                 kind = "internal error" if isinstance(explained, _InternalError) else "error"
                 click.echo(printable(f"{kind}: {explained}"), err=True)
                 if ctx.params.get("as_json"):
                     console.json({"error": {"what": explained.what, "fix": explained.fix}})
             return ctx.exit(code)
+
+
+def _let_first_rank_speak() -> None:
+    """Under torchrun, most errors are found by all processes. When the first one ends, torchrun ends the others, which
+    therefore wait before they print what the first has printed."""
+    started = started_together()
+    if started is not None and started.rank:
+        time.sleep(3)
 
 
 class NetworkCommand(Command):

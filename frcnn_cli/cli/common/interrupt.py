@@ -25,13 +25,12 @@ class StopOnSignal(AbstractContextManager["Callable[[], bool]"]):
 
     Before the context is entered, it interrupts at once. In the context the first one is remembered, so that the
     iteration is finished and saved, and a second one stops at once. SIGTERM, and SIGHUP, which a closed terminal sends,
-    are treated in the same way. The
-    value of the context is a function that is true once one of them has been received, even if it was received before
-    and a library ignored the interruption.
+    are treated in the same way. The value of the context is a function that is true once one of them has been
+    received, even if it was received before and a library ignored the interruption.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, silent: bool = False) -> None:
+        self._folder, self._silent = folder, silent
         self._asked = self._iterating = False
         self._before = {signal.SIGINT: signal.signal(signal.SIGINT, self._receive)}
 
@@ -57,8 +56,9 @@ class StopOnSignal(AbstractContextManager["Callable[[], bool]"]):
             raise KeyboardInterrupt
         if not self._asked:
             self._asked = True
-            with suppress(OSError):  # a closed terminal
-                click.echo("stopping after this iteration, then saving; Ctrl-C again stops at once", err=True)
+            if not self._silent:
+                with suppress(OSError):  # a closed terminal
+                    click.echo("stopping after this iteration, then saving; Ctrl-C again stops at once", err=True)
             return
         resume = f"Continue from the last checkpoint: {resume_command(self._folder)}"
         exists = (self._folder / STATE_FILE).exists()

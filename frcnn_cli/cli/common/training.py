@@ -91,8 +91,17 @@ _OPTIONS = (
         "--workers",
         type=click.IntRange(0),
         metavar="N",
-        help="Processes that prepare mini-batches; 0: use threads instead. Default: 0 on up to two cores; otherwise one"
-        " per two cores, at most four.",
+        help="Processes per device that prepare mini-batches; 0: use threads instead. Default: 0 on up to two cores;"
+        " otherwise one per two cores, at most four.",
+    ),
+    click.option(
+        "--devices",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1),
+        metavar="N",
+        help="Train on N GPUs, or with N processes on the CPU, which share every mini-batch. At most the number of"
+        " images per mini-batch. torchrun starts the processes itself and needs no --devices.",
     ),
     click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard into DIR/tensorboard."),
     click.option("--deterministic", is_flag=True, help="Use deterministic algorithms on a GPU, which are slower."),
