@@ -25,8 +25,9 @@ def data(tmp_path_factory):
 
 
 def difference(found, expected):
-    """The largest difference, relative to the largest weight of its tensor."""
-    return max(float(np.abs(found[name] - expected[name]).max() / np.abs(expected[name]).max()) for name in expected)
+    """The largest difference of weights, relative to the largest weight."""
+    largest = max(np.abs(value).max() for value in expected.values())
+    return float(max(np.abs(found[name] - expected[name]).max() for name in expected) / largest)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -53,16 +54,18 @@ def test_equal_to_one_process_in_float64(tmp_path, data, count):
     np.testing.assert_allclose(losses, wanted, rtol=1e-10)
 
 
-# In float32, rounding can change which cell of a bin is the largest, and with it where the gradient goes; at the first
-# learning rate of the tests this grows to 5% of a bias in 50 iterations. Averaging has no such jumps.
-SMOOTH = {"network.pooling": "align", "solver.learning_rate": 0.001}
+# In float32, rounding can decide which cell of a bin is the largest, or whether a unit is above zero, and with it where
+# a gradient goes. With the learning rate of the other tests, one such decision grows to 5% of a bias in 50 iterations.
+LOW_RATE = {"solver.learning_rate": 1e-5}
 
 
 @pytest.mark.parametrize("count", FEW_OR_MANY)
 def test_equal_to_one_process_in_float32(tmp_path, data, count):
-    arguments = {**data, "changes": {"sampling.images": 6} | SMOOTH, "iterations": 50}
-    found, losses = work.on_ranks(count, work.train, folder=tmp_path / "ranks", **arguments)
-    expected, wanted = work.on_ranks(1, work.train, folder=tmp_path / "one", **arguments)
+    arguments = {**data, "changes": {"sampling.images": 6} | LOW_RATE}
+    found, losses = work.on_ranks(count, work.train, folder=tmp_path / "ranks", iterations=50, **arguments)
+    expected, wanted = work.on_ranks(1, work.train, folder=tmp_path / "one", iterations=50, **arguments)
+    at_first, _ = work.on_ranks(1, work.train, folder=tmp_path / "short", iterations=1, **arguments)
+    assert difference(at_first, expected) > 5e-4  # what is learned
     assert difference(found, expected) < 1e-5
     np.testing.assert_allclose(losses, wanted, rtol=1e-5)
 
