@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from frcnn_cli.proposals.run import propose_images
     from frcnn_cli.proposals.source import Proposals
     from frcnn_cli.recipes.recipe import Recipe
-    from frcnn_cli.store.reader import open_stage
+    from frcnn_cli.store.stage import open_stage
     from frcnn_cli.training.train import train
 
 __version__ = "0.3.0"
@@ -80,7 +80,7 @@ _MODULES = {
     "get_source": "proposals.registry",
     "lint_dataset": "data.lint",
     "load_dataset": "data.load",
-    "open_stage": "store.reader",
+    "open_stage": "store.stage",
     "propose": "proposals.propose",
     "propose_images": "proposals.run",
     "read_image": "core.decoding",

@@ -11,7 +11,7 @@ from frcnn_cli.system.startup import start_and_end_quickly
 # In the order of the work: the stages first, then what supports them.
 COMMANDS = (
     *("demo", "proposals", "import", "export", "recall", "show"),
-    *("train", "curves", "detect", "features", "score", "nms", "embed", "vectors"),
+    *("train", "curves", "detect", "features", "score", "nms", "embed", "vectors", "merge"),
     *("eval", "compare", "data", "models", "compress", "inspect", "recipes", "plugins", "doctor"),
 )
 

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
 @options.dtype
 @options.batch
 @options.split
+@options.shard
 @options.force
 @options.as_json
 @click.pass_obj
@@ -95,6 +96,7 @@ def command(
     dtype: str,
     batch: int | None,
     split: str | None,
+    shard: str | None,
     force: bool,
     as_json: bool,
     refine: bool | None,
@@ -157,6 +159,7 @@ def command(
         output=output if to_file else None,
         dtype=dtype,
         batch=batch,
+        shard=shard,
         force=force,
         on_detected=pictures.add,
         revisit=show,

@@ -52,6 +52,7 @@ from frcnn_cli.cli.common.console import Console
 @options.precision
 @options.batch
 @options.split
+@options.shard
 @options.force
 @options.as_json
 @click.pass_context
@@ -74,6 +75,7 @@ def command(
     precision: str,
     batch: int | None,
     split: str | None,
+    shard: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -113,7 +115,7 @@ def command(
     detector = models.detector(chosen, backbone, weights, device, precision)
     done = embed_boxes(
         refs, detector, output, boxes=boxes, per_image=best, source=source, layer=layer, dtype=dtype,
-        normalise=normalise, batch=batch, force=force, progress=console,
+        normalise=normalise, batch=batch, shard=shard, force=force, progress=console,
     )  # fmt: skip
     if as_json:
         console.json(

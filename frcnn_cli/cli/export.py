@@ -57,13 +57,13 @@ def command(
     frcnn export dets.h5 --format voc -o results/ --split test
     frcnn export dets.h5 --format coco -o results.json --data coco:instances_val.json:val2017
     """
-    from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import DETECTIONS, PROPOSALS
+    from frcnn_cli.store.stage import open_stage
 
     arguments.must_differ(output, file)
     if output.exists() and not force:
         raise OutputExistsError(output)
-    with StageFile(file) as opened:
+    with open_stage(file) as opened:
         if opened.format is PROPOSALS and form != "voc":
             from frcnn_cli.proposals.exporting import export_boxes
 

@@ -41,6 +41,7 @@ from frcnn_cli.cli.common.console import Console
 @options.dtype
 @options.batch
 @options.split
+@options.shard
 @options.force
 @options.as_json
 @click.pass_context
@@ -61,6 +62,7 @@ def command(
     dtype: str,
     batch: int | None,
     split: str | None,
+    shard: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -97,7 +99,7 @@ def command(
         recipe = Recipe().changed({**network, "images.short_side": short_side, "images.long_side": long_side})
         detector = Detector.untrained(recipe, weights, device).to_precision(precision)
     done = extract_features(
-        refs, detector, output, mirrored=mirrored, dtype=dtype, batch=batch, force=force, progress=console
+        refs, detector, output, mirrored=mirrored, dtype=dtype, batch=batch, shard=shard, force=force, progress=console
     )
     if as_json:
         console.json(

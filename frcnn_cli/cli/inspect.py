@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +33,15 @@ def command(console: Console, file: Path, verify: bool, as_json: bool) -> None:
     frcnn inspect props.h5
     frcnn inspect props.h5 --verify
     frcnn inspect runs/my --json
+    frcnn inspect 'props-*.h5'
     """
-    from frcnn_cli.core.files import check_regular
+    from frcnn_cli.store.stage import stage_paths
 
     path = model_path(file)
-    with open(check_regular(path), "rb") as opened:
-        start = opened.read(16)
-    if path.name == STATE_FILE:
-        content = _state(path)
-    elif path.name == LOG_FILE:
-        content = _log(path)
-    elif path.suffix == ".safetensors":
-        content = _model(path)
-    elif start.startswith(b"frcnn-journal"):
-        content = _journal(path)
+    if (several := stage_paths(path)) is not None:
+        content = _stage(path, several, console if verify else None)
     else:
-        content = _stage(path, console if verify else None)
+        content = _content(path, console if verify else None)
     content = {"file": str(file), **content}
     if verify:
         checked = content.pop("checked", False)
@@ -62,16 +56,34 @@ def command(console: Console, file: Path, verify: bool, as_json: bool) -> None:
         console.result(f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
 
 
-def _stage(path: Path, verified_for: Console | None) -> dict[str, Any]:
-    from frcnn_cli.store.reader import StageFile
+def _content(path: Path, verified_for: Console | None) -> dict[str, Any]:
+    from frcnn_cli.core.files import check_regular
 
-    with StageFile(path) as file:
+    with open(check_regular(path), "rb") as opened:
+        start = opened.read(16)
+    if path.name == STATE_FILE:
+        return _state(path)
+    if path.name == LOG_FILE:
+        return _log(path)
+    if path.suffix == ".safetensors":
+        return _model(path)
+    if start.startswith(b"frcnn-journal"):
+        return _journal(path)
+    return _stage(path, [path], verified_for)
+
+
+def _stage(path: Path, files: Sequence[Path], verified_for: Console | None) -> dict[str, Any]:
+    from frcnn_cli.store.stage import open_stage
+
+    with open_stage(path) as file:
         if verified_for:
             file.verify(verified_for)
         counts = file.counts()
-        per_image = {"min": int(counts.min()), "mean": round(float(counts.mean()), 1), "max": int(counts.max())}
+        per_image = {}
+        if len(counts):
+            per_image = {"min": int(counts.min()), "mean": round(float(counts.mean()), 1), "max": int(counts.max())}
         return {
-            "megabytes": round(path.stat().st_size / 1e6, 3),
+            "megabytes": round(sum(one.stat().st_size for one in files) / 1e6, 3),
             "format": f"{file.format.name} {file.format_version}",
             "written by": f"frcnn {file.tool_version}",
             "images": len(file),

@@ -49,11 +49,11 @@ def command(
     frcnn nms scores.h5 -o dets.h5 --iou 0.5 --min-score 0.01 --max-per-image 300
     """
     from frcnn_cli.inference.nms import suppress
-    from frcnn_cli.store.reader import StageFile
+    from frcnn_cli.store.stage import open_stage
 
     arguments.must_differ(output, scores)
     done = suppress(scores, output, per_set=per_set, force=force, progress=console, **thresholds)
-    with StageFile(output) as file:
+    with open_stage(output) as file:
         found = file.row_count
     if as_json:
         console.json({"output": str(output), "images": done.images, "detections": found})

@@ -56,6 +56,7 @@ class _WithSources(Command):
     help="Maximum time per image; an image that takes longer is reported and skipped. Default: no limit.",
 )
 @options.split
+@options.shard
 @options.force
 @options.as_json
 @click.pass_obj
@@ -70,6 +71,7 @@ def command(
     workers: int | None,
     timeout: float | None,
     split: str | None,
+    shard: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -101,6 +103,7 @@ def command(
         limits=Limits(max_boxes, min_size),
         workers=workers,
         timeout=timeout,
+        shard=shard,
         force=force,
         progress=console,
     )

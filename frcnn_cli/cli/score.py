@@ -19,6 +19,7 @@ from frcnn_cli.cli.common.console import Console
 @options.device
 @options.precision
 @options.refine
+@options.shard
 @options.force
 @options.as_json
 @click.pass_obj
@@ -31,6 +32,7 @@ def command(
     device: str,
     precision: str,
     refine: bool | None,
+    shard: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -50,7 +52,7 @@ def command(
     detector = Detector.load(model, device, precision)
     if refine is not None:
         detector.set_recipe_values(detection__refine=refine)
-    done = score_proposals(feats, props, detector, output, force=force, progress=console)
+    done = score_proposals(feats, props, detector, output, shard=shard, force=force, progress=console)
     if as_json:
         result = {"output": str(output), "images": done.images, "boxes_computed": done.rows}
         console.json(result | {"seconds": round(done.seconds, 3)})

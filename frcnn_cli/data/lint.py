@@ -22,8 +22,8 @@ from frcnn_cli.data.layouts import read_layout
 from frcnn_cli.data.load import read_splits, voc_folders
 from frcnn_cli.data.pairing import pair_detections
 from frcnn_cli.data.spec import is_dataset_spec
-from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import DETECTIONS, PROPOSALS
+from frcnn_cli.store.stage import open_stage
 from frcnn_cli.system.prefetch import prefetch
 
 
@@ -147,7 +147,7 @@ def lint_dataset(
     for folder in voc_folders(source if is_spec else f"labels:{source}"):
         found += lint_folder(folder)
     for path in proposals:
-        with StageFile(path, PROPOSALS) as file:
+        with open_stage(path, PROPOSALS) as file:
             found += lint_proposals(str(path), file.images, file.counts(), splits, records)
     contradicted = [] if detections is None else _contradictions(splits, Path(detections), min_score, found)
     found.sort(key=lambda finding: (finding.level, finding.kind, finding.file))
@@ -164,7 +164,7 @@ def _contradictions(
     Raises:
         MismatchError: it covers none.
     """
-    with StageFile(path, DETECTIONS) as file:
+    with open_stage(path, DETECTIONS) as file:
         known = {name for image in file.images for name in (image.key, Path(image.key).stem)}
         classes = file.classes
     by_split: dict[str, list[Labels]] = {}

@@ -21,6 +21,7 @@ from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.store.join import Lookup, check_complete, join
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import DETECTIONS
+from frcnn_cli.store.stage import open_stage
 from frcnn_cli.system.prefetch import prefetch
 
 BadImages = Literal["error", "skip"]
@@ -212,7 +213,7 @@ def pair_detections(dataset: Dataset, path: Path, bad_boxes: str = "error") -> P
     Raises:
         MismatchError: objects of a class that the file does not know, or images that it lacks.
     """
-    with StageFile(path, DETECTIONS) as file:
+    with open_stage(path, DETECTIONS) as file:
         pairing = pair(dataset.for_model(file.classes), file, bad_boxes)
         keys = [sample.ref.key for sample in pairing.dataset.samples]
         found, images = {}, {}

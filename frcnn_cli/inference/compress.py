@@ -15,8 +15,8 @@ from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.data.pairing import ProposedSample, pair, proposed_samples
 from frcnn_cli.detector.compression import Compressor, MappedSample, mean_ap, milliseconds, random_image
 from frcnn_cli.detector.detector import Detector
-from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import PROPOSALS
+from frcnn_cli.store.stage import open_stage
 
 _TIMED = 20  # images
 
@@ -91,7 +91,7 @@ def map_samples(
     progress: Progress = SILENT,
 ) -> list[MappedSample]:
     """Conv maps, proposals and objects of at most `count` images of a data set, evenly spread over it."""
-    with StageFile(proposals, PROPOSALS) as file:
+    with open_stage(proposals, PROPOSALS) as file:
         samples = proposed_samples(pair(dataset.for_model(detector.classes), file, bad_boxes), file)
     chosen = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
     mapped = []

@@ -16,6 +16,7 @@ from frcnn_cli.core.errors import FrcnnError, ImageError
 from frcnn_cli.core.find import Images, image_refs
 from frcnn_cli.core.image import Image, ImageRef
 from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.core.shards import in_shard, recorded
 from frcnn_cli.detections.columns import from_columns, to_columns
 from frcnn_cli.detections.nms import Thresholds
 from frcnn_cli.detector.detector import Detector
@@ -84,6 +85,7 @@ def run_detection(
     output: Path | None = None,
     dtype: str = "float16",
     batch: int | None = None,
+    shard: str | None = None,
     force: bool = False,
     on_detected: OnDetected = lambda image, detections: None,
     revisit: bool = False,
@@ -96,10 +98,12 @@ def run_detection(
             completes a file that lacks images which could not be read before.
         dtype: "float16" or "float32", to which conv maps are rounded.
         batch: maximum number of images of equal shape per batch; by default 8 on a GPU and 1 on a CPU.
+        shard: "2/8" for the second of eight parts of the images, which other machines compute; see `core.shards`.
         force: replace an existing file.
         on_detected: called for every image, in the background.
         revisit: also call `on_detected` for images that an earlier run had finished.
     """
+    refs = in_shard(refs, shard)
     source = source or detector.source()
     thresholds = thresholds or detector.thresholds
     prepare(source, progress)
@@ -112,8 +116,8 @@ def run_detection(
         if output is not None:
             from frcnn_cli.store.writer import StageWriter  # imported late: most detections are not written to a file
 
-            recorded = _provenance(detector, source, thresholds, dtype)
-            out = stack.enter_context(StageWriter(output, DETECTIONS, recorded, force, extend=True))
+            made_with = _provenance(detector, source, thresholds, dtype) | recorded(shard)
+            out = stack.enter_context(StageWriter(output, DETECTIONS, made_with, force, extend=True))
         pending = set(out.missing(refs, digest_file)) if out is not None else set(refs)
         background = stack.enter_context(BackgroundCalls())
         bar = stack.enter_context(progress.task("detect", len(refs)))

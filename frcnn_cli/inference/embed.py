@@ -15,6 +15,7 @@ from frcnn_cli.core.errors import FeatureError, FrcnnError, UsageError
 from frcnn_cli.core.find import Images, image_refs
 from frcnn_cli.core.image import Image
 from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.core.shards import in_shard, recorded
 from frcnn_cli.detections.nms import detections_from_scores
 from frcnn_cli.detections.vectors.box_vectors import BoxVectors, to_columns
 from frcnn_cli.detector.detector import Detector
@@ -66,6 +67,7 @@ def embed_boxes(
     dtype: Literal["float16", "float32"] = "float32",
     normalise: bool = False,
     batch: int | None = None,
+    shard: str | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> StageSummary:
@@ -84,6 +86,7 @@ def embed_boxes(
             over the bins, C numbers.
         dtype: "float16" or "float32", of the vectors.
         normalise: whether vectors are divided by their length.
+        shard: "2/8" for the second of eight parts of the images, which other machines compute; see `core.shards`.
 
     Raises:
         UsageError: not exactly one of `boxes` and `per_image`. FrcnnError: all images failed, or the file exists or
@@ -98,7 +101,7 @@ def embed_boxes(
             "Use --layer mean or --layer pooled, or a trained model",
         )
     per_image = None if per_image is None else PerImage(*per_image)
-    refs = image_refs(images)
+    refs = in_shard(image_refs(images), shard)
     chosen = get_source("file", path=Path(boxes)) if boxes is not None else source or detector.source()
     provenance: dict[str, Any] = {
         "model": detector.model_id,
@@ -109,6 +112,7 @@ def embed_boxes(
         "boxes": chosen.described(),
         **({"per_image": list(per_image)} if per_image else {}),
         **({"precision": detector.precision} if detector.precision != "float32" else {}),
+        **recorded(shard),
     }
     failed: dict[str, FrcnnError] = {}
     rows, started = 0, time.perf_counter()

@@ -15,8 +15,8 @@ from frcnn_cli.evaluation.explain import Evidence, Explanation, explain
 from frcnn_cli.evaluation.voc import Result
 from frcnn_cli.inference.nms import recorded_recipe, recorded_thresholds
 from frcnn_cli.store.join import join
-from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import DETECTIONS, PROPOSALS, SCORES
+from frcnn_cli.store.stage import open_stage
 
 
 def explain_files(
@@ -40,7 +40,7 @@ def explain_files(
         MismatchError: `dets` was not computed from `scores`, or `scores` not from `props`.
     """
     evidence = {}
-    with StageFile(dets, DETECTIONS) as d, StageFile(scores, SCORES) as s, StageFile(props, PROPOSALS) as p:
+    with open_stage(dets, DETECTIONS) as d, open_stage(scores, SCORES) as s, open_stage(props, PROPOSALS) as p:
         if s.classes != d.classes:
             raise MismatchError(
                 f"{scores} and {dets} have different classes", "Name the scores that the detections were computed from"

@@ -13,6 +13,7 @@ from frcnn_cli.core.errors import FrcnnError, ImageError
 from frcnn_cli.core.find import Images, image_refs
 from frcnn_cli.core.image import Image, ImageRef
 from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.core.shards import in_shard, recorded
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.features.columns import to_columns
 from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline
@@ -31,6 +32,7 @@ def extract_features(
     mirrored: bool = False,
     dtype: str = "float16",
     batch: int | None = None,
+    shard: str | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> StageSummary:
@@ -43,16 +45,18 @@ def extract_features(
         mirrored: also compute the maps of mirrored images, for training.
         dtype: "float16" or "float32", to which maps are rounded.
         batch: maximum number of images of equal shape per batch; by default 8 on a GPU and 1 on a CPU.
+        shard: "2/8" for the second of eight parts of the images, which other machines compute; see `core.shards`.
         force: replace an existing file.
 
     Raises:
         FrcnnError: all images failed, or the file exists or cannot be written.
     """
-    refs = image_refs(images)
+    refs = in_shard(image_refs(images), shard)
     failed: dict[str, FrcnnError] = {}
     rows = 0
     started = time.perf_counter()
-    with StageWriter(Path(output), FEATURES, provenance(detector, dtype, mirrored), force, extend=True) as out:
+    made_with = provenance(detector, dtype, mirrored) | recorded(shard)
+    with StageWriter(Path(output), FEATURES, made_with, force, extend=True) as out:
         todo = out.missing(refs, digest_file)
         pipeline = FeaturePipeline(detector, dtype, batch)
         with BackgroundCalls() as background, progress.task("features", len(todo)) as bar:
@@ -80,7 +84,7 @@ def extract_features(
 def provenance(detector: Detector, dtype: str, mirrored: bool) -> dict[str, Any]:
     """What a features file records about its maps."""
     config = detector.config
-    recorded: dict[str, Any] = {
+    made_with: dict[str, Any] = {
         "features_id": detector.features_id,
         "backbone": config.network.backbone,
         "fine": config.network.fine,
@@ -90,10 +94,10 @@ def provenance(detector: Detector, dtype: str, mirrored: bool) -> dict[str, Any]
         "long_side": config.transform.long_side,
     }
     if detector.precision != "float32":
-        recorded["precision"] = detector.precision
+        made_with["precision"] = detector.precision
     if mirrored:
-        recorded["mirrored"] = True
-    return recorded
+        made_with["mirrored"] = True
+    return made_with
 
 
 def _with_mirrored(

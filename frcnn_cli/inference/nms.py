@@ -8,11 +8,13 @@ from typing import Any
 
 from frcnn_cli.core.errors import FileFormatError, UsageError
 from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.core.shards import SHARD
 from frcnn_cli.detections.columns import to_columns
 from frcnn_cli.detections.nms import Thresholds, detections_from_scores, min_scores_of_set
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import DETECTIONS, SCORES
+from frcnn_cli.store.stage import open_stage
 from frcnn_cli.store.summary import StageSummary
 from frcnn_cli.store.writer import StageWriter
 
@@ -38,7 +40,7 @@ def suppress(
     """
     started = time.perf_counter()
     rows = 0
-    with StageFile(scores, SCORES) as file:
+    with open_stage(scores, SCORES) as file:
         recipe = recorded_recipe(file)
         base = Thresholds()
         if recipe is not None:
@@ -47,6 +49,12 @@ def suppress(
             per_set = rule.per_set if per_set is None else per_set
         chosen = base.changed(**thresholds)
         min_scores = None
+        shard = file.provenance.get(SHARD)
+        if per_set and shard is not None:
+            raise UsageError(
+                f"{scores} is shard {shard}, but the recipe limits the boxes of each class over all images",
+                "Name all shards ('scores-*.h5'), or add --per-set 0",
+            )
         if per_set:
             probabilities = (file.read(i, ("probabilities",))["probabilities"] for i in range(len(file)))
             min_scores = min_scores_of_set(probabilities, len(file.classes), chosen, per_set)
@@ -55,6 +63,7 @@ def suppress(
             "classes": list(file.classes),
             "thresholds": recorded,
             "scores": {name: value for name, value in file.provenance.items() if name != "classes"},
+            **({SHARD: shard} if shard is not None else {}),
         }
         with StageWriter(Path(output), DETECTIONS, provenance, force) as out:
             todo = [i for i, image in enumerate(file.images) if not out.is_done(image)]

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from frcnn_cli.core.errors import FileFormatError, MismatchError
 from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.core.shards import Shard, recorded
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.features.columns import from_columns
 from frcnn_cli.store.join import join
-from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import FEATURES, PROPOSALS, SCORES
+from frcnn_cli.store.stage import open_stage
 from frcnn_cli.store.summary import StageSummary
 from frcnn_cli.store.writer import StageWriter
 
@@ -22,6 +23,7 @@ def score_proposals(
     detector: Detector,
     output: str | Path,
     *,
+    shard: str | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> StageSummary:
@@ -29,14 +31,19 @@ def score_proposals(
 
     Every proposal gets a probability per class and for the background, and a refined box per class.
 
+    Args:
+        shard: "2/8" for the second of eight parts of the images, which other machines compute; see `core.shards`.
+
     Raises:
         MismatchError: the files are of different images, or the maps of another model.
         FrcnnError: a file cannot be read or written.
     """
     started = time.perf_counter()
     boxes = 0
-    with StageFile(features, FEATURES) as maps, StageFile(proposals, PROPOSALS) as proposed:
-        rows = join(maps.images, proposed.images, str(features), str(proposals))
+    with open_stage(features, FEATURES) as maps, open_stage(proposals, PROPOSALS) as proposed:
+        wanted = [i for i, image in enumerate(maps.images) if shard is None or Shard.parse(shard).holds(image.key)]
+        images = [maps.images[i] for i in wanted]
+        rows = dict(zip(wanted, join(images, proposed.images, str(features), str(proposals)), strict=True))
         if maps.provenance.get("features_id") != detector.features_id:
             raise MismatchError(
                 f"the maps of {features} were computed with other conv layers than those of the model",
@@ -48,11 +55,12 @@ def score_proposals(
             "recipe": detector.config.recipe,
             "features": maps.provenance,
             "proposals": {**proposed.provenance, "boxes": proposed.rows_digest("boxes")},
+            **recorded(shard),
         }
         if detector.precision != "float32":
             provenance["precision"] = detector.precision
         with StageWriter(Path(output), SCORES, provenance, force) as out:
-            todo = [i for i, image in enumerate(maps.images) if not out.is_done(image)]
+            todo = [i for i in wanted if not out.is_done(maps.images[i])]
             with progress.task("score", len(todo)) as bar:
                 for i in todo:
                     image = maps.images[i]

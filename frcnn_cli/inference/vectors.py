@@ -14,8 +14,8 @@ from frcnn_cli.core.names import FileNames
 from frcnn_cli.core.progress import SILENT, Bar, Progress
 from frcnn_cli.detections.vectors.box_vectors import BoxVectors, checked_key, from_columns
 from frcnn_cli.detections.vectors.formats import VECTOR_FORMATS
-from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import VECTORS
+from frcnn_cli.store.stage import open_stage
 from frcnn_cli.store.writer import StageWriter
 
 
@@ -66,7 +66,7 @@ def convert_vectors(
 
 def read_h5(path: str | Path) -> Iterator[BoxVectors]:
     """The images of a file of vectors, one after the other. Raises FrcnnError if it cannot be read."""
-    with StageFile(path, VECTORS) as file:
+    with open_stage(path, VECTORS) as file:
         for image, columns in file:
             yield from_columns(columns, checked_key(image.key, path), image.height, image.width)
 
@@ -74,7 +74,7 @@ def read_h5(path: str | Path) -> Iterator[BoxVectors]:
 def _count(path: Path, source: str) -> int:
     if source != "h5":
         return 1
-    with StageFile(path, VECTORS) as file:
+    with open_stage(path, VECTORS) as file:
         return len(file)
 
 

@@ -17,8 +17,8 @@ from frcnn_cli.evaluation.matching import CORRECT, WRONG, Matches
 from frcnn_cli.evaluation.voc import Result, evaluate
 from frcnn_cli.inference.nms import recorded_recipe, recorded_thresholds
 from frcnn_cli.store.join import join
-from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import DETECTIONS, PROPOSALS, SCORES
+from frcnn_cli.store.stage import open_stage
 
 _SUPPRESSION = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # values of NMS's IoU that are tried
 _SCORES = (0.5, 0.2, 0.1)  # fractions of the score threshold
@@ -68,7 +68,7 @@ def what_if(
     """
     before = _found(result.matches)
     classes = [c.name for c in result.classes]
-    with StageFile(dets, DETECTIONS) as d, StageFile(scores, SCORES) as s, StageFile(props, PROPOSALS) as p:
+    with open_stage(dets, DETECTIONS) as d, open_stage(scores, SCORES) as s, open_stage(props, PROPOSALS) as p:
         thresholds, min_scores = recorded_thresholds(d)
         rows_in = [join(list(images.values()), file.images, str(dets), str(file.path)) for file in (s, p)]
         tried = list(_settings(thresholds, min_scores))

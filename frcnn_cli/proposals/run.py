@@ -10,6 +10,7 @@ from frcnn_cli.core.decoding import digest_file, read_ref
 from frcnn_cli.core.errors import FrcnnError, UsageError
 from frcnn_cli.core.find import Images, image_refs
 from frcnn_cli.core.progress import SILENT, Progress
+from frcnn_cli.core.shards import in_shard, recorded
 from frcnn_cli.proposals.limits import Limits
 from frcnn_cli.proposals.prepare import prepare
 from frcnn_cli.proposals.registry import DEFAULT_SOURCE, get_source
@@ -29,6 +30,7 @@ def propose_images(
     limits: Limits = Limits(),
     workers: int | None = None,
     timeout: float | None = None,
+    shard: str | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> StageSummary:
@@ -47,6 +49,7 @@ def propose_images(
         workers: number of processes; by default one per core, and none for a single image. With 0, a crash of the
             source ends this process.
         timeout: maximum seconds per image; needs workers.
+        shard: "2/8" for the second of eight parts of the images, which other machines compute; see `core.shards`.
         force: replace an existing file.
 
     Raises:
@@ -55,10 +58,10 @@ def propose_images(
     """
     if workers == 0 and timeout is not None:
         raise UsageError("a timeout needs a worker process", "Use --workers 1 or more")
-    refs = image_refs(images)
+    refs = in_shard(image_refs(images), shard)
     configured = get_source(source) if isinstance(source, str) else source
     started = time.perf_counter()
-    provenance: dict[str, Any] = {"source": configured.described(), **limits._asdict()}
+    provenance: dict[str, Any] = {"source": configured.described(), **limits._asdict(), **recorded(shard)}
     failed: dict[str, FrcnnError] = {}
     rows = 0
     with StageWriter(Path(output), PROPOSALS, provenance, force, extend=True) as out:

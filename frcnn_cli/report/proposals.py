@@ -16,8 +16,8 @@ from frcnn_cli.core.errors import DataError, MismatchError
 from frcnn_cli.core.image import Image
 from frcnn_cli.data.load import load_dataset, splits_of
 from frcnn_cli.store.join import Lookup
-from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import PROPOSALS
+from frcnn_cli.store.stage import open_stage
 
 _COVERING, _OBJECT, _POOR = (70, 200, 90), (250, 200, 40), (235, 60, 60)
 _COVERED = 0.5  # IoU
@@ -38,7 +38,7 @@ class CoveredObject:
 
 def boxes_of_image(path: Path, image: Image) -> Boxes:
     """The boxes of an image in a proposals file. Raises MismatchError if there are none."""
-    with StageFile(path, PROPOSALS) as file:
+    with open_stage(path, PROPOSALS) as file:
         row = Lookup(file.images, str(path)).find(image.record, str(image.path or image.key))
         if row is None:
             raise MismatchError(f"{path} has no boxes for {image.path}", "Name an image that it was computed from")

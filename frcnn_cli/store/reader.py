@@ -112,7 +112,7 @@ class StageFile:
         """
         with progress.task("verifying", len(self)) as bar:
             for i in range(len(self)):
-                self.read(i, tuple(self._columns))
+                self.read(i, tuple(self.column_shapes))
                 bar.advance()
 
     def rows_digest(self, name: str) -> str:
@@ -124,7 +124,7 @@ class StageFile:
 
     def __getitem__(self, i: int) -> dict[str, NDArray[Any]]:
         """The arrays of image i: its rows of the ragged columns, its value of the other columns."""
-        return self.read(i, tuple(self._columns))
+        return self.read(i, tuple(self.column_shapes))
 
     def read(self, i: int, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         """The named arrays of image i."""
@@ -326,16 +326,3 @@ def _open(path: Path) -> h5py.File:
     except OSError as error:
         reason = "truncated" if "truncated" in str(error) else str(error)
         raise FileFormatError(f"{path} is {reason}", "Compute it again with the command that wrote it") from None
-
-
-def open_stage(path: str | Path) -> StageFile:
-    """Opens a proposals, features, scores or detections file for reading.
-
-        with open_stage("props.h5") as file:
-            for image, arrays in file:
-                print(image.key, arrays["boxes"].shape)
-
-    Raises:
-        FileFormatError: not a file of frcnn, damaged, or of a newer version. FrcnnError: it cannot be read.
-    """
-    return StageFile(path)

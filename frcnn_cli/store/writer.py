@@ -29,6 +29,7 @@ from frcnn_cli import __version__
 from frcnn_cli.core.errors import FileFormatError, FrcnnError, ImageError, OutputExistsError, explain_os_error
 from frcnn_cli.core.files import new_temporary, remove_temporaries
 from frcnn_cli.core.image import ImageRecord, ImageRef
+from frcnn_cli.core.shards import SHARD
 from frcnn_cli.store import checksums
 from frcnn_cli.store.journal import Arrays, Journal
 from frcnn_cli.store.reader import StageFile
@@ -161,7 +162,7 @@ class StageWriter:
             FrcnnError: no image was finished, or the disk is full; the journal is kept, so nothing is lost.
         """
         images = [image for image in self._journal.images if image.key in self._requested]
-        if not images:
+        if not images and (self._requested or SHARD not in self.provenance):
             raise FrcnnError(f"all images failed, so {self.path} was not written", "See the errors above")
         try:
             remove_temporaries(self.path)  # the lock of the journal is held
@@ -217,11 +218,13 @@ class StageWriter:
         they are."""
         described = [self._journal.described(image.key) for image in images]
         shapes = [{name: (a.dtype, a.shape) for name, a in arrays.items()} for arrays in described]
+        shapes = shapes or [self._shapes_of_nothing()]  # a shard without images
         counts = [next(shape[name][1][0] for name in self.format.ragged if name in shape) for shape in shapes]
+        counts = counts[: len(images)]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         datasets = {}
         # The wide column comes first, so that HDF5 places it at the position of its rows.
-        present = self._present(images, shapes, counts)
+        present = self._present(images, shapes, counts) if images else list(shapes[0])
         for name in sorted(present, key=lambda name: name != self.format.wide):
             dtype, shape = next(shape[name] for shape in shapes if name in shape)
             full = (int(offsets[-1]), *shape[1:]) if name in self.format.ragged else (len(images), *shape)
@@ -239,7 +242,8 @@ class StageWriter:
                 elif counts[i]:
                     datasets[name][offsets[i] : offsets[i + 1]] = array
         for name, values in singles.items():
-            datasets[name][:] = np.stack(values)
+            if values:
+                datasets[name][:] = np.stack(values)
         attributes = {
             "format": f"frcnn/{self.format.name}",
             "format_version": ".".join(map(str, FORMAT_VERSION)),
@@ -251,6 +255,18 @@ class StageWriter:
         }
         _write_description(file, attributes, sums)
         return self.format.wide is not None and self.format.wide not in datasets
+
+    def _shapes_of_nothing(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """dtype and shape of the required columns of a file without images."""
+        classes = len(self.provenance.get("classes", ()))
+        any_length = {"probabilities": classes + 1, "boxes": classes}
+        return {
+            name: (column.dtypes[-1], tuple(any_length.get(name, 1) if n < 0 else n for n in column.row_shape))
+            if name in self.format.per_image
+            else (column.dtypes[-1], (0, *(any_length.get(name, 1) if n < 0 else n for n in column.row_shape)))
+            for name, column in self.format.columns.items()
+            if not column.optional
+        }
 
     def _present(
         self, images: list[ImageRecord], shapes: list[dict[str, tuple[str, tuple[int, ...]]]], counts: list[int]
@@ -287,7 +303,7 @@ def _write_images(file: h5py.File, images: list[ImageRecord]) -> None:
         values = [getattr(image, name) for image in images]
         if dtype == "S":
             values = [value.encode() for value in values]
-            table[name] = np.array(values, h5py.string_dtype("utf-8", max(map(len, values)) or 1))
+            table[name] = np.array(values, h5py.string_dtype("utf-8", max(map(len, values), default=0) or 1))
         else:
             table[name] = np.array(values, dtype)
 

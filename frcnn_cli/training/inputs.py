@@ -15,6 +15,7 @@ from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.roi.levels import Map, Scale, as_tuple, mapped
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import FEATURES
+from frcnn_cli.store.stage import open_stage
 from frcnn_cli.training.view import View
 
 
@@ -62,7 +63,7 @@ class CachedMaps:
         return {"path": self.file.path, "rows": self.rows}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        object.__setattr__(self, "file", StageFile(state["path"], FEATURES))
+        object.__setattr__(self, "file", open_stage(state["path"], FEATURES))
         object.__setattr__(self, "rows", state["rows"])
 
     def check_settings(self, settings: Mapping[str, object], flip: bool) -> None:

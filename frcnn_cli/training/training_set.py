@@ -21,8 +21,8 @@ from frcnn_cli.data.spec import names_its_splits
 from frcnn_cli.detector.config import image_transform
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.store.join import join
-from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import FEATURES, PROPOSALS
+from frcnn_cli.store.stage import open_stage
 from frcnn_cli.training.inputs import CachedMaps, DecodedImages, Inputs
 from frcnn_cli.training.settings import RunSettings
 from frcnn_cli.training.validation import Validation
@@ -61,7 +61,7 @@ def read_training_set(settings: RunSettings, recipe: Recipe, dataset: Dataset | 
     """
     if settings.props is None:
         raise UsageError("training needs proposals", "Name a proposals file with --props")
-    with StageFile(settings.props, PROPOSALS) as file:
+    with open_stage(settings.props, PROPOSALS) as file:
         split = settings.split or ""
         if dataset is None:
             split = split or default_split(_named(settings.data), file.images)
@@ -95,7 +95,7 @@ def read_validation(settings: RunSettings, training: TrainingSet) -> Validation:
         raise UsageError("validation needs a data set", "Name one with --val-data")
     if not settings.val_data and names_its_splits(data):
         raise MismatchError(f"{data} has no other splits to validate on", "Name a data set with --val-data")
-    with StageFile(settings.val_props or str(settings.props), PROPOSALS) as file:
+    with open_stage(settings.val_props or str(settings.props), PROPOSALS) as file:
         dataset = _load(settings, data, settings.validate_on).for_model(training.classes)
         try:
             pairing = pair(dataset, file, settings.bad_boxes, cast(BadImages, settings.bad_images))
@@ -132,7 +132,7 @@ def _load(settings: RunSettings, data: str | None, split: str | None) -> Dataset
 def _cached_maps(
     path: str, samples: Sequence[ProposedSample], digests: Sequence[str], title: str, recipe: Recipe
 ) -> CachedMaps:
-    maps = StageFile(Path(path), FEATURES)
+    maps = open_stage(Path(path), FEATURES)
     records = [ImageRecord(s.ref.key, 0, 0, digest) for s, digest in zip(samples, digests, strict=True)]
     rows = join(records, maps.images, title, path)
     inputs = CachedMaps(maps, {sample.ref.key: row for sample, row in zip(samples, rows, strict=True)})

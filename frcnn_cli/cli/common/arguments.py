@@ -26,7 +26,9 @@ def _console() -> Console:
 
 def must_differ(output: Path, *inputs: Path) -> None:
     """Raises FrcnnError if an output is also an input, which --force would destroy while it is read."""
-    for path in inputs:
+    from frcnn_cli.store.stage import stage_paths
+
+    for path in (each for given in inputs for each in stage_paths(given) or [given]):
         if path.exists() and output.exists() and path.samefile(output):
             raise FrcnnError(f"{output} is also an input of this command", "Choose another output path")
 
@@ -149,9 +151,9 @@ def _split_of_results(path: Path, spec: str) -> str | None:
 
 def images_in(path: Path) -> Sequence[ImageRecord]:
     """The images in a file of a stage."""
-    from frcnn_cli.store.reader import StageFile
+    from frcnn_cli.store.stage import open_stage
 
-    with StageFile(path) as file:
+    with open_stage(path) as file:
         return file.images
 
 
@@ -186,8 +188,8 @@ def check_training_inputs(run: RunSettings, device: str) -> None:
     from frcnn_cli.data.load import default_split, load_image_refs, splits_of
     from frcnn_cli.data.pairing import check_names
     from frcnn_cli.data.spec import named
-    from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import FEATURES, PROPOSALS
+    from frcnn_cli.store.stage import open_stage
     from frcnn_cli.system.device import check_device_name
 
     check_device_name(device)
@@ -196,7 +198,7 @@ def check_training_inputs(run: RunSettings, device: str) -> None:
             splits_of(spec)
     for path, schema in ((run.props, PROPOSALS), (run.val_props, PROPOSALS), (run.features, FEATURES)):
         if path is not None:
-            with StageFile(path, schema) as file:
+            with open_stage(path, schema) as file:
                 if path == run.props and run.bad_images == "error" and "coco:" not in str(run.data):
                     split = run.split or default_split(str(run.data), file.images)
                     check_names(load_image_refs(str(run.data), split), named(str(run.data), split), file)

@@ -30,15 +30,15 @@ def make_board(
     from frcnn_cli.data.pairing import pair, proposed_samples
     from frcnn_cli.proposals.board import place, run_source
     from frcnn_cli.proposals.recall import NoObjectsError
-    from frcnn_cli.store.reader import StageFile
     from frcnn_cli.store.schema import PROPOSALS
+    from frcnn_cli.store.stage import open_stage
     from frcnn_cli.system.prefetch import prefetch
 
     configured = [(text, _source(text)) for text in sources]
     places = []
     try:
         for path in props:
-            with StageFile(path, PROPOSALS) as file:
+            with open_stage(path, PROPOSALS) as file:
                 samples = proposed_samples(pair(dataset, file, bad_boxes), file)
                 places.append(place(str(path), [(sample.proposals, sample.truth) for sample in samples]))
         if configured:

@@ -39,11 +39,11 @@ class Objects:
             data: the text that names a data set, or the path of a proposals file.
             props: a file whose images determine the split if none is named.
         """
-        from frcnn_cli.store.reader import StageFile
         from frcnn_cli.store.schema import PROPOSALS
+        from frcnn_cli.store.stage import open_stage
 
         if not data.endswith(".h5"):
-            with StageFile(props, PROPOSALS) as file:
+            with open_stage(props, PROPOSALS) as file:
                 covered = file.images
             dataset = arguments.dataset(data, split, bad_boxes, classes, covered, size_mismatch)
             return cls(dataset.title, bad_boxes, dataset)
@@ -51,7 +51,7 @@ class Objects:
 
         from frcnn_cli.core.annotations import GroundTruth
 
-        with StageFile(data, PROPOSALS) as file:
+        with open_stage(data, PROPOSALS) as file:
             truths = [GroundTruth(a["boxes"], np.zeros(len(a["boxes"]), np.int64)) for _, a in file]
             return cls(data, bad_boxes, None, file.images, truths)
 
@@ -68,10 +68,10 @@ class Objects:
         from frcnn_cli.data.pairing import pair, proposed_samples
         from frcnn_cli.proposals.recall import NoObjectsError, cover
         from frcnn_cli.store.join import join
-        from frcnn_cli.store.reader import StageFile
         from frcnn_cli.store.schema import PROPOSALS
+        from frcnn_cli.store.stage import open_stage
 
-        with StageFile(props, PROPOSALS) as file:
+        with open_stage(props, PROPOSALS) as file:
             if self.dataset is not None:
                 samples = proposed_samples(pair(self.dataset, file, self.bad_boxes), file)
                 pairs = [(sample.proposals, sample.truth) for sample in samples]

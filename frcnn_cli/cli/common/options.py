@@ -51,6 +51,30 @@ class Backbone(click.Choice):  # type: ignore[type-arg]  # not generic before cl
         return str(value)
 
 
+class ShardType(click.ParamType[str]):
+    """One of several parts of the images, written 2/8."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from frcnn_cli.core.errors import UsageError
+        from frcnn_cli.core.shards import Shard
+
+        try:
+            return str(Shard.parse(str(value)))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+shard = click.option(
+    "--shard",
+    type=ShardType(),
+    metavar="I/N",
+    help="Compute only part I of N of the images, chosen by a hash of their keys; other machines compute the others."
+    " Commands read the files of all parts as one: 'FILE-*.h5'.",
+)
+
+
 def output(example: str) -> Option[Any]:
     return click.option(
         "-o", "--output", type=PATH, required=True, metavar="FILE", help=f"HDF5 file to write, e.g. {example}."

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from frcnn_cli.core.convention import OURS
 from frcnn_cli.proposals.box_files.box_file import BoxFile
-from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import PROPOSALS
+from frcnn_cli.store.stage import open_stage
 
 
 def read_frcnn(path: Path) -> BoxFile:
     """A proposals file that frcnn wrote. Raises FileFormatError."""
-    file = StageFile(path, PROPOSALS)
+    file = open_stage(path, PROPOSALS)
 
     def read(i: int) -> NDArray[np.float64]:
         arrays = file[i]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from frcnn_cli.core.errors import FileFormatError, MismatchError
 from frcnn_cli.proposals.box_files.box_file import ENDINGS
 from frcnn_cli.proposals.hook import Image, Proposals, ProposalSource, option
+from frcnn_cli.store.stage import stage_paths
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class FileSource(ProposalSource):
     version = "2"
 
     path: Path = option(
-        help="A .h5 of frcnn, .npz, .csv, .tsv, .json, .mat or .pkl, or a folder with one .mat or .npy per image."
+        help="A .h5 of frcnn (or several: 'props-*.h5'), .npz, .csv, .tsv, .json, .mat or .pkl, or a folder with one"
+        " .mat or .npy per image."
     )
     order: Literal["xyxy", "yxyx", "xywh", "yxhw", "cxcywh"] | None = option(
         None, help="The meaning of the four numbers; none: as the file states, else xyxy."
@@ -44,6 +46,8 @@ class FileSource(ProposalSource):
     )
 
     def __post_init__(self) -> None:
+        if stage_paths(self.path) is not None:
+            return  # several files of frcnn, read as one
         if not self.path.exists():
             raise ValueError(f"{self.path} does not exist")
         if not self.path.is_file() and not self.path.is_dir():
@@ -54,7 +58,8 @@ class FileSource(ProposalSource):
     def described(self) -> dict[str, Any]:
         """With a hash of the content, because another file at the same path is another source."""
         total = hashlib.blake2b(digest_size=16)
-        for file in sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]:
+        files = sorted(self.path.iterdir()) if self.path.is_dir() else stage_paths(self.path) or [self.path]
+        for file in files:
             if file.is_file():
                 with open(file, "rb") as opened:
                     total.update(hashlib.file_digest(opened, "blake2b").digest())
