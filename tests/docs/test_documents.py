@@ -32,6 +32,7 @@ PREPARED = {  # what a page takes for granted from the pages before it
     "docs/guide/pretrained.md": ("props-train", "props-test"),
     "docs/guide/vectors.md": ("props-test", "run"),
     "docs/guide/evaluation.md": ("props-test", "run", "dets"),
+    "docs/guide/scaling.md": ("props-train",),
 }
 
 
