@@ -7,13 +7,15 @@ import click
 from frcnn_cli.cli.common import options
 from frcnn_cli.cli.common.command import Command
 from frcnn_cli.cli.common.console import Console
+from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.system import facts
 
 
 @click.command(cls=Command)
+@click.option("--gpu", is_flag=True, help="Instead, compare what the GPU computes with the CPU and with torchvision.")
 @options.as_json
 @click.pass_obj
-def command(console: Console, as_json: bool) -> None:
+def command(console: Console, gpu: bool, as_json: bool) -> None:
     """Print facts about this installation, for a bug report.
 
     It prints versions, devices, threads, memory and disk, plugins, and the kernels in use, with the reason if one is
@@ -22,7 +24,11 @@ def command(console: Console, as_json: bool) -> None:
     \b
     frcnn doctor
     frcnn doctor --json
+    frcnn doctor --gpu
     """
+    if gpu:
+        _check_gpu(console, as_json)
+        return
     parts = {
         "versions": facts.versions,
         "machine": facts.machine,
@@ -41,12 +47,34 @@ def command(console: Console, as_json: bool) -> None:
             console.result(f"  {name:{width}}  {value}")
 
 
+def _check_gpu(console: Console, as_json: bool) -> None:
+    """Prints a table of comparisons, and exits with 1 if one fails. Raises FrcnnError if the machine has no GPU."""
+    from frcnn_cli.report.gpu_check import check_gpu
+    from frcnn_cli.system.device import choose_device
+
+    checks = check_gpu(choose_device("cuda"))
+    about = facts.collected(facts.devices())
+    if as_json:
+        console.json({"devices": about, "checks": [check._asdict() for check in checks]})
+    else:
+        for name, value in about.items():
+            console.result(f"{name}: {value}")
+        rows = [(c.what, c.dtype, c.problem or "equal", f"{c.seconds:.2f}") for c in checks]
+        console.table(("check", "dtype", "outcome", "seconds"), rows, left=3)
+    failed = [check.what for check in checks if check.problem]
+    if failed:
+        error = FrcnnError(f"{len(failed)} of {len(checks)} checks failed", "Report this table, with frcnn doctor")
+        click.echo(f"error: {error}", err=True)  # stdout has the one JSON value already
+        click.get_current_context().exit(1)
+
+
 def _kernels() -> facts.Facts:
     import torch
 
     from frcnn_cli.proposals.selective_search import grouping
     from frcnn_cli.roi.pooling import max_pool_cpu
     from frcnn_cli.roi.pooling.gpu import why_not_triton
+    from frcnn_cli.roi.pooling.self_check import KERNELS, why_not_trusted
     from frcnn_cli.system.jit import is_cached
 
     cached = all(is_cached(kernel) for kernel in (grouping.group, max_pool_cpu._pool))
@@ -54,8 +82,10 @@ def _kernels() -> facts.Facts:
     yield "selective search", f"Numba, {compiled}"
     yield "RoI pooling on the CPU", f"Numba, {compiled}"
     for i in range(torch.cuda.device_count()):
-        reason = why_not_triton(torch.device("cuda", i))
-        yield f"RoI pooling on cuda:{i}", f"torchvision's: {reason}" if reason else "Triton"
+        device = torch.device("cuda", i)
+        for kernel in KERNELS:
+            reason = why_not_triton(device) or why_not_trusted(kernel, device)
+            yield f"RoI {kernel} pooling on cuda:{i}", f"torchvision's: {reason}" if reason else "Triton"
     yield "bfloat16 on the CPU", "native" if facts.has_bfloat16() else "emulated: about ten times as slow as float32"
 
 

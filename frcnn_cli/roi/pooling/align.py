@@ -11,8 +11,8 @@ from torch import Tensor
 from frcnn_cli.roi.pooling import align_cpu
 from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, last, rois_as_array
 from frcnn_cli.roi.pooling.eager import may_call_kernel
-from frcnn_cli.roi.pooling.gpu import triton_takes
 from frcnn_cli.roi.pooling.levels import by_level, on_level
+from frcnn_cli.roi.pooling.self_check import triton_takes
 from frcnn_cli.roi.pooling.validate import checked
 
 
@@ -49,7 +49,7 @@ def roi_align(
         ValueError: arguments of other shapes or dtypes, or a level that does not exist.
     """
     maps, rois, level, bins, scales = checked(features, rois, level, output_size, spatial_scale)
-    if maps[0].device.type != "cpu" and not triton_takes(maps[0]):
+    if maps[0].device.type != "cpu" and not triton_takes(maps[0], "align"):
         return by_level(
             maps, level, lambda i, on: _by_torchvision(maps[i], rois[on], bins, scales[i], sampling_ratio, aligned)
         )

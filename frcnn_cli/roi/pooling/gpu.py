@@ -18,11 +18,6 @@ import torch
 EXACT: dict[str, Any] = {"enable_fp_fusion": False}
 
 
-def triton_takes(features: torch.Tensor) -> bool:
-    """Whether the Triton kernels can run on these maps; elsewhere torchvision's operators replace them."""
-    return features.dtype != torch.float64 and why_not_triton(features.device) is None
-
-
 @cache
 def why_not_triton(device: torch.device) -> str | None:
     """What is missing to run the Triton kernels; None if nothing is."""

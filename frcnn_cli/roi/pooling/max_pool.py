@@ -12,8 +12,8 @@ from torch import Tensor
 from frcnn_cli.roi.pooling import max_pool_cpu
 from frcnn_cli.roi.pooling.arrays import as_array, at_least_float32, half_as_keys, keys_as_half, last, rois_as_array
 from frcnn_cli.roi.pooling.eager import may_call_kernel
-from frcnn_cli.roi.pooling.gpu import triton_takes
 from frcnn_cli.roi.pooling.levels import by_level, on_level
+from frcnn_cli.roi.pooling.self_check import triton_takes
 from frcnn_cli.roi.pooling.validate import checked
 
 
@@ -52,7 +52,7 @@ def roi_max_pool(
     """
     maps, rois, level, bins, scales = checked(features, rois, level, output_size, spatial_scale)
     arguments = (maps, rois, level, bins, scales)
-    if maps[0].device.type != "cpu" and not triton_takes(maps[0]):
+    if maps[0].device.type != "cpu" and not triton_takes(maps[0], "max"):
         return by_level(maps, level, lambda i, on: _by_torchvision(maps[i], rois[on], bins, scales[i]))
     pooled: Tensor
     if any(one.requires_grad for one in maps) and torch.is_grad_enabled():
