@@ -55,6 +55,13 @@ class _WithSources(Command):
     metavar="SECONDS",
     help="Maximum time per image; an image that takes longer is reported and skipped. Default: no limit.",
 )
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Compute on a Ray cluster: ray starts one on this machine; auto, HOST:6379 or ray://HOST:10001 is one that"
+    " runs. Images must be at the same path on all machines.",
+)
+@click.option("--send-images", is_flag=True, help="Send images to the machines of --cluster, which share no disk.")
 @options.split
 @options.shard
 @options.force
@@ -70,6 +77,8 @@ def command(
     min_size: float,
     workers: int | None,
     timeout: float | None,
+    cluster: str | None,
+    send_images: bool,
     split: str | None,
     shard: str | None,
     force: bool,
@@ -84,12 +93,18 @@ def command(
     frcnn proposals images/ -o props.h5
     frcnn proposals voc:VOCdevkit/VOC2007 --split trainval -o props.h5 --set preset=quality
     frcnn proposals a.jpg b.jpg -o props.h5 --source file --set path=boxes.csv
+    frcnn proposals /shared/images --cluster auto -o props.h5
     """
     if output.suffix and output.suffix.lower() != ".h5" and not output.is_dir():
         raise click.UsageError(f"-o {output}: the file must end in .h5.")
     if workers == 0 and timeout is not None:
         raise click.UsageError("--timeout needs a process that it can end: use --workers 1 or more.")
+    if cluster is not None and workers is not None:
+        raise click.UsageError("--workers are processes of this machine; give either --workers or --cluster.")
+    if send_images and cluster is None:
+        raise click.UsageError("--send-images needs --cluster.")
     arguments.check_images(images, split)
+    from frcnn_cli.proposals.cluster import Cluster
     from frcnn_cli.proposals.limits import Limits
     from frcnn_cli.proposals.run import propose_images
 
@@ -104,6 +119,7 @@ def command(
         workers=workers,
         timeout=timeout,
         shard=shard,
+        cluster=None if cluster is None else Cluster(cluster, send_images=send_images),
         force=force,
         progress=console,
     )

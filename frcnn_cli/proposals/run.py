@@ -11,6 +11,7 @@ from frcnn_cli.core.errors import FrcnnError, UsageError
 from frcnn_cli.core.find import Images, image_refs
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.core.shards import in_shard, recorded
+from frcnn_cli.proposals.cluster import Cluster, propose_on_cluster
 from frcnn_cli.proposals.limits import Limits
 from frcnn_cli.proposals.prepare import prepare
 from frcnn_cli.proposals.registry import DEFAULT_SOURCE, get_source
@@ -31,6 +32,7 @@ def propose_images(
     workers: int | None = None,
     timeout: float | None = None,
     shard: str | None = None,
+    cluster: Cluster | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> StageSummary:
@@ -49,6 +51,7 @@ def propose_images(
         workers: number of processes; by default one per core, and none for a single image. With 0, a crash of the
             source ends this process.
         timeout: maximum seconds per image; needs workers.
+        cluster: compute on the machines of a Ray cluster; `workers` then has no effect.
         shard: "2/8" for the second of eight parts of the images, which other machines compute; see `core.shards`.
         force: replace an existing file.
 
@@ -71,7 +74,11 @@ def propose_images(
         if workers is None:
             workers = 0 if len(todo) == 1 and timeout is None else usable_cores()
         with progress.task("proposals", len(todo)) as bar:
-            for done in propose_many(todo, configured, read_ref, limits, workers, timeout):
+            if cluster is not None and todo:
+                outcomes = propose_on_cluster(todo, configured, cluster, limits, timeout)
+            else:
+                outcomes = propose_many(todo, configured, read_ref, limits, workers, timeout)
+            for done in outcomes:
                 if done.error is not None:
                     failed[done.ref.key] = done.error
                     progress.failed(done.ref.key, done.error)

@@ -56,12 +56,12 @@ def propose_many(
     Raises:
         SourceError: a worker cannot start.
     """
-    job = _Job(source, read, limits)
+    job = Job(source, read, limits)
     workers = min(workers, len(refs))
     if workers < 1:
         yield from (job.do(ref) for ref in refs)
         return
-    pool = _Pool(job, workers, timeout)
+    pool = Pool(job, workers, timeout)
     try:
         yield from pool.run(refs)
     finally:
@@ -69,7 +69,9 @@ def propose_many(
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
+    """What is done with every image."""
+
     source: ProposalSource
     read: Read
     limits: Limits
@@ -90,7 +92,7 @@ class _Job:
 class _Worker:
     """A process, its pipe, and the images that it has not answered yet, the one in progress first."""
 
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: Job) -> None:
         context = get_context("spawn")  # fork would inherit locks held by OpenCV's and NumPy's threads
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, job), daemon=True)
@@ -119,18 +121,24 @@ class _Worker:
         return code
 
 
-class _Pool:
+class Pool:
     """Workers that are kept busy, and replaced if they die or hang."""
 
     DEPTH = 2  # images per worker: one in progress, one waiting
 
-    def __init__(self, job: _Job, workers: int, timeout: float | None) -> None:
+    def __init__(self, job: Job, workers: int, timeout: float | None) -> None:
         self.job = job
         self.timeout = timeout
         self.workers = [_Worker(job) for _ in range(workers)]
 
     def run(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
+        """The outcomes of images, as they are finished. The workers remain, for further calls, until `stop`."""
         todo = deque(refs)
+        for worker in self.workers:
+            while worker.ready and todo and len(worker.doing) < self.DEPTH:
+                worker.hand(todo.popleft())
+        if not self.workers and todo:  # the last one ended on the last image
+            self.workers.append(_Worker(self.job))
         while todo or any(worker.doing for worker in self.workers):
             answered = wait([worker.connection for worker in self.workers], timeout=self._patience())
             for worker in list(self.workers):
@@ -218,7 +226,7 @@ def _cannot_start(source: str, exit_code: int | None) -> SourceError:
     )
 
 
-def _work(connection: Connection, job: _Job) -> None:
+def _work(connection: Connection, job: Job) -> None:
     """The main function of a worker: receives images and sends outcomes until the pipe closes."""
     import signal
 
