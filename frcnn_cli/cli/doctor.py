@@ -52,7 +52,11 @@ def _check_gpu(console: Console, as_json: bool) -> None:
     from frcnn_cli.report.gpu_check import check_gpu
     from frcnn_cli.system.device import choose_device
 
-    checks = check_gpu(choose_device("cuda"))
+    try:
+        device = choose_device("cuda")
+    except FrcnnError:
+        raise FrcnnError("there is no GPU that PyTorch can use", "frcnn doctor prints what it finds") from None
+    checks = check_gpu(device)
     about = facts.collected(facts.devices())
     if as_json:
         console.json({"devices": about, "checks": [check._asdict() for check in checks]})

@@ -30,7 +30,10 @@ def command(console: Console, files: tuple[Path, ...], output: Path, force: bool
     """
     arguments.check_output(output, force, (".h5",), *files)
     from frcnn_cli.store.merge import merge_files
+    from frcnn_cli.store.stage import stage_paths
 
+    if any(output.match(pattern.name) for pattern in files if stage_paths(pattern)):
+        console.warn(f"{output} matches the pattern of its own shards; move it, or name it otherwise")
     images = merge_files(files, output, force=force, progress=console)
     if as_json:
         console.json({"output": str(output), "images": images})

@@ -99,6 +99,10 @@ def explain_os_error(error: OSError, path: Path | str | None = None) -> FrcnnErr
             return FrcnnError(f"not allowed to open or write{place}", "Choose another path or change its permissions")
         case errno.ELOOP:
             return FrcnnError(f"a symbolic link is not followed{place}", "Remove it, or choose another path")
+        case errno.EMFILE | errno.ENFILE:
+            return FrcnnError(
+                f"too many open files{place}", "Raise the limit with ulimit -n; or frcnn merge some of them"
+            )
         case errno.ENOENT:
             return FrcnnError(f"no such file or folder{place}", "Check the spelling of the path")
         case errno.EISDIR | errno.ENOTDIR | errno.EEXIST:

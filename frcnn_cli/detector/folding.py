@@ -8,12 +8,15 @@ and weights are kept in the order in which oneDNN reads them. These are the oper
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from frcnn_cli.system.facts import has_bfloat16
 
 _BLOCKS = {"Bottleneck": 3, "BasicBlock": 2}  # torchvision's residual blocks, and how many conv layers they have
 _ACTIVATIONS = {nn.ReLU: "relu", nn.Hardswish: "hardswish"}
@@ -23,10 +26,14 @@ _ACTIVATIONS = {nn.ReLU: "relu", nn.Hardswish: "hardswish"}
 # On a single cell (squeeze and excitation), packed weights take 40 times as long.
 _MIN_PACKED = 20_000
 _MIN_CELLS = 16
+_PACKING = threading.Lock()
 
 
 class DetectionLayers:
-    """Conv layers as detection runs them, made again whenever a weight of the original layers has changed."""
+    """Conv layers as detection runs them, made again whenever a weight of the original layers has changed.
+
+    Changes that PyTorch does not count, through `.data` or NumPy, are not noticed: call `Detector.forget` after them.
+    """
 
     def __init__(self) -> None:
         self._state: object = None
@@ -120,9 +127,12 @@ class FusedConv(nn.Module):
 
     def _pack_once(self, x: Tensor) -> None:
         """Packs the weights, if this pays for maps like `x`, the first that are seen."""
-        if self.may_be_packed and x.shape[2] * x.shape[3] >= _MIN_CELLS:
-            self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.how, list(x.shape))
-        self.may_be_packed = False
+        if not self.may_be_packed:
+            return
+        with _PACKING:  # several threads may detect
+            if self.may_be_packed and x.shape[2] * x.shape[3] >= _MIN_CELLS:
+                self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.how, list(x.shape))
+            self.may_be_packed = False
 
     def forward(self, x: Tensor) -> Tensor:
         self._pack_once(x)
@@ -157,7 +167,8 @@ class ResidualBlock(nn.Module):
 
 
 def _can_be_fused(conv: nn.Conv2d) -> bool:
-    return type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    hooks = conv._forward_hooks or conv._forward_pre_hooks
+    return type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str) and not hooks
 
 
 def _is_torchvision_block(module: nn.Module) -> bool:
@@ -170,6 +181,9 @@ def _is_torchvision_block(module: nn.Module) -> bool:
 
 def _has_fused_operators(conv: nn.Module) -> bool:
     on_cpu = all(value.device.type == "cpu" for value in conv.parameters())
+    dtypes = {value.dtype for value in conv.parameters()}
+    if not dtypes <= {torch.float32, torch.bfloat16} or (torch.bfloat16 in dtypes and not has_bfloat16()):
+        return False  # oneDNN has no emulation of bfloat16, which PyTorch's own operators have
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     names = ("_convolution_pointwise", "_reorder_convolution_weight")
     return on_cpu and available and all(hasattr(torch.ops.mkldnn, name) for name in names)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from frcnn_cli.core.errors import FileFormatError, MismatchError
+from frcnn_cli.core.errors import FileFormatError, MismatchError, UsageError
 from frcnn_cli.core.progress import SILENT, Progress
-from frcnn_cli.core.shards import Shard, recorded
+from frcnn_cli.core.shards import SHARD, Shard, recorded
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.features.columns import from_columns
 from frcnn_cli.store.join import join
@@ -41,6 +41,9 @@ def score_proposals(
     started = time.perf_counter()
     boxes = 0
     with open_stage(features, FEATURES) as maps, open_stage(proposals, PROPOSALS) as proposed:
+        part = maps.provenance.get(SHARD)
+        if part is not None and shard not in (None, part):
+            raise UsageError(f"{features} is shard {part} already", "Name all shards of it, or leave --shard out")
         wanted = [i for i, image in enumerate(maps.images) if shard is None or Shard.parse(shard).holds(image.key)]
         images = [maps.images[i] for i in wanted]
         rows = dict(zip(wanted, join(images, proposed.images, str(features), str(proposals)), strict=True))
@@ -55,7 +58,7 @@ def score_proposals(
             "recipe": detector.config.recipe,
             "features": maps.provenance,
             "proposals": {**proposed.provenance, "boxes": proposed.rows_digest("boxes")},
-            **recorded(shard),
+            **recorded(shard or part),
         }
         if detector.precision != "float32":
             provenance["precision"] = detector.precision

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -60,8 +61,16 @@ def propose_on_cluster(
     """
     with _connected(cluster) as ray:
         task = ray.remote(_compute).options(num_cpus=cluster.cores, max_retries=_MAX_RETRIES)
-        cores = max(1, int(ray.cluster_resources().get("CPU", 1) / cluster.cores))
+        each = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+        cores = sum(int(one // cluster.cores) for one in each)
+        if cores < 1:
+            raise FrcnnError(
+                f"no machine of the cluster at {cluster.address} has {cluster.cores:g} core(s) for a task (there are"
+                f" {len(each)} machines, of at most {max(each, default=0):g} cores)",
+                "Add machines to the cluster",
+            )
         size = max(1, min(_MAX_CHUNK, len(refs) // (4 * cores)))
+        refs = [ImageRef(ref.key, ref.path.absolute()) for ref in refs]  # tasks run in another folder
         chunks = deque(refs[i : i + size] for i in range(0, len(refs), size))
         job = pickle.dumps(Job(source, read_ref, limits))
         running: dict[Any, Sequence[ImageRef]] = {}
@@ -117,6 +126,8 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         raise UsageError(
             f"{cluster.address!r} is no address of a cluster", "Write ray, auto, HOST:6379 or ray://HOST:10001"
         )
+    else:
+        _check_reachable(cluster.address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray prints a warning about it
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -128,6 +139,19 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raises FrcnnError if nothing answers at HOST:PORT: Ray itself tries for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise FrcnnError(
+            f"nothing answers at {address} ({error})", "Check the address and that Ray runs there"
+        ) from None
 
 
 # What runs in a task.

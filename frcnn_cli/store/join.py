@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from frcnn_cli.core.errors import MismatchError
+from frcnn_cli.core.errors import FrcnnError, MismatchError
 from frcnn_cli.core.image import ImageRecord
+from frcnn_cli.core.shards import SHARD
+from frcnn_cli.store.reader import StageFile
 
 
 class Lookup:
@@ -54,6 +56,11 @@ def check_complete(
         absent: the keys of the images that it lacks, of `wanted` images.
         or_else: what can be done about images that cannot be read, besides fixing them.
     """
+    if absent and (shard := _shard(have_name)) is not None:
+        raise MismatchError(
+            f"{have_name} is shard {shard}, and lacks {len(absent)} of the {wanted} images of {wanted_name}",
+            "Name all shards: a pattern in quotes ('FILE-*.h5'), or names with commas",
+        )
     if len(absent) == wanted and wanted:
         raise MismatchError(
             f"{have_name} holds none of the {wanted} images of {wanted_name}, e.g. {absent[0]!r}",
@@ -64,3 +71,12 @@ def check_complete(
             f"{have_name} lacks {len(absent)} of the {wanted} images of {wanted_name}, e.g. {absent[0]!r}",
             f"Compute {have_name} from the same images; fix those that cannot be read, or {or_else}",
         )
+
+
+def _shard(name: str) -> str | None:
+    """Which shard a file is, if `name` is the path of one."""
+    try:
+        with StageFile(name) as file:
+            return str(file.provenance[SHARD]) if SHARD in file.provenance else None
+    except FrcnnError:
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from frcnn_cli.core.errors import FrcnnError, MismatchError, UsageError, listed
 from frcnn_cli.core.shards import SHARD, Shard
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import Format
+from frcnn_cli.system.processes import allow_open_files
 
 
 class StageFiles(StageFile):
@@ -30,6 +32,7 @@ class StageFiles(StageFile):
             FileFormatError: a file is none of frcnn, or damaged. MismatchError: they do not belong together.
         """
         self.path = name
+        allow_open_files(len(paths))
         self._files: list[StageFile] = []
         try:
             for path in paths:
@@ -50,13 +53,25 @@ class StageFiles(StageFile):
                 raise MismatchError(
                     f"{self._files[n].path} and {self._files[m].path} both hold image {key!r}", "Name one of them"
                 )
+        self._check_names()
         self._places = [(n, i) for _, n, i in places]
         self.images = [self._files[n].images[i] for n, i in self._places]
         self.index = {image.key: i for i, image in enumerate(self.images)}
         counts = [file.counts() for file in self._files]
         self.offsets = np.concatenate([[0], np.cumsum([counts[n][i] for n, i in self._places])]).astype(np.int64)
 
-    @property
+    def _check_names(self) -> None:
+        """Refuses the images of a data set beside those of its folder: the same image has two keys (0003, 0003.jpg)."""
+        digests = {image.key: (image.digest, file.path) for file in self._files for image in file.images}
+        for key, (digest, path) in digests.items():
+            digest_of_stem, other = digests.get(str(Path(key).with_suffix("")) if Path(key).suffix else key, ("", path))
+            if other != path and digest_of_stem == digest:
+                raise MismatchError(
+                    f"{other} and {path} name the same image in two ways ({Path(key).with_suffix('')!s} and {key})",
+                    "Compute both from the folder, or both from the data set",
+                )
+
+    @cached_property
     def column_shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         shapes = [file.column_shapes for file in self._files if len(file)] or [self._files[0].column_shapes]
         found = {}
@@ -98,6 +113,8 @@ def check_shards(files: Sequence[StageFile]) -> None:
             others.append(file.path)
             continue
         shard = _recorded(text, file.path)
+        if shard in found and found[shard] == file.path:
+            raise MismatchError(f"{file.path} is named twice", "Name it once")
         if shard in found:
             raise MismatchError(f"{found[shard]} and {file.path} are both shard {shard}", "Name one of them")
         found[shard] = file.path
@@ -113,9 +130,11 @@ def check_shards(files: Sequence[StageFile]) -> None:
             )
     missing = [str(Shard(i, first.count)) for i in range(1, first.count + 1) if Shard(i, first.count) not in found]
     if missing:
+        many = len(missing) > 1
         raise MismatchError(
-            f"of {first.count} shards, {len(missing)} are missing: {listed(missing)}",
-            f"Compute them with --shard {missing[0]}",
+            f"of {first.count} shards, {f'{len(missing)} are missing: ' if many else ''}{listed(missing)}"
+            f"{'' if many else ' is missing'}",
+            f"Compute {'them' if many else 'it'} with --shard {missing[0]}{' and so on' if many else ''}",
         )
 
 

@@ -40,9 +40,9 @@ def stage_paths(path: str | Path) -> list[Path] | None:
     if Path(text).exists() or not any(mark in text for mark in ",*?["):
         return None
     found: list[Path] = []
-    for part in text.split(","):
+    for part in filter(None, map(str.strip, text.split(","))):
         matching = [part] if Path(part).exists() else sorted(glob.glob(part))  # noqa: PTH207 (absolute too)
         if not matching:
             raise FrcnnError(f"no file matches {part}", "Check the pattern")
         found += map(Path, matching)
-    return found
+    return list(dict.fromkeys(found))

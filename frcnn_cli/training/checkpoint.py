@@ -81,7 +81,8 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
     """
     path = folder / STATE_FILE
     if not path.is_file():
-        raise FrcnnError(f"{folder} holds no checkpoint to continue from", "Start the run without --resume")
+        missing = "holds no checkpoint to continue from" if folder.is_dir() else "does not exist"
+        raise FrcnnError(f"{folder} {missing}", "Start the run without --resume")
     values, tensors = load_tensors(path, STATE_KEY)
     if values["version"] < _OLDEST:
         raise FileFormatError(f"{path} was written by an older frcnn", _START_AGAIN)

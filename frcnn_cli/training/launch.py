@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
-from frcnn_cli.core.errors import FrcnnError
+from frcnn_cli.core.errors import FrcnnError, FrcnnWarning
 from frcnn_cli.core.progress import SILENT, Bar, Progress
 from frcnn_cli.system.processes import without_main_module
 from frcnn_cli.training.ranks import Ranks, joined
@@ -20,6 +23,11 @@ from frcnn_cli.training.ranks import Ranks, joined
 Result = TypeVar("Result")
 Stopping = AbstractContextManager[Callable[[], bool]]  # entered when work can be stopped: its value states whether to
 Work = Callable[[Ranks, Progress, Stopping], Result]
+
+
+class RankEndedError(FrcnnError):
+    """A process ended, and with it the training."""
+
 
 _POLL = 0.1  # seconds between looks at the processes
 _GRACE = 5.0  # seconds to end after SIGTERM
@@ -39,6 +47,7 @@ def run_ranks(count: int, work: Work[Result], stopping: Stopping, progress: Prog
     from torch import multiprocessing
 
     processes: Any = multiprocessing
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it reports what the error states
     context = processes.get_context("spawn")
     stop = context.Event()
     links = [context.Pipe(duplex=False) for _ in range(count)]
@@ -80,6 +89,9 @@ def _rank(
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if os.uname().sysname == "Linux" else "lo0")
     parent, link = os.getppid(), senders[rank]
+    if rank == 0:
+        warnings.simplefilter("always", FrcnnWarning)
+        warnings.showwarning = partial(_send_warning, link, warnings.showwarning)
     for other in senders:
         if other is not link:
             other.close()
@@ -104,9 +116,24 @@ def _rank(
             sys.stderr.flush()
             # Everything is on disk. Once in forty runs, PyTorch aborted while it took its connections down.
             os._exit(0)
-    except FrcnnError as error:
+    except (FrcnnError, OSError, MemoryError) as error:
         link.send(("error", error))
         raise SystemExit(1) from None
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # of a GPU
+            raise
+        link.send(("error", MemoryError("the GPU is out of memory")))
+        raise SystemExit(1) from None
+
+
+def _send_warning(
+    link: Connection[Any, Any], usual: Any, message: Warning | str, category: type[Warning], *where: Any
+) -> None:
+    """Warnings for users are shown as notes by the process that started this one; others as usual."""
+    if issubclass(category, FrcnnWarning):
+        link.send(("note", f"note: {message}"))
+    else:
+        usual(message, category, *where)
 
 
 class _Sent(Progress):
@@ -153,7 +180,7 @@ class _Reports:
         self.links, self.progress, self.stopping, self.shown = links, progress, stopping, shown
         self.should_stop: Callable[[], bool] = lambda: False
         self.tasks: list[tuple[ExitStack, Bar]] = []  # the innermost task is the last
-        self.error: FrcnnError | None = None
+        self.error: Exception | None = None
         self.result: tuple[Any] | None = None
 
     def show(self) -> None:
@@ -193,7 +220,7 @@ class _Reports:
     def _failed(self, key: str, error: FrcnnError) -> None:
         self.progress.failed(key, error)
 
-    def _error(self, error: FrcnnError) -> None:
+    def _error(self, error: Exception) -> None:
         self.error = self.error or error
 
     def _result(self, result: Any) -> None:
@@ -204,15 +231,12 @@ def _explained(error: Any, count: int) -> Exception:
     """The error for a rank that ended without one of its own."""
     who = f"rank {error.error_index} of {count} (process {error.error_pid})"
     if (name := getattr(error, "signal_name", None)) is not None:
-        fix = "If the machine ran out of memory, train on fewer devices; --resume continues from the last checkpoint"
-        return FrcnnError(f"{who} was ended by {name}, and the others with it", fix)
+        return RankEndedError(f"{who} was ended by {name}, and the others with it")
     if not hasattr(error, "exit_code"):  # an exception that is not ours, with its traceback
         failed = RuntimeError(f"{who}: {error.msg.strip().splitlines()[-1]}")
         failed.add_note(error.msg)
         return failed
-    return FrcnnError(
-        f"{who} has ended with exit code {error.exit_code}", "--resume continues from the last checkpoint"
-    )
+    return RankEndedError(f"{who} has ended with exit code {error.exit_code}, and the others with it")
 
 
 def _end_all(processes: list[Any]) -> None:

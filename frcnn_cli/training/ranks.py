@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,9 +86,15 @@ class Ranks:
         """The module to call in training: its gradients become the sums over all ranks in `backward`."""
         if self.count == 1:
             return module
-        shared = nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True)
+        with self._noticing_ends():
+            shared = nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True)
         shared.register_comm_hook(None, _summed)
-        return shared
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            with self._noticing_ends():  # it exchanges buffers
+                return shared(*arguments, **options)
+
+        return call
 
     @contextmanager
     def _noticing_ends(self) -> Iterator[None]:
@@ -137,7 +142,7 @@ def check_ranks(count: int, images: int) -> None:
     if count > images:
         raise UsageError(
             f"{count} devices cannot share mini-batches of {images} image(s)",
-            f"Train on at most {images}, or with a larger --batch-images",
+            f"Train on at most {images}, or with a larger --batch-images (in Python: sampling.images)",
         )
 
 
@@ -153,14 +158,12 @@ def joined(ranks: Ranks, rendezvous: str = "env://") -> Iterator[Ranks]:
         raise FrcnnError("this build of PyTorch cannot train on several devices", "Install another, or train on one")
     # Objects and counters are exchanged between CPUs; gradients on GPUs, by NCCL.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "using the device under current context"
-        with ranks._noticing_ends():
-            distributed.init_process_group(backend, rendezvous, rank=ranks.rank, world_size=ranks.count)
-        try:
-            yield ranks
-        finally:
-            distributed.destroy_process_group()
+    with ranks._noticing_ends():
+        distributed.init_process_group(backend, rendezvous, rank=ranks.rank, world_size=ranks.count)
+    try:
+        yield ranks
+    finally:
+        distributed.destroy_process_group()
 
 
 def _summed(state, bucket):  # type: ignore[no-untyped-def]  # PyTorch checks annotations, and knows no strings

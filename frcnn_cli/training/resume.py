@@ -24,7 +24,8 @@ def recorded_run(folder: Path) -> tuple[RunSettings, Recipe]:
     """
     path = folder / STATE_FILE
     if not path.is_file():
-        raise FrcnnError(f"{folder} holds no checkpoint to continue from", "Start the run without --resume")
+        missing = "holds no checkpoint to continue from" if folder.is_dir() else "does not exist"
+        raise FrcnnError(f"{folder} {missing}", "Start the run without --resume")
     description = read_description(path, STATE_KEY)
     try:
         return RunSettings.recorded(description["data"]), Recipe.recorded(description["recipe"])

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from frcnn_cli.core.progress import SILENT, Progress
-from frcnn_cli.core.run_files import BEST_FILE, MODEL_FILE
+from frcnn_cli.core.run_files import BEST_FILE, MODEL_FILE, STATE_FILE
 from frcnn_cli.data.dataset import Dataset
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.recipes.recipe import Recipe
 from frcnn_cli.system.processes import started_together
 from frcnn_cli.training.init_recipe import recipe_from_init
-from frcnn_cli.training.launch import Stopping, run_ranks
+from frcnn_cli.training.launch import RankEndedError, Stopping, run_ranks
 from frcnn_cli.training.ranks import ALONE, Ranks, check_ranks, joined
 from frcnn_cli.training.resume import continued, longer, recorded_run
 from frcnn_cli.training.run_folder import check_free, new_run_folder, only_training_in
@@ -208,8 +208,18 @@ def run_training(
             with joined(Ranks.of(started)) as ranks:
                 return work(ranks, progress if ranks.is_first else SILENT, stopping)
         if count > 1:
-            return run_ranks(count, work, stopping, progress)
+            return _on_devices(folder, count, work, stopping, progress)
         return work(ALONE, progress, stopping)
+
+
+def _on_devices(folder: Path, count: int, work: Any, stopping: Stopping, progress: Progress) -> TrainingSummary:
+    try:
+        summary: TrainingSummary = run_ranks(count, work, stopping, progress)
+    except RankEndedError as error:
+        saved = (folder / STATE_FILE).exists()
+        error.fix = "--resume continues from the last checkpoint" if saved else "No checkpoint was written before"
+        raise
+    return summary
 
 
 def _run(

@@ -276,6 +276,7 @@ class Trainer:
             if not bool(torch.isfinite(value).all()):
                 self._diverged(f"the weights {name} hold NaN or infinity after iteration {self.state.iteration}")
         if not self.ranks.is_first:
+            self._saved = True
             return
         self._files.claim(self.state.to_json())
         # If the first checkpoint cannot be written, nothing blocks the folder; and later, a checkpoint never counts

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -141,14 +142,40 @@ def test_a_shard_without_images(made, tmp_path):
             assert len(file) == 0
 
 
+def test_scores_of_a_shard_of_maps_are_a_shard(made, tmp_path):
+    for i in (1, 2):
+        line = ("score", made / f"feats-{i}.h5", "--props", made / "props-*.h5", "--model", made / "run")
+        frcnn(*line, "-o", tmp_path / f"scores-{i}.h5")
+        assert_one_line_error(
+            run_frcnn(*line, "--shard", "1/2", "-o", tmp_path / "x.h5"), f"is shard {i}/3 already", code=2
+        )
+    done = run_frcnn("nms", tmp_path / "scores-*.h5", "-o", tmp_path / "dets.h5")
+    assert_one_line_error(done, "of 3 shards, 3/3 is missing")
+    assert_one_line_error(run_frcnn("nms", tmp_path / "scores-1.h5", "-o", tmp_path / "d.h5"), "is shard 1/3", code=2)
+    frcnn("nms", tmp_path / "scores-1.h5", "-o", tmp_path / "part-1.h5", "--per-set", 0)
+    assert open_stage(tmp_path / "part-1.h5").provenance["shard"] == "1/3"
+
+
+def test_a_shard_where_all_images_are_needed(made):
+    data = ("--data", f"voc:{made / 'voc'}", "--split", "test")
+    for line in (("eval", made / "dets-1.h5", *data), ("recall", made / "props-1.h5", *data)):
+        assert_one_line_error(run_frcnn(*line), "is shard 1/3, and lacks", "Name all shards")
+    done = run_frcnn("inspect", made / "props-1.h5", made / "props-2.h5")
+    assert done.code == 2
+    assert "a pattern in quotes" in done.err
+    assert run_frcnn("proposals", made / "voc", "-o", "x.h5", "--shard", "1/3", "--shard", "2/3").code == 2
+
+
 def test_what_does_not_belong_together(made, tmp_path):
     def refused(*names, says):
         done = run_frcnn("merge", *names, "-o", tmp_path / "m.h5")
         assert_one_line_error(done, says)
 
     one, two, three = (made / f"props-{i}.h5" for i in (1, 2, 3))
-    refused(one, three, says="of 3 shards, 1 are missing: 2/3. Compute them with --shard 2/3")
-    refused(one, two, three, two, says="are both shard 2/3")
+    refused(one, three, says="of 3 shards, 2/3 is missing. Compute it with --shard 2/3")
+    refused(one, two, three, two, says="is named twice")
+    shutil.copy(two, tmp_path / "copy.h5")
+    refused(one, two, three, tmp_path / "copy.h5", says="are both shard 2/3")
     refused(one, two, three, made / "props.h5", says="is no shard, but")
     refused(one, two, made / "feats-3.h5", says="not a proposals file")
     frcnn("proposals", made / "voc/JPEGImages", "-o", tmp_path / "other.h5", *PROPOSALS, "--shard", "3/4")
@@ -156,6 +183,9 @@ def test_what_does_not_belong_together(made, tmp_path):
     other = with_provenance(three, tmp_path / "changed.h5", lambda recorded: recorded.update(max_boxes=7))
     refused(one, two, other, says="was made in another way than")
     refused(made / "props.h5", made / "props.h5", says="both hold image")
+    data = f"voc:{made / 'voc'}"
+    frcnn("proposals", data, "--split", "trainval", "-o", tmp_path / "voc.h5", *PROPOSALS)
+    refused(made / "props.h5", tmp_path / "voc.h5", says="name the same image in two ways")
     refused(tmp_path / "nothing-*.h5", says="no file matches")
     assert_one_line_error(run_frcnn("nms", made / "scores-1.h5", "-o", tmp_path / "n.h5"), "is shard 1/3, but", code=2)
     assert_one_line_error(
@@ -177,11 +207,11 @@ def test_the_slurm_example_runs_as_it_stands(made, tmp_path):
     for task in (1, 2):
         environment = os.environ | {
             "SLURM_ARRAY_TASK_ID": str(task),
-            "SLURM_ARRAY_TASK_COUNT": "2",
+            "SLURM_ARRAY_TASK_COUNT": "1",
             "SLURM_CPUS_PER_TASK": "1",
         }
         environment["PATH"] = f"{tools}:{environment['PATH']}"
-        line = ["bash", script, made / "voc" / "JPEGImages", made / "run", tmp_path / "results"]
+        line = ["bash", script, "2", made / "voc" / "JPEGImages", made / "run", tmp_path / "results"]
         done = subprocess.run(line, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     with open_stage(tmp_path / "results" / "dets-*.h5") as found, open_stage(made / "dets.h5") as whole:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from frcnn_cli.core.image import ImageRef
 from tests.conftest import assert_one_line_error, run_frcnn, same_datasets, wait_for
 
 pytestmark = pytest.mark.extra
@@ -133,9 +134,22 @@ def test_the_command_on_a_ray_of_this_machine(tmp_path):
     assert same_datasets(tmp_path / "one.h5", tmp_path / "ray.h5")
 
 
+def test_a_cluster_on_which_no_task_fits(cluster, tmp_path):
+    from frcnn_cli.core.errors import FrcnnError
+    from frcnn_cli.proposals.cluster import Cluster, propose_on_cluster
+    from tests.proposals.counted import Counted
+
+    images = folder_of(tmp_path / "images", ["a.png"])
+    refs = [ImageRef("a.png", images / "a.png")]
+    with pytest.raises(FrcnnError, match=r"no machine of the cluster .* has 64 core\(s\)"):
+        list(propose_on_cluster(refs, Counted(log="log"), Cluster(cluster.address, cores=64)))
+
+
 def test_what_is_refused(tmp_path):
     images = folder_of(tmp_path / "images", ["a.png"])
     line = ("proposals", images, "-o", tmp_path / "p.h5")
     assert_one_line_error(run_frcnn(*line, "--cluster", "nowhere"), "is no address of a cluster", code=2)
+    assert_one_line_error(run_frcnn(*line, "--cluster", "127.0.0.1:9"), "nothing answers at 127.0.0.1:9")
+    assert_one_line_error(run_frcnn(*line, "--cluster", "ray://127.0.0.1:x"), "nothing answers at")
     assert run_frcnn(*line, "--cluster", "ray", "--workers", 2).code == 2
     assert run_frcnn(*line, "--send-images").code == 2

@@ -47,4 +47,4 @@ def test_the_command_prints_a_table(monkeypatch, problem):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu():
-    assert_one_line_error(run_frcnn("doctor", "--gpu"), "there is no GPU")
+    assert_one_line_error(run_frcnn("doctor", "--gpu"), "there is no GPU that PyTorch can use")

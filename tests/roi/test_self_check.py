@@ -75,6 +75,16 @@ def test_a_kernel_that_does_not_compile_is_replaced_with_one_warning(cache, monk
     assert len(calls) == 1  # read from disk
 
 
+@pytest.mark.parametrize("problem", ["OutOfMemoryError: CUDA out of memory", "it has not ended in 120 s"])
+def test_a_problem_of_the_moment_is_not_kept(cache, monkeypatch, problem):
+    monkeypatch.setattr(self_check, "problem_of", lambda *arguments: problem)
+    with pytest.warns(FrcnnWarning):
+        assert self_check.why_not_trusted("max", CPU) == problem
+    self_check.why_not_trusted.cache_clear()  # as in another process
+    monkeypatch.setattr(self_check, "problem_of", lambda *arguments: "")
+    assert self_check.why_not_trusted("max", CPU) is None
+
+
 def test_a_kernel_that_hangs_is_replaced(cache, monkeypatch):
     monkeypatch.setattr(self_check, "_TIME_LIMIT", 0.2)
     monkeypatch.setattr(self_check, "problem_of", lambda *arguments: time.sleep(2) or "")

@@ -114,6 +114,14 @@ def padded(ranks, progress, stopping, *, sizes):
     return ranks.merged({str(ranks.rank): (tuple(made.images.shape), float(made.images.sum()), count)})
 
 
+def warn(ranks, progress, stopping):
+    import warnings
+
+    from frcnn_cli.core.errors import FrcnnWarning
+
+    warnings.warn(FrcnnWarning("a slow kernel"), stacklevel=1)
+
+
 def fail(ranks, progress, stopping, *, how, rank):
     """Rank `rank` ends in some way while the others wait for it."""
     import os
@@ -128,6 +136,10 @@ def fail(ranks, progress, stopping, *, how, rank):
                 os.kill(os.getpid(), signal.SIGKILL)
             if how == "error":
                 raise DataError("the image is gone", "Bring it back")
+            if how == "memory":
+                raise torch.OutOfMemoryError("tried to allocate 20 GB")
+            if how == "disk":
+                raise OSError(28, "No space left on device")
             if how == "defect":
                 raise ZeroDivisionError("one line")
             os._exit(7)

@@ -103,6 +103,8 @@ def test_more_devices_than_images_are_refused():
         ("killed", FrcnnError, r"rank 1 of 2 \(process \d+\) was ended by SIGKILL"),
         ("exit", FrcnnError, r"rank 1 of 2 \(process \d+\) has ended with exit code 7"),
         ("error", DataError, "the image is gone"),
+        ("memory", MemoryError, "the GPU is out of memory"),
+        ("disk", OSError, "No space left"),
         ("defect", RuntimeError, r"rank 1 of 2 \(process \d+\): ZeroDivisionError: one line"),
     ],
 )
@@ -113,7 +115,7 @@ def test_a_rank_that_ends_ends_the_others_and_is_named(how, error, message):
     assert time.monotonic() - began < 60
 
 
-def test_progress_of_the_first_rank_alone_is_shown():
+def test_progress_and_warnings_of_the_first_rank_alone_are_shown():
     from contextlib import nullcontext
     from functools import partial
 
@@ -124,4 +126,5 @@ def test_progress_of_the_first_rank_alone_is_shown():
             self.notes.append(text)
 
     run_ranks(2, partial(work.fail, how="", rank=-1), nullcontext(lambda: False), Noted())
-    assert Noted.notes == ["begun"]
+    run_ranks(2, work.warn, nullcontext(lambda: False), Noted())
+    assert Noted.notes == ["begun", "note: a slow kernel"]

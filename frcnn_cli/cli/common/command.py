@@ -44,7 +44,13 @@ class Command(click.Command):
         for param, times in Counter(given).items():
             if times > 1 and isinstance(param, click.Option) and _names_data(param):
                 raise click.UsageError(f"Option '{param.opts[-1]}' is given {times} times, but takes one value.", ctx)
-        left = super().parse_args(ctx, args)
+        try:
+            left = super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "unexpected extra argument" not in error.message or ".h5" not in error.message:
+                raise
+            hint = "Several files are named by a pattern in quotes, or with commas."
+            raise click.UsageError(f"{error.message}. {hint}", ctx) from None
         if ctx.get_parameter_source("split") is ParameterSource.COMMANDLINE:
             images = ctx.params.get("images")
             for spec in (ctx.params.get("data"), *(images if isinstance(images, tuple) else ())):
@@ -61,6 +67,7 @@ class Command(click.Command):
                 warnings.showwarning = _showing(console, warnings.showwarning)
                 return super().invoke(ctx)
         except click.UsageError as error:  # click prints it, with the usage
+            _let_first_rank_speak()
             if ctx.params.get("as_json"):
                 console.json({"error": {"what": error.message, "fix": f"See {ctx.command_path} --help"}})
             raise
@@ -161,7 +168,7 @@ def _give_up_output(error: Exception | None) -> NoReturn:
 
 def _names_data(option: click.Option) -> bool:
     """Whether repeating this option would silently ignore data. Other options may be repeated; the last one counts."""
-    return not option.multiple and (isinstance(option.type, click.Path) or option.name == "data")
+    return not option.multiple and (isinstance(option.type, click.Path) or option.name in ("data", "shard"))
 
 
 def _check_split_has_effect(ctx: click.Context, spec: str) -> None:

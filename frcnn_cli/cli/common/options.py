@@ -70,8 +70,8 @@ shard = click.option(
     "--shard",
     type=ShardType(),
     metavar="I/N",
-    help="Compute only part I of N of the images, chosen by a hash of their keys; other machines compute the others."
-    " Commands read the files of all parts as one: 'FILE-*.h5'.",
+    help="Compute only shard I of N: the images whose key has a hash in it. Other machines compute the other shards;"
+    " their files are read as one if a pattern in quotes ('props-*.h5') is given as FILE.",
 )
 
 

@@ -29,6 +29,7 @@ KERNELS: tuple[Kernel, ...] = ("max", "align")
 
 _TIME_LIMIT = 120.0  # seconds; compiling takes about 5
 _FILE = "kernels.json"
+_MAY_PASS = ("OutOfMemory", "out of memory", "has not ended")  # problems of the moment, which are not kept
 _MAX_BYTES = 1 << 20
 _BINS, _SCALE, _SAMPLES = (3, 2), 1 / 16, 2
 
@@ -50,12 +51,14 @@ def why_not_trusted(kernel: Kernel, device: torch.device) -> str | None:
     known = _read()
     if key not in known:
         # A kernel that hangs cannot be ended, but what asks for it can go on with the other operator.
-        known = {**_read(), key: _within(_TIME_LIMIT, lambda: problem_of(kernel, device))}
-        _write(known)
+        known = {key: _within(_TIME_LIMIT, lambda: problem_of(kernel, device))}
+        if not any(passing in known[key] for passing in _MAY_PASS):
+            _write({**_read(), **known})
     problem = known[key]
     if problem:
         message = f"the Triton kernel of RoI {kernel} pooling is not used on {device} ({problem}); torchvision's is"
-        warnings.warn(FrcnnWarning(f"{message}. frcnn doctor --gpu prints details for a bug report"), stacklevel=2)
+        fix = f"frcnn doctor --gpu prints details for a bug report; verdicts are kept in {cache_folder() / _FILE}"
+        warnings.warn(FrcnnWarning(f"{message}. {fix}"), stacklevel=2)
     return problem or None
 
 
