@@ -21,8 +21,8 @@ def command(console: Console, files: tuple[Path, ...], output: Path, force: bool
     """Merge FILES of a stage into one.
 
     FILES are the shards of a run (--shard), or files of different images that were made in the same way. Every command
-    reads such files as one ('props-*.h5'), so merging is needed only where one file is easier to handle. The result has
-    the same data as a run in one piece.
+    reads such files as one if it is given a pattern in quotes ('props-*.h5'), so merging is needed only where one file
+    is easier to handle. The result has the same data as a run in one piece.
 
     \b
     frcnn merge props-*.h5 -o props.h5

@@ -89,6 +89,7 @@ def test_killed_on_two_devices_and_resumed_on_three(voc, props, tmp_path):
     assert logged == [*range(10, 101, 10)]
 
 
+@pytest.mark.slow
 def test_torchrun_trains_like_devices(voc, props, tmp_path):
     length = ("--set", "solver.iterations=4")
     start = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0")
@@ -99,6 +100,7 @@ def test_torchrun_trains_like_devices(voc, props, tmp_path):
     assert difference(tmp_path / "run", tmp_path / "devices") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
@@ -120,6 +122,7 @@ def test_every_kind_of_training(voc, props, tmp_path, more):
             assert two[name] == pytest.approx(one[name], rel=1e-4, abs=1e-5), name
 
 
+@pytest.mark.slow
 def test_only_the_head_from_cached_maps(voc, props, tmp_path):
     maps = tmp_path / "feats.h5"
     line = ("features", f"voc:{voc}", "--split", "trainval", "--backbone", "small", "--weights", "none")

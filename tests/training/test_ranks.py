@@ -30,7 +30,7 @@ def difference(found, expected):
     return float(max(np.abs(found[name] - expected[name]).max() for name in expected) / largest)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("dropout", [0.5, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_two_ranks_of_one_image_are_bit_identical_to_one_image_after_the_other(tmp_path, data, dropout):
     changes = {"sampling.images": 2, "network.dropout": dropout}
     arguments = {**data, "changes": changes, "iterations": 50}
@@ -59,7 +59,8 @@ def test_equal_to_one_process_in_float64(tmp_path, data, count):
 LOW_RATE = {"solver.learning_rate": 1e-5}
 
 
-@pytest.mark.parametrize("count", FEW_OR_MANY)
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3, 4])
 def test_equal_to_one_process_in_float32(tmp_path, data, count):
     arguments = {**data, "changes": {"sampling.images": 6} | LOW_RATE}
     found, losses = work.on_ranks(count, work.train, folder=tmp_path / "ranks", iterations=50, **arguments)
@@ -75,6 +76,7 @@ def test_padded_like_the_largest_image_of_all_ranks():
     assert found == {"0": ((1, 3, 50, 70), 3 * 40 * 70, 1), "1": ((1, 3, 50, 70), 3 * 50 * 60, 1)}
 
 
+@pytest.mark.slow
 def test_validation_is_divided_without_padding(tmp_path, data):
     settings = data | {"validate_on": "test"}
     arguments = {"settings": settings, "changes": {"sampling.images": 3}}

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     click.option("--data", metavar="DATA", help=options.DATA_HELP),
-    click.option("--props", type=options.PATH, metavar="FILE", help="Proposals of the images of DATA."),
+    click.option(
+        "--props",
+        type=options.PATH,
+        metavar="FILE",
+        help="Proposals of the images of DATA; several files as a pattern in quotes.",
+    ),
     options.split,
     click.option(
         "-o", "--output", type=options.PATH, metavar="DIR", help="Folder of the run. Default: runs/DATA-BACKBONE."
@@ -65,7 +70,10 @@ _OPTIONS = (
     click.option("--validate-on", metavar="NAME", help="Split whose mAP is computed while training."),
     click.option("--val-data", metavar="DATA", help="Data set of that split. Default: the one of --data."),
     click.option(
-        "--val-props", type=options.PATH, metavar="FILE", help="Proposals of that split. Default: those of --props."
+        "--val-props",
+        type=options.PATH,
+        metavar="FILE",
+        help="Proposals of that split. Default: --props, which must then hold them.",
     ),
     click.option(
         "--validate-every",
