@@ -114,20 +114,16 @@ def _contents(chunk: Sequence[ImageRef]) -> tuple[dict[str, bytes], list[Outcome
 
 @contextmanager
 def _connected(cluster: Cluster) -> Iterator[Any]:
-    if find_spec("ray") is None:
-        raise FrcnnError("Ray is not installed", "Install it: pip install 'frcnn-cli[ray]'")
-    import ray
-
     here = cluster.address == "ray"
     options: dict[str, Any] = {"address": "local" if here else cluster.address}
     if here:
         options |= {"object_store_memory": _OBJECT_STORE, "include_dashboard": False}
-    elif ":" not in cluster.address and cluster.address != "auto":
-        raise UsageError(
-            f"{cluster.address!r} is no address of a cluster", "Write ray, auto, HOST:6379 or ray://HOST:10001"
-        )
     else:
         _check_reachable(cluster.address)
+    if find_spec("ray") is None:
+        raise FrcnnError("Ray is not installed", "Install it: pip install 'frcnn-cli[ray]'")
+    import ray
+
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray prints a warning about it
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -145,6 +141,9 @@ def _check_reachable(address: str) -> None:
     """Raises FrcnnError if nothing answers at HOST:PORT: Ray itself tries for minutes."""
     if address == "auto":
         return
+    if ":" not in address:
+        fix = "Write ray, auto, HOST:6379 or ray://HOST:10001"
+        raise UsageError(f"{address!r} is no address of a cluster", fix)
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

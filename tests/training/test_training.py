@@ -498,7 +498,7 @@ class TestLoop:
         trainer(tmp_path, images).save()
         with pytest.raises(FrcnnError, match="have changed since"):
             Trainer.resume(tmp_path, training_set(images, digest="other"), CPU)
-        with pytest.raises(FrcnnError, match="no checkpoint"):
+        with pytest.raises(FrcnnError, match="does not exist"):
             Trainer.resume(tmp_path / "none", training_set(images), CPU)
 
     def test_the_digest_is_of_everything_learnt_from(self, images):
