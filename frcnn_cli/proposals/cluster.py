@@ -122,9 +122,12 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         _check_reachable(cluster.address)
     if find_spec("ray") is None:
         raise FrcnnError("Ray is not installed", "Install it: pip install 'frcnn-cli[ray]'")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray prints a warning about it
+    # Under `uv run`, Ray would copy this folder to all machines and call uv there, which fails silently and for ever
+    # where the folder is no project. It reads the variable when it is imported.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     import ray
 
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray prints a warning about it
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # Ray raises many kinds

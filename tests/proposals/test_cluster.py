@@ -24,6 +24,7 @@ IN_FLIGHT = 2 * 2 * 16  # tasks per core, cores, images per task
 @pytest.fixture(scope="module")
 def cluster():
     """A head without cores and two nodes of one core each, on this machine."""
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as propose_on_cluster sets it, before Ray is imported
     pytest.importorskip("ray", reason="needs frcnn-cli[ray]")
     from ray.cluster_utils import Cluster
 
