@@ -44,7 +44,8 @@ def score_proposals(
         part = maps.provenance.get(SHARD)
         if part is not None and shard not in (None, part):
             raise UsageError(f"{features} is shard {part} already", "Name all shards of it, or leave --shard out")
-        wanted = [i for i, image in enumerate(maps.images) if shard is None or Shard.parse(shard).holds(image.key)]
+        own = None if shard is None else Shard.parse(shard)
+        wanted = [i for i, image in enumerate(maps.images) if own is None or own.holds(image.key)]
         images = [maps.images[i] for i in wanted]
         rows = dict(zip(wanted, join(images, proposed.images, str(features), str(proposals)), strict=True))
         if maps.provenance.get("features_id") != detector.features_id:

@@ -76,8 +76,9 @@ class ProposalSource(ABC):
         return self
 
     def propose_in_maps(self, image: Image, maps: Any, scales: Any) -> Proposals:
-        """Like `propose`, from the conv maps and scales of the image (see `Detector.feature_map`)."""
-        raise NotImplementedError(f"{self.name} reads images, not conv maps")
+        """Like `propose`, from the conv maps and scales of the image (see `Detector.feature_map`). Sources that have no
+        `maps_id` read the image alone."""
+        return self.propose(image)
 
     def prepare(self) -> None:  # noqa: B027 (most sources need nothing)
         """Called in every process before its first image, but not by `frcnn_cli.propose`. Raise FrcnnError if the

@@ -104,7 +104,7 @@ def _rank(
 
     def should_stop() -> bool:
         if os.getppid() != parent:
-            os._exit(1)  # nobody is left to report to
+            os._exit(1)  # the process that started the training has ended
         return bool(stop.is_set())
 
     try:
@@ -114,7 +114,7 @@ def _rank(
                 link.send(("result", result))
             sys.stdout.flush()
             sys.stderr.flush()
-            # Everything is on disk. Once in forty runs, PyTorch aborted while it took its connections down.
+            # Everything is on disk. In 2 of about 70 runs, PyTorch aborted while it closed its connections.
             os._exit(0)
     except (FrcnnError, OSError, MemoryError) as error:
         link.send(("error", error))

@@ -70,7 +70,7 @@ shard = click.option(
     "--shard",
     type=ShardType(),
     metavar="I/N",
-    help="Compute only shard I of N: the images whose key has a hash in it. Other machines compute the other shards;"
+    help="Compute only shard I of N, which the hash of an image's key selects. Other machines compute the other shards;"
     " their files are read as one if a pattern in quotes ('props-*.h5') is given as FILE.",
 )
 
