@@ -1,8 +1,8 @@
 """Triton kernels check themselves on a GPU before they are used.
 
-With an untested version of Triton, or on an untested GPU, a kernel may fail to compile or compute wrong numbers. So each
-kernel is compared with torchvision's operator on a small input when it is first used on a kind of GPU. If it fails,
-differs, or takes too long, torchvision's operator replaces it, with one warning. Verdicts are kept on disk.
+With an untested version of Triton, or on an untested GPU, a kernel may fail to compile or compute wrong numbers. So it
+is compared with torchvision's operator on a small input when it is first used on a kind of GPU. If it fails, differs,
+or takes too long, torchvision's operator replaces it, with one warning. Verdicts are kept on disk.
 """
 
 from __future__ import annotations
