@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from frcnn_cli.cli.common import arguments, models, options
+from frcnn_cli.cli.common import arguments, cluster, models, options
 from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
 from frcnn_cli.cli.common.pictures import Pictures
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 @options.batch
 @options.split
 @options.shard
+@cluster.for_networks
 @options.force
 @options.as_json
 @click.pass_obj
@@ -135,6 +136,7 @@ def command(
     if by_vectors and refine:
         raise click.UsageError("--refine cannot be used with vectors of classes: the boxes are the proposals.")
     check_device_name(device)
+    machines = cluster.chosen()
     arguments.check_images(images, split)
     to_file = output is not None and output.suffix.lower() == ".h5"
     refs = arguments.images(images, split)
@@ -160,8 +162,9 @@ def command(
         dtype=dtype,
         batch=batch,
         shard=shard,
+        cluster=machines,
         force=force,
-        on_detected=pictures.add,
+        on_detected=None if to_file and not show else pictures.add,
         revisit=show,
         progress=console,
     )

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from frcnn_cli.cli.common import arguments, models, options
+from frcnn_cli.cli.common import arguments, cluster, models, options
 from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
 
@@ -53,6 +53,7 @@ from frcnn_cli.cli.common.console import Console
 @options.batch
 @options.split
 @options.shard
+@cluster.for_networks
 @options.force
 @options.as_json
 @click.pass_context
@@ -104,6 +105,7 @@ def command(
     if backbone is not None and (model is not None or per_image is not None):
         raise click.UsageError("--backbone has no trained head: it works with --boxes, and without --model.")
     check_device_name(device)
+    machines = cluster.chosen()
     arguments.check_output(output, force=True, endings=(".h5",))
     refs = arguments.images(images, split)
     chosen = models.model(model, or_pretrained=True) if backbone is None else None
@@ -115,7 +117,7 @@ def command(
     detector = models.detector(chosen, backbone, weights, device, precision)
     done = embed_boxes(
         refs, detector, output, boxes=boxes, per_image=best, source=source, layer=layer, dtype=dtype,
-        normalise=normalise, batch=batch, shard=shard, force=force, progress=console,
+        normalise=normalise, batch=batch, shard=shard, cluster=machines, force=force, progress=console,
     )  # fmt: skip
     if as_json:
         console.json(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from frcnn_cli.cli.common import arguments, models, options
+from frcnn_cli.cli.common import arguments, cluster, models, options
 from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
 
@@ -38,10 +38,31 @@ from frcnn_cli.cli.common.console import Console
 @options.output("feats.h5")
 @options.device
 @options.precision
-@options.dtype
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32", "int8", "int4"]),
+    default="float16",
+    show_default=True,
+    help="How maps are stored. int8: 8 bits and a scale per image and channel; int4: with --pca, 8 bits for the eighth"
+    " of the components with the largest variance, 4 for the others.",
+)
+@click.option(
+    "--pca",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Store N principal components in place of the channels; they are computed from 64 of the images.",
+)
+@click.option(
+    "--basis",
+    type=options.PATH,
+    metavar="FILE",
+    help="Take the principal components from this features file, so that files computed on different processors have"
+    " the same ones.",
+)
 @options.batch
 @options.split
 @options.shard
+@cluster.for_networks
 @options.force
 @options.as_json
 @click.pass_context
@@ -60,6 +81,8 @@ def command(
     device: str,
     precision: str,
     dtype: str,
+    pca: int | None,
+    basis: Path | None,
     batch: int | None,
     split: str | None,
     shard: str | None,
@@ -75,6 +98,7 @@ def command(
     frcnn features images/ --model runs/my -o feats.h5
     frcnn features voc:VOCdevkit/VOC2007 --split test --model runs/my -o feats.h5 --device cuda
     frcnn features voc:my-data --backbone vgg16 --mirrored -o feats.h5
+    frcnn features images/ --model runs/my -o feats.h5 --pca 96 --dtype int4
     """
     console: Console = ctx.obj
     if backbone is None:
@@ -85,6 +109,11 @@ def command(
                 )
     elif model is not None:
         raise click.UsageError("Give either --model or --backbone.")
+    if dtype == "int4" and pca is None and basis is None:
+        raise click.UsageError("--dtype int4 needs --pca or --basis.")
+    if basis is not None:
+        arguments.must_differ(output, basis)
+    machines = cluster.chosen()
     refs = arguments.images(images, split)
     model = models.model(model) if backbone is None else None
 
@@ -99,7 +128,18 @@ def command(
         recipe = Recipe().changed({**network, "images.short_side": short_side, "images.long_side": long_side})
         detector = Detector.untrained(recipe, weights, device).to_precision(precision)
     done = extract_features(
-        refs, detector, output, mirrored=mirrored, dtype=dtype, batch=batch, shard=shard, force=force, progress=console
+        refs,
+        detector,
+        output,
+        mirrored=mirrored,
+        dtype=dtype,
+        pca=pca,
+        basis=basis,
+        batch=batch,
+        shard=shard,
+        cluster=machines,
+        force=force,
+        progress=console,
     )
     if as_json:
         console.json(

@@ -91,7 +91,7 @@ def _stage(path: Path, files: Sequence[Path], verified_for: Console | None) -> d
             "rows": file.row_count,
             "rows per image": per_image,
             "columns": {name: f"{dtype} {list(shape)}" for name, (dtype, shape) in file.column_shapes.items()},
-            "provenance": file.provenance,
+            "provenance": _short(file.provenance),
             "checked": file.has_checksums,
         }
 
@@ -105,9 +105,16 @@ def _journal(path: Path) -> dict[str, Any]:
         "format": f"unfinished {identity['format']}; run the same command again to continue",
         "images finished": finished,
         **({"damaged": "what follows is incomplete or damaged, and will be computed again"} if damaged else {}),
-        "provenance": identity["provenance"],
+        "provenance": _short(identity["provenance"]),
         "checked": True,
     }
+
+
+def _short(value: Any) -> Any:
+    """A provenance in which a very long text (principal components) is replaced by its length."""
+    if isinstance(value, dict):
+        return {name: _short(inner) for name, inner in value.items()}
+    return f"({len(value):,} characters)" if isinstance(value, str) and len(value) > 2000 else value
 
 
 def _state(path: Path) -> dict[str, Any]:

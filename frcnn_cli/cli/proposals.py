@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from frcnn_cli.cli.common import arguments, options
+from frcnn_cli.cli.common import arguments, cluster, options
 from frcnn_cli.cli.common.command import Command
 from frcnn_cli.cli.common.console import Console
 
@@ -55,13 +55,7 @@ class _WithSources(Command):
     metavar="SECONDS",
     help="Maximum time per image; an image that takes longer is reported and skipped. Default: no limit.",
 )
-@click.option(
-    "--cluster",
-    metavar="ADDRESS",
-    help="Compute on a Ray cluster: ray starts one on this machine; auto, HOST:6379 or ray://HOST:10001 is one that"
-    " runs. Images must be at the same path on all machines.",
-)
-@click.option("--send-images", is_flag=True, help="Send images to the machines of --cluster, which share no disk.")
+@cluster.for_sources
 @options.split
 @options.shard
 @options.force
@@ -77,8 +71,6 @@ def command(
     min_size: float,
     workers: int | None,
     timeout: float | None,
-    cluster: str | None,
-    send_images: bool,
     split: str | None,
     shard: str | None,
     force: bool,
@@ -99,12 +91,10 @@ def command(
         raise click.UsageError(f"-o {output}: the file must end in .h5.")
     if workers == 0 and timeout is not None:
         raise click.UsageError("--timeout needs a process that it can end: use --workers 1 or more.")
-    if cluster is not None and workers is not None:
+    machines = cluster.chosen()
+    if machines is not None and workers is not None:
         raise click.UsageError("--workers are processes of this machine; give either --workers or --cluster.")
-    if send_images and cluster is None:
-        raise click.UsageError("--send-images needs --cluster.")
     arguments.check_images(images, split)
-    from frcnn_cli.proposals.cluster import Cluster
     from frcnn_cli.proposals.limits import Limits
     from frcnn_cli.proposals.run import propose_images
 
@@ -119,7 +109,7 @@ def command(
         workers=workers,
         timeout=timeout,
         shard=shard,
-        cluster=None if cluster is None else Cluster(cluster, send_images=send_images),
+        cluster=machines,
         force=force,
         progress=console,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from frcnn_cli.cli.common import arguments, models, options
+from frcnn_cli.cli.common import arguments, cluster, models, options
 from frcnn_cli.cli.common.command import NetworkCommand
 from frcnn_cli.cli.common.console import Console
 
@@ -20,6 +20,7 @@ from frcnn_cli.cli.common.console import Console
 @options.precision
 @options.refine
 @options.shard
+@cluster.for_files
 @options.force
 @options.as_json
 @click.pass_obj
@@ -44,6 +45,7 @@ def command(
     frcnn score feats.h5 --props props.h5 --model runs/my -o scores.h5
     """
     arguments.must_differ(output, feats, props)
+    machines = cluster.chosen()
     model = models.model(model)
 
     from frcnn_cli.detector.detector import Detector
@@ -52,7 +54,7 @@ def command(
     detector = Detector.load(model, device, precision)
     if refine is not None:
         detector.set_recipe_values(detection__refine=refine)
-    done = score_proposals(feats, props, detector, output, shard=shard, force=force, progress=console)
+    done = score_proposals(feats, props, detector, output, shard=shard, cluster=machines, force=force, progress=console)
     if as_json:
         result = {"output": str(output), "images": done.images, "boxes_computed": done.rows}
         console.json(result | {"seconds": round(done.seconds, 3)})

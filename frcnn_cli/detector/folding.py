@@ -48,8 +48,13 @@ class DetectionLayers:
             self._state, self._made = state, for_detection(layers)
         return self._made
 
+    # Packed weights cannot be copied, nor sent to another process, and belong to the original.
+
     def __deepcopy__(self, memo: object) -> DetectionLayers:
-        return DetectionLayers()  # packed weights cannot be copied, and belong to the original
+        return DetectionLayers()
+
+    def __reduce__(self) -> tuple[type[DetectionLayers], tuple[()]]:
+        return DetectionLayers, ()
 
 
 def state_of(module: nn.Module) -> tuple[tuple[int, int], ...] | None:

@@ -23,11 +23,13 @@ from frcnn_cli.detector.detector import Detector
 from frcnn_cli.detector.maps import rounded_for_head
 from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline
 from frcnn_cli.inference.reading import read_images
+from frcnn_cli.inference.work import Computed, Work, computed
 from frcnn_cli.proposals.prepare import prepare
 from frcnn_cli.proposals.propose import propose
 from frcnn_cli.proposals.source import ProposalSource
 from frcnn_cli.store.schema import DETECTIONS
 from frcnn_cli.system.background import BackgroundCalls
+from frcnn_cli.system.cluster import Cluster
 from frcnn_cli.system.prefetch import prefetch
 
 OnDetected = Callable[[Image, Detections], None]
@@ -86,8 +88,9 @@ def run_detection(
     dtype: str = "float16",
     batch: int | None = None,
     shard: str | None = None,
+    cluster: Cluster | None = None,
     force: bool = False,
-    on_detected: OnDetected = lambda image, detections: None,
+    on_detected: OnDetected | None = None,
     revisit: bool = False,
     progress: Progress = SILENT,
 ) -> DetectionRun:
@@ -99,6 +102,7 @@ def run_detection(
         dtype: "float16" or "float32", to which conv maps are rounded.
         batch: maximum number of images of equal shape per batch; by default 8 on a GPU and 1 on a CPU.
         shard: "2/8" for the second of eight parts of the images, which other machines compute; see `core.shards`.
+        cluster: compute on the machines of a Ray cluster.
         force: replace an existing file.
         on_detected: called for every image, in the background.
         revisit: also call `on_detected` for images that an earlier run had finished.
@@ -111,6 +115,7 @@ def run_detection(
     failed: dict[str, FrcnnError] = {}
     started = time.perf_counter()
     written = 0
+    work = _Detection(detector, source, thresholds, dtype, batch)
     with ExitStack() as stack:
         out = None
         if output is not None:
@@ -121,44 +126,71 @@ def run_detection(
         pending = set(out.missing(refs, digest_file)) if out is not None else set(refs)
         background = stack.enter_context(BackgroundCalls())
         bar = stack.enter_context(progress.task("detect", len(refs)))
-        shares = detector.shares_maps(source)
-        proposer = _Proposer(detector, source)
-        # A source that reads the maps gets them in float32, as in `frcnn proposals`.
-        pipeline = FeaturePipeline(detector, "float32" if shares else dtype, batch, to_cpu=False)
-        decoded = read_images([ref for ref in refs if ref in pending])
-        for done in pipeline.run(decoded if shares else proposer.ahead(decoded)):
-            try:
-                if isinstance(done, FailedImage):
-                    raise done.error
-                image = done.image
-                with pipeline.also_computing():
-                    maps = done.features
-                    if shares:
-                        boxes = detector.propose(image, source, maps, done.scale)
-                        maps = rounded_for_head(maps, dtype, image.key)
-                    else:
-                        boxes = proposer.take(done.ref.key)
-                    detections = detector.detect_in_maps(maps, boxes, done.scale, image.height, image.width, thresholds)
-            except FrcnnError as error:
-                failed[done.ref.key] = error
-                progress.failed(done.ref.key, error)
-            else:
-                found[done.ref.key] = detections
+        for done in computed(work, [ref for ref in refs if ref in pending], cluster):
+            if done.error is not None:
+                failed[done.ref.key] = done.error
+                progress.failed(done.ref.key, done.error)
+            elif done.record is not None and done.columns is not None:
+                detections = found[done.ref.key] = from_columns(done.columns, detector.classes)
                 if out is not None:
-                    background(out.add, image.record, to_columns(detections))
-                background(on_detected, image, detections)
+                    background(out.add, done.record, done.columns)
+                if on_detected is not None:
+                    background(_with_image(on_detected), done, detections)
             bar.advance()
         background.wait()
         if out is not None:
             for ref in refs:
                 if ref not in pending:
                     found[ref.key] = from_columns(out.read(ref.key), detector.classes)
-                    if revisit:
+                    if revisit and on_detected is not None:
                         on_detected(read_ref(ref), found[ref.key])
                     bar.advance()
             written = out.finish()
     ordered = {ref.key: found[ref.key] for ref in refs if ref.key in found}
-    return DetectionRun(ordered, failed, time.perf_counter() - started, pipeline.busy, written)
+    return DetectionRun(ordered, failed, time.perf_counter() - started, work.busy, written)
+
+
+def _with_image(on_detected: OnDetected) -> Callable[[Computed, Detections], None]:
+    """The same for images that a cluster has computed, whose pixels it did not send."""
+
+    def call(done: Computed, detections: Detections) -> None:
+        on_detected(done.image or read_ref(done.ref), detections)
+
+    return call
+
+
+@dataclass
+class _Detection(Work):
+    source: ProposalSource
+    thresholds: Thresholds
+    dtype: str
+    batch: int | None
+
+    def compute(self, refs: Sequence[ImageRef]) -> Iterator[Computed]:
+        detector, shares = self.detector, self.detector.shares_maps(self.source)
+        proposer = _Proposer(detector, self.source)
+        # A source that reads the maps gets them in float32, as in `frcnn proposals`.
+        pipeline = FeaturePipeline(detector, "float32" if shares else self.dtype, self.batch, to_cpu=False)
+        decoded = read_images(refs)
+        for done in pipeline.run(decoded if shares else proposer.ahead(decoded)):
+            if isinstance(done, FailedImage):
+                yield Computed(done.ref, error=done.error)
+                continue
+            image, maps = done.image, done.features
+            try:
+                with pipeline.also_computing():
+                    if shares:
+                        boxes = detector.propose(image, self.source, maps, done.scale)
+                        maps = rounded_for_head(maps, self.dtype, image.key)
+                    else:
+                        boxes = proposer.take(done.ref.key)
+                    detections = detector.detect_in_maps(
+                        maps, boxes, done.scale, image.height, image.width, self.thresholds
+                    )
+                yield Computed(done.ref, image.record, to_columns(detections), image=image)
+            except FrcnnError as error:
+                yield Computed(done.ref, error=error)
+        self.busy = pipeline.busy
 
 
 class _Proposer:

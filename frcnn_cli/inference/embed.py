@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +15,7 @@ from frcnn_cli.core.boxes import Boxes
 from frcnn_cli.core.decoding import digest_file
 from frcnn_cli.core.errors import FeatureError, FrcnnError, UsageError
 from frcnn_cli.core.find import Images, image_refs
-from frcnn_cli.core.image import Image
+from frcnn_cli.core.image import Image, ImageRef
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.core.shards import in_shard, recorded
 from frcnn_cli.detections.nms import detections_from_scores
@@ -21,6 +23,7 @@ from frcnn_cli.detections.vectors.box_vectors import BoxVectors, to_columns
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.inference.pipeline import FailedImage, FeaturePipeline
 from frcnn_cli.inference.reading import read_images
+from frcnn_cli.inference.work import Computed, Work, computed, write_computed
 from frcnn_cli.proposals.limits import validated
 from frcnn_cli.proposals.prepare import prepare
 from frcnn_cli.proposals.registry import get_source
@@ -30,7 +33,7 @@ from frcnn_cli.roi.levels import Maps, Scales
 from frcnn_cli.store.schema import VECTORS
 from frcnn_cli.store.summary import StageSummary
 from frcnn_cli.store.writer import StageWriter
-from frcnn_cli.system.background import BackgroundCalls
+from frcnn_cli.system.cluster import Cluster
 
 Layer = Literal["hidden", "pooled", "mean"]
 
@@ -68,6 +71,7 @@ def embed_boxes(
     normalise: bool = False,
     batch: int | None = None,
     shard: str | None = None,
+    cluster: Cluster | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> StageSummary:
@@ -87,6 +91,7 @@ def embed_boxes(
         dtype: "float16" or "float32", of the vectors.
         normalise: whether vectors are divided by their length.
         shard: "2/8" for the second of eight parts of the images, which other machines compute; see `core.shards`.
+        cluster: compute on the machines of a Ray cluster.
 
     Raises:
         UsageError: not exactly one of `boxes` and `per_image`. FrcnnError: all images failed, or the file exists or
@@ -114,33 +119,43 @@ def embed_boxes(
         **({"precision": detector.precision} if detector.precision != "float32" else {}),
         **recorded(shard),
     }
-    failed: dict[str, FrcnnError] = {}
-    rows, started = 0, time.perf_counter()
+    started = time.perf_counter()
+    work = _Vectors(detector, chosen, per_image, layer, dtype, normalise, batch)
     with StageWriter(Path(output), VECTORS, provenance, force, extend=True) as out:
         todo = out.missing(refs, digest_file)
         if todo:
             prepare(chosen, progress)
-        pipeline = FeaturePipeline(detector, "float32", batch, to_cpu=False)
-        with BackgroundCalls() as background, progress.task("embed", len(todo)) as bar:
-            for done in pipeline.run(read_images(todo)):
-                try:
-                    if isinstance(done, FailedImage):
-                        raise done.error
-                    with pipeline.also_computing():
-                        found = _embed(detector, done.image, done.features, done.scale, chosen, per_image, layer)
-                    vectors = _rounded(found.vectors, dtype, normalise, done.ref.key)
-                except FrcnnError as error:
-                    failed[done.ref.key] = error
-                    progress.failed(done.ref.key, error)
-                else:
-                    columns = to_columns(found) | {"vectors": vectors}
-                    background(out.add, done.image.record, columns)
-                    rows += len(found)
-                bar.advance()
+        failed, rows = write_computed(computed(work, todo, cluster), out, "embed", len(todo), progress)
         written = out.finish()
     seconds, skipped = time.perf_counter() - started, len(refs) - len(todo)
-    computed = len(todo) - len(failed)
-    return StageSummary(Path(output), written, computed, skipped, rows, seconds, failed, pipeline.busy)
+    return StageSummary(Path(output), written, len(todo) - len(failed), skipped, rows, seconds, failed, work.busy)
+
+
+@dataclass
+class _Vectors(Work):
+    source: ProposalSource
+    per_image: PerImage | None
+    layer: Layer
+    dtype: str
+    normalise: bool
+    batch: int | None
+
+    def compute(self, refs: Sequence[ImageRef]) -> Iterator[Computed]:
+        pipeline = FeaturePipeline(self.detector, "float32", self.batch, to_cpu=False)
+        for done in pipeline.run(read_images(refs)):
+            if isinstance(done, FailedImage):
+                yield Computed(done.ref, error=done.error)
+                continue
+            try:
+                with pipeline.also_computing():
+                    found = _embed(
+                        self.detector, done.image, done.features, done.scale, self.source, self.per_image, self.layer
+                    )
+                vectors = _rounded(found.vectors, self.dtype, self.normalise, done.ref.key)
+                yield Computed(done.ref, done.image.record, to_columns(found) | {"vectors": vectors})
+            except FrcnnError as error:
+                yield Computed(done.ref, error=error)
+        self.busy = pipeline.busy
 
 
 def _embed(

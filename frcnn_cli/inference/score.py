@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from frcnn_cli.core.errors import FileFormatError, MismatchError, UsageError
+from frcnn_cli.core.image import ImageRef
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.core.shards import SHARD, Shard, recorded
 from frcnn_cli.detector.detector import Detector
+from frcnn_cli.features.coding import Coding, without_basis
 from frcnn_cli.features.columns import from_columns
+from frcnn_cli.inference.work import Computed, Work, computed, write_computed
 from frcnn_cli.store.join import join
+from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import FEATURES, PROPOSALS, SCORES
 from frcnn_cli.store.stage import open_stage
 from frcnn_cli.store.summary import StageSummary
 from frcnn_cli.store.writer import StageWriter
+from frcnn_cli.system.cluster import Cluster
 
 
 def score_proposals(
@@ -24,6 +32,7 @@ def score_proposals(
     output: str | Path,
     *,
     shard: str | None = None,
+    cluster: Cluster | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> StageSummary:
@@ -33,13 +42,13 @@ def score_proposals(
 
     Args:
         shard: "2/8" for the second of eight parts of the images, which other machines compute; see `core.shards`.
+        cluster: compute on the machines of a Ray cluster, which must see both files at the same paths.
 
     Raises:
         MismatchError: the files are of different images, or the maps of another model.
         FrcnnError: a file cannot be read or written.
     """
     started = time.perf_counter()
-    boxes = 0
     with open_stage(features, FEATURES) as maps, open_stage(proposals, PROPOSALS) as proposed:
         part = maps.provenance.get(SHARD)
         if part is not None and shard not in (None, part):
@@ -57,28 +66,54 @@ def score_proposals(
             "classes": list(detector.classes),
             "model": detector.model_id,
             "recipe": detector.config.recipe,
-            "features": maps.provenance,
+            "features": without_basis(maps.provenance),
             "proposals": {**proposed.provenance, "boxes": proposed.rows_digest("boxes")},
             **recorded(shard or part),
         }
         if detector.precision != "float32":
             provenance["precision"] = detector.precision
+        location = Path(features)
+        work = _Scores(detector, location, Path(proposals), {maps.images[i].key: row for i, row in rows.items()})
+        work.use(maps, proposed)
         with StageWriter(Path(output), SCORES, provenance, force) as out:
-            todo = [i for i in wanted if not out.is_done(maps.images[i])]
-            with progress.task("score", len(todo)) as bar:
-                for i in todo:
-                    image = maps.images[i]
-                    try:
-                        feature_maps, scales = from_columns(maps[i])
-                    except ValueError as error:
-                        raise FileFormatError(
-                            f"{features}: image {image.key!r} ({error})", "Compute it again"
-                        ) from None
-                    candidates = proposed[rows[i]]["boxes"]
-                    scores = detector.score(feature_maps, candidates, scales, image.height, image.width)
-                    out.add(image, scores._asdict())
-                    boxes += len(candidates)
-                    bar.advance()
+            todo = [ImageRef(image.key, location) for image in images if not out.is_done(image)]
+            _, boxes = write_computed(computed(work, todo, cluster), out, "score", len(todo), progress)
             written = out.finish()
     skipped, seconds = written - len(todo), time.perf_counter() - started
     return StageSummary(Path(output), written, len(todo), skipped, boxes, seconds)
+
+
+@dataclass
+class _Scores(Work):
+    """rows: the key of an image -> its index in the proposals file. Tasks of a cluster open the files themselves."""
+
+    features: Path
+    proposals: Path
+    rows: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        self.files: tuple[StageFile, StageFile] | None = None
+
+    def use(self, maps: StageFile, proposed: StageFile) -> None:
+        """Reads from files that are open already."""
+        self.files = maps, proposed
+
+    def __getstate__(self) -> dict[str, Any]:
+        here = {"features": self.features.absolute(), "proposals": self.proposals.absolute()}
+        return self.__dict__ | here | {"files": None}
+
+    def compute(self, refs: Sequence[ImageRef]) -> Iterator[Computed]:
+        if self.files is None:
+            self.files = open_stage(self.features, FEATURES), open_stage(self.proposals, PROPOSALS)
+        maps, proposed = self.files
+        coding = Coding.of(maps.provenance, maps.path)
+        for ref in refs:
+            row = maps.index[ref.key]
+            image = maps.images[row]
+            try:
+                feature_maps, scales = from_columns(coding.decoded(maps[row]))
+            except ValueError as error:
+                raise FileFormatError(f"{maps.path}: image {image.key!r} ({error})", "Compute it again") from None
+            candidates = proposed.read(self.rows[ref.key], ("boxes",))["boxes"]
+            scores = self.detector.score(feature_maps, candidates, scales, image.height, image.width)
+            yield Computed(ref, image, scores._asdict())

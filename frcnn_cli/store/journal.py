@@ -36,6 +36,11 @@ _HEADER = struct.Struct("<QI")
 Arrays = Mapping[str, NDArray[Any]]
 
 
+def journal_of(output: Path) -> Path:
+    """The path of the journal of an output file."""
+    return output.with_name(output.name + ".partial")
+
+
 class Described(NamedTuple):
     """What a journal records of an array besides its bytes."""
 

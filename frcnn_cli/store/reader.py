@@ -139,7 +139,7 @@ class StageFile:
         for name, array in arrays.items():
             if self._checksums and checksum(array) != self._checksums[name][i]:
                 raise self._damaged(f"{name} of image {self.images[i].key!r} do not match their checksum")
-        for name in ("boxes", "scores", "probabilities", "scale"):
+        for name in ("boxes", "scores", "probabilities", "scale", "steps", "mirrored_steps"):
             if name in arrays and not np.isfinite(arrays[name]).all():
                 raise self._damaged(f"{name} of image {self.images[i].key!r} hold NaN or infinity")
         if "labels" in arrays and ((arrays["labels"] < 0) | (arrays["labels"] >= len(self.classes))).any():

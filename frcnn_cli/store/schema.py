@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Major: refused when newer; minor: columns added that older readers may ignore. 1 had no checksums.
-FORMAT_VERSION = (2, 1)
+FORMAT_VERSION = (2, 2)
 MAX_PROVENANCE = 1 << 20  # bytes
 IMAGE_COLUMNS = {"key": "S", "height": "int32", "width": "int32", "digest": "S", "orientation": "uint8"}
 
@@ -73,14 +73,17 @@ PROPOSALS = Format(
 FEATURES = Format(
     "features",
     ragged={
-        "maps": Column(_FLOATS, (-1,)),  # cells of the conv map, row by row, channels last
-        "mirrored": Column(_FLOATS, (-1,), optional=True),  # the map of the mirrored image, for training
+        # Cells of the conv map, row by row, channels last. int8: coded (features.coding), since 2.2.
+        "maps": Column(("int8", *_FLOATS), (-1,)),
+        "mirrored": Column(("int8", *_FLOATS), (-1,), optional=True),  # the map of the mirrored image, for training
     },
     per_image={
         # An image at S scales, or with a pyramid of L levels, has several maps, stored end to end: [S * L, 2], and
         # [S], or [S, 2] where scales differ along x and y.
         "map_size": Column(("int32",), (2,), or_shapes=((-1, 2),)),  # height, width in cells
         "scale": Column(("float64",), or_shapes=((-1,), (-1, 2))),  # resized pixels per original pixel
+        "steps": Column(("float32",), (-1,), optional=True),  # of coded maps: the difference of neighbouring values
+        "mirrored_steps": Column(("float32",), (-1,), optional=True),
     },
     provenance=("features_id", "dtype"),
     wide="maps",

@@ -30,12 +30,14 @@ from frcnn_cli.core.errors import FileFormatError, FrcnnError, ImageError, Outpu
 from frcnn_cli.core.files import new_temporary, remove_temporaries
 from frcnn_cli.core.image import ImageRecord, ImageRef
 from frcnn_cli.core.shards import SHARD
+from frcnn_cli.core.storage.location import Location
 from frcnn_cli.store import checksums
-from frcnn_cli.store.journal import Arrays, Journal
+from frcnn_cli.store.journal import Arrays, Journal, journal_of
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.rows import Rows, lay_out, make_room
 from frcnn_cli.store.schema import FORMAT_VERSION, IMAGE_COLUMNS, MAX_PROVENANCE, Format
 from frcnn_cli.system.disk import allocate
+from frcnn_cli.system.prefetch import prefetch
 
 _SPARE_BYTES = 1 << 16  # overhead of HDF5, for the check of free space
 
@@ -77,32 +79,35 @@ class StageWriter:
         except OSError as error:
             raise explain_os_error(error, path.parent) from None
         identity = {"format": fmt.name, "version": list(FORMAT_VERSION), "provenance": self.provenance}
-        self._journal = Journal(path.with_name(path.name + ".partial"), identity, force, fmt.wide)
+        self._journal = Journal(journal_of(path), identity, force, fmt.wide)
         self._requested: set[str] = set()  # the images of this run; the journal may hold more
 
-    def missing(self, refs: Iterable[ImageRef], digest: Callable[[Path], str]) -> list[ImageRef]:
-        """The images that remain, sorted by key: those not finished by an earlier run, or whose file has changed.
+    def missing(self, refs: Iterable[ImageRef], digest: Callable[[Path | Location], str]) -> list[ImageRef]:
+        """The images that remain, in the order given: those that no earlier run finished, or whose content has changed.
 
         Raises:
             OutputExistsError: with `extend`, the existing file already has all of these images, or an image that is not
                 among them, or was made differently.
         """
-        refs = sorted(refs, key=lambda ref: ref.key)
+        refs = list(refs)
         if self._extends:
             self._copy_existing({ref.key for ref in refs})
-        todo = []
-        for ref in refs:
-            self._requested.add(ref.key)
+
+        self._requested.update(ref.key for ref in refs)
+
+        def has_changed(ref: ImageRef) -> bool:
             done = self._journal.record_of(ref.key)
-            if done is not None:
-                try:
-                    if digest(ref.path) == done.digest:
-                        continue
-                except ImageError:
-                    pass  # the file no longer exists; the stage will report it
+            try:
+                return done is None or digest(ref.location) != done.digest
+            except ImageError:
+                return True  # it no longer exists; the stage will report it
+
+        begun = [ref for ref in refs if self._journal.record_of(ref.key) is not None]
+        # Images are read again on several threads, because those behind a URL take a moment to arrive.
+        for ref, changed in zip(begun, prefetch(has_changed, begun, threads=8, ahead=32), strict=True):
+            if changed:
                 self._journal.forget(ref.key)
-            todo.append(ref)
-        return todo
+        return [ref for ref in refs if self._journal.record_of(ref.key) is None]
 
     def _copy_existing(self, wanted: set[str]) -> None:
         """Copies the images of the existing file into the journal, if it was made in the same way and lacks some."""

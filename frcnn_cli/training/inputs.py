@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from frcnn_cli.core.errors import FileFormatError, MismatchError
 from frcnn_cli.core.image import Image, ImageRef
+from frcnn_cli.features.coding import Coding, columns_of
 from frcnn_cli.features.columns import from_columns
 from frcnn_cli.features.transform import ImageTransform
 from frcnn_cli.roi.levels import Map, Scale, as_tuple, mapped
@@ -58,6 +60,10 @@ class CachedMaps:
     file: StageFile
     rows: Mapping[str, int]
 
+    @cached_property
+    def coding(self) -> Coding:
+        return Coding.of(self.file.provenance, self.file.path)
+
     def __getstate__(self) -> dict[str, Any]:
         """The state for worker processes, which open the file themselves."""
         return {"path": self.file.path, "rows": self.rows}
@@ -96,9 +102,10 @@ class CachedMaps:
     def __call__(self, ref: ImageRef, view: View) -> Input:
         row = self.rows[ref.key]
         name = "mirrored" if view.flip else "maps"
-        columns = self.file.read(row, (name, "map_size", "scale"))
-        columns["maps"] = columns.pop(name)
+        there = [column for column in columns_of(name) if column in self.file.column_shapes]
         try:
+            columns = self.coding.decoded(self.file.read(row, (*there, "map_size", "scale")))
+            columns["maps"] = columns.pop(name)
             features, scale = from_columns(columns)
         except ValueError as error:
             raise FileFormatError(f"{self.file.path}: image {ref.key!r} ({error})", "Compute it again") from None

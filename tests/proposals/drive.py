@@ -3,8 +3,8 @@
 import json
 import sys
 
-from frcnn_cli.proposals.cluster import Cluster
 from frcnn_cli.proposals.run import propose_images
+from frcnn_cli.system.cluster import Cluster
 from tests.proposals.counted import Counted
 
 if __name__ == "__main__":

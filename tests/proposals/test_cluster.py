@@ -137,7 +137,8 @@ def test_the_command_on_a_ray_of_this_machine(tmp_path):
 
 def test_a_cluster_on_which_no_task_fits(cluster, tmp_path):
     from frcnn_cli.core.errors import FrcnnError
-    from frcnn_cli.proposals.cluster import Cluster, propose_on_cluster
+    from frcnn_cli.proposals.cluster import propose_on_cluster
+    from frcnn_cli.system.cluster import Cluster
     from tests.proposals.counted import Counted
 
     images = folder_of(tmp_path / "images", ["a.png"])

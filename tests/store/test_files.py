@@ -359,7 +359,7 @@ def huge(file):
         (lambda file: file.__delitem__("checksums"), "checksums are missing"),
         (lambda file: file.attrs.__delitem__("description_checksum"), "damaged"),
         (lambda file: file.attrs.__setitem__("provenance", "{}"), "provenance has a variable length"),
-        (lambda file: file.attrs.__setitem__("format_version", "2.1"), "variable-length string"),
+        (lambda file: file.attrs.__setitem__("format_version", "2.2"), "variable-length string"),
         (lambda file: file.attrs.create("provenance", np.array([b"{}", b"{}"])), "provenance is not a string"),
         (lambda file: file.attrs.create("provenance", 1), "provenance is not a string"),
         (lambda file: [file.attrs.create(f"a{i}", 1) for i in range(100)], "it has 105 attributes"),

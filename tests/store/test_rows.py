@@ -39,7 +39,7 @@ def begin(path, order):
 def go_on(path):
     done = []
     with StageWriter(path, FEATURES, PROVENANCE) as out:
-        for ref in out.missing(reversed(REFS), DIGESTS.get):
+        for ref in out.missing(REFS, DIGESTS.get):
             i = REFS.index(ref)
             out.add(IMAGES[i], columns(i))
             done.append(i)

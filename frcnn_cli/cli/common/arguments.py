@@ -52,7 +52,9 @@ def check_images(arguments: Sequence[str], split: str | None) -> None:
         return
     if split is not None:
         raise click.UsageError("--split needs a data set (voc:DIR).")
-    if not any(argument.startswith("@") or Path(argument).exists() for argument in arguments):
+    from frcnn_cli.core.find import is_elsewhere
+
+    if not any(argument.startswith("@") or Path(argument).exists() or is_elsewhere(argument) for argument in arguments):
         raise ImageError(f"{arguments[0]} does not exist", "Check the path")
 
 

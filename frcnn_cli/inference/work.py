@@ -1,0 +1,116 @@
+"""What a stage with a network computes in many images: here, or on the machines of a cluster."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+
+from frcnn_cli.core.errors import FrcnnError
+from frcnn_cli.core.image import Image, ImageRecord, ImageRef
+from frcnn_cli.core.progress import Progress
+from frcnn_cli.core.sending import for_tasks, naming_machine
+from frcnn_cli.detector.detector import Detector
+from frcnn_cli.store.writer import StageWriter
+from frcnn_cli.system.background import BackgroundCalls
+from frcnn_cli.system.cluster import Cluster, run_tasks
+
+Columns = dict[str, NDArray[Any]]
+
+
+class Computed(NamedTuple):
+    """What was computed for one image: its record and the columns of a file, or the error. image: with its pixels, if
+    it was computed in this process."""
+
+    ref: ImageRef
+    record: ImageRecord | None = None
+    columns: Columns | None = None
+    error: FrcnnError | None = None
+    image: Image | None = None
+
+
+@dataclass
+class Work:
+    """What is done with every image. It is sent to the tasks of a cluster, with its detector.
+
+    busy: afterwards, the fraction of the time that the network computed.
+    """
+
+    detector: Detector
+    busy: float = field(default=0.0, init=False)
+
+    def compute(self, refs: Sequence[ImageRef]) -> Iterator[Computed]:
+        """Yields the outcome of each image, in order."""
+        raise NotImplementedError
+
+
+def computed(work: Work, refs: Sequence[ImageRef], cluster: Cluster | None = None) -> Iterator[Computed]:
+    """The outcome of each image, as it is finished.
+
+    Raises:
+        FrcnnError: the cluster cannot be used.
+    """
+    if cluster is None:
+        yield from work.compute(refs)
+        return
+    for done in run_tasks(cluster, _compute, _packed(work), refs, lambda part: for_tasks(part, cluster.send_images)):
+        own = {ref.key: ref for ref in done.chunk}
+        if done.lost:
+            fix = "Run the command again"
+            yield from (Computed(ref, error=FrcnnError(done.lost.format(ref.location), fix)) for ref in done.chunk)
+        else:
+            yield from (Computed(own[key], *found) for key, *found in done.results)
+
+
+def write_computed(
+    outcomes: Iterator[Computed], out: StageWriter, title: str, total: int, progress: Progress
+) -> tuple[dict[str, FrcnnError], int]:
+    """Writes what was computed as it comes; returns the errors by key, and the number of rows."""
+    failed: dict[str, FrcnnError] = {}
+    rows = 0
+    with BackgroundCalls() as background, progress.task(title, total) as bar:
+        for done in outcomes:
+            if done.error is not None:
+                failed[done.ref.key] = done.error
+                progress.failed(done.ref.key, done.error)
+            elif done.record is not None and done.columns is not None:
+                rows += len(done.columns[next(iter(out.format.ragged))])
+                background(out.add, done.record, done.columns)
+            bar.advance()
+    return failed, rows
+
+
+def _packed(work: Work) -> bytes:
+    """The work for other processes, where its network is on the CPU at first."""
+    home = work.detector.device
+    work.detector.to("cpu")
+    try:
+        return pickle.dumps(work)
+    finally:
+        work.detector.to(home)
+
+
+_works: dict[str, Any] = {}  # at most one, kept between the tasks of a Ray process
+
+
+def unpacked(name: str, fetch: Callable[[], bytes]) -> Any:
+    """In a task: the work that a driver sent, with its network on the GPU that Ray gave to the task, if it did."""
+    if name not in _works:
+        _works.clear()
+        work = pickle.loads(fetch())  # of the driver, which Ray trusts with any code
+        gpu = torch.cuda.is_available()  # Ray hides GPUs from tasks that did not ask for one
+        work.detector.to("cuda" if gpu else "cpu")
+        _works[name] = work
+    return _works[name]
+
+
+def _compute(name: str, fetch: Callable[[], bytes], chunk: Sequence[ImageRef]) -> list[tuple[Any, ...]]:
+    """In a task: for each image of a chunk its key, and its record, columns and error as in `Computed`."""
+    return [
+        (done.ref.key, done.record, done.columns, done.error and naming_machine(done.ref, done.error))
+        for done in unpacked(name, fetch).compute(chunk)
+    ]
