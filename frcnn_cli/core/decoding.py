@@ -23,6 +23,7 @@ from PIL import ImageOps, UnidentifiedImageError
 from frcnn_cli.core.errors import ImageError, UsageError
 from frcnn_cli.core.files import check_regular
 from frcnn_cli.core.image import Image, ImageRecord, ImageRef
+from frcnn_cli.core.storage.location import Location
 
 # A file of a few kilobytes may claim any number of pixels. 64 million take 190 MB decoded and 770 MB normalised.
 MAX_PIXELS = 64_000_000
@@ -86,13 +87,13 @@ def digest_bytes(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def digest_file(path: Path) -> str:
-    """The content hash of a file. Raises ImageError if it cannot be read."""
-    return digest_bytes(_read_bytes(path))
+def digest_file(location: Path | Location) -> str:
+    """The content hash of an image that has not been read. Raises ImageError if it cannot be read."""
+    return digest_bytes(_read_bytes(location))
 
 
-def read_image(path: str | Path, key: str | None = None) -> Image:
-    """Decodes one image file.
+def read_image(path: str | Path | Location, key: str | None = None) -> Image:
+    """Decodes one image file, or an image stored elsewhere.
 
     EXIF orientation is undone; gray is repeated to three channels; alpha is dropped; CMYK is converted; 16-bit values
     are divided by 257, so that 65535 becomes 255; of an animation, the first frame is used.
@@ -103,19 +104,19 @@ def read_image(path: str | Path, key: str | None = None) -> Image:
     Raises:
         ImageError: missing, not an image, truncated, or more than `max_pixels()`.
     """
-    path = Path(path)
-    content = _read_bytes(path)
-    with _opened(content, path) as opened:
+    location = Path(path) if isinstance(path, str) else path
+    content = _read_bytes(location)
+    with _opened(content, location) as opened:
         orientation = _orientation(opened)
-        pixels = _to_rgb(ImageOps.exif_transpose(opened), path)
+        pixels = _to_rgb(ImageOps.exif_transpose(opened), location)
     height, width = pixels.shape[:2]
-    name = key if key is not None else path.name
-    return Image(pixels, ImageRecord(name, height, width, digest_bytes(content), orientation), path)
+    record = ImageRecord(location.name if key is None else key, height, width, digest_bytes(content), orientation)
+    return Image(pixels, record, location if isinstance(location, Path) else None)
 
 
 def read_ref(ref: ImageRef) -> Image:
     """`read_image` for a reference."""
-    return read_image(ref.path, ref.key)
+    return read_image(ref.location, ref.key)
 
 
 def read_record(ref: ImageRef) -> ImageRecord:
@@ -124,8 +125,8 @@ def read_record(ref: ImageRef) -> ImageRecord:
     Raises:
         ImageError: missing, not an image, or more than `max_pixels()`.
     """
-    content = _read_bytes(ref.path)
-    with _opened(content, ref.path) as opened:
+    content = _read_bytes(ref.location)
+    with _opened(content, ref.location) as opened:
         orientation = _orientation(opened)
         width, height = opened.size if orientation < 5 else opened.size[::-1]
     return ImageRecord(ref.key, height, width, digest_bytes(content), orientation)
@@ -137,11 +138,11 @@ def identify(ref: ImageRef) -> ImageRecord:
     Raises:
         ImageError: the file cannot be read.
     """
-    return ImageRecord(ref.key, 0, 0, digest_file(ref.path))
+    return ImageRecord(ref.key, 0, 0, digest_file(ref.location))
 
 
 @contextmanager
-def _opened(content: bytes, path: Path) -> Iterator[Pillow.Image]:
+def _opened(content: bytes, path: Path | Location) -> Iterator[Pillow.Image]:
     """Opens an image of acceptable size; whatever Pillow reports becomes an ImageError."""
     limit = max_pixels()
     try:
@@ -170,7 +171,7 @@ def _opened(content: bytes, path: Path) -> Iterator[Pillow.Image]:
         raise _damaged(path, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> ImageError:
+def _damaged(path: Path | Location, error: Exception) -> ImageError:
     reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
     return ImageError(f"{path} is {reason}", "Get the file again, or remove it")
 
@@ -180,16 +181,16 @@ def _orientation(opened: Pillow.Image) -> int:
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path | Location) -> bytes:
     try:
-        return check_regular(path, ImageError).read_bytes()
+        return (check_regular(path, ImageError) if isinstance(path, Path) else path).read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist", "Check the path") from None
     except OSError as error:
         raise ImageError(f"{path} cannot be read ({error.strerror})", "Check the file and its permissions") from None
 
 
-def _to_rgb(image: Any, path: Path) -> NDArray[np.uint8]:
+def _to_rgb(image: Any, path: Path | Location) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:

@@ -2,7 +2,7 @@
 
 The key of an image is its path below the folder that was named, or its file name. If two images would share a key, both
 get their path as typed, or, if that is ambiguous too, their full path. Results are sorted by key, so that they do not
-depend on the order of the inputs.
+depend on the order of the inputs; images inside archives and tables stay in the order in which they are stored.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from frcnn_cli.core.decoding import IMAGE_ENDINGS
 from frcnn_cli.core.errors import DataError
 from frcnn_cli.core.files import check_regular, decode_text, files_below
 from frcnn_cli.core.image import ImageRef
+from frcnn_cli.core.storage.parquet import Cell, cells, is_parquet
+from frcnn_cli.core.storage.tar import TarMember, is_tar, members
+from frcnn_cli.core.storage.url import Url, files_at, is_url
 
 
 class HasRefs(Protocol):
@@ -33,7 +36,8 @@ def image_refs(images: Images) -> list[ImageRef]:
     """The images that a caller means.
 
     Args:
-        images: a `Dataset`; the path of a file, a folder, or `@list.txt`; or a list of such paths or of `ImageRef`.
+        images: a `Dataset`; the path of a file, a folder, or `@list.txt`, a URL, archives or a table as `find_images`
+            takes them; or a list of such texts or of `ImageRef`.
 
     Raises:
         DataError: a folder without images, or a list that cannot be read.
@@ -46,28 +50,41 @@ def image_refs(images: Images) -> list[ImageRef]:
     refs = [image for image in given if isinstance(image, ImageRef)]
     if len(refs) == len(given):
         return refs
-    return find_images([str(image.path if isinstance(image, ImageRef) else image) for image in given])
+    return _with_keys(ref for one in given for ref in ([one] if isinstance(one, ImageRef) else _expand(str(one))))
 
 
 def find_images(arguments: Iterable[str]) -> list[ImageRef]:
-    """The images in files, folders (recursive) and `@list.txt` (a path per line, relative to the list), sorted by key.
+    """The images in files, folders (recursive) and `@list.txt` (a path or URL per line; paths are relative to the
+    list); behind URLs (`s3://bucket/folder/`, `https://host/a.jpg`); in archives (`tar:shards/{000..099}.tar`) and
+    Parquet tables (`parquet:FILE#COLUMN`).
 
     A file that does not exist is included: the stage that reads it reports it and continues.
 
     Raises:
-        DataError: a folder without images, or a list that cannot be read.
+        DataError: a folder without images, or something that cannot be read. FrcnnError: a package is missing.
     """
+    return _with_keys(ref for argument in arguments for ref in _expand(argument))
+
+
+def is_elsewhere(argument: str) -> bool:
+    """Whether an argument names images that are no files: a URL, archives, or a table."""
+    return is_url(argument) or is_tar(argument) or is_parquet(argument)
+
+
+def _with_keys(refs: Iterable[ImageRef]) -> list[ImageRef]:
+    """Images with one key each, and each image once."""
     candidates: dict[str, list[ImageRef]] = {}
-    for argument in arguments:
-        for ref in _expand(argument):
-            candidates.setdefault(os.path.abspath(ref.path), []).append(ref)
+    for ref in refs:
+        one = os.path.abspath(ref.location) if isinstance(ref.location, Path) else str(ref.location)
+        candidates.setdefault(one, []).append(ref)
     # A file that was named in several ways gets its longest key, whatever their order.
     found = {path: max(refs, key=lambda ref: (len(ref.key), ref.key)) for path, refs in candidates.items()}
     shared = {key for key, count in Counter(ref.key for ref in found.values()).items() if count > 1}
-    typed = {path: ref.path.as_posix() if ref.key in shared else ref.key for path, ref in found.items()}
+    typed = {path: str(ref.location) if ref.key in shared else ref.key for path, ref in found.items()}
     if len(set(typed.values())) < len(typed):
         typed = {path: path if found[path].key in shared else key for path, key in typed.items()}
-    return sorted(ImageRef(_as_utf8(key), found[path].path) for path, key in typed.items())
+    made = [ImageRef(_as_utf8(key), found[path].location) for path, key in typed.items()]
+    return made if all(isinstance(ref.location, (TarMember, Cell)) for ref in made) else sorted(made)
 
 
 def images_below(folder: Path) -> list[ImageRef]:
@@ -83,7 +100,13 @@ def _as_utf8(name: str) -> str:
 
 def _expand(argument: str) -> Iterable[ImageRef]:
     path = Path(argument)
-    if argument.startswith("@") and not path.exists():
+    if is_tar(argument):
+        yield from (ImageRef(key, member) for key, member in members(argument, IMAGE_ENDINGS))
+    elif is_parquet(argument):
+        yield from (ImageRef(key, cell) for key, cell in cells(argument))
+    elif is_url(argument):
+        yield from (ImageRef(key, url) for key, url in files_at(argument, IMAGE_ENDINGS))
+    elif argument.startswith("@") and not path.exists():
         yield from _from_list(Path(argument[1:]))
     elif path.is_dir():
         images = files_below(path, *IMAGE_ENDINGS)
@@ -107,4 +130,4 @@ def _from_list(path: Path) -> Iterable[ImageRef]:
     if not entries:
         raise DataError(f"the list {path} is empty", "Write one path per line")
     for entry in entries:
-        yield ImageRef(entry, path.parent / entry)
+        yield ImageRef(entry, Url(entry) if is_url(entry) else path.parent / entry)

@@ -9,14 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn_cli.core.equality import ArrayRecord
+from frcnn_cli.core.errors import DataError
+from frcnn_cli.core.storage.location import Location
 
 
 @dataclass(frozen=True, order=True)
 class ImageRef:
-    """An image that has not been read: its key and its file."""
+    """An image that has not been read: its key, and its file or where else its bytes are."""
 
     key: str
-    path: Path
+    location: Path | Location
+
+    @property
+    def path(self) -> Path:
+        """The file. Raises DataError: the image is no file of this machine."""
+        if not isinstance(self.location, Path):
+            raise DataError(f"{self.location} is no file of this machine", "Copy the images to a folder first")
+        return self.location
 
 
 @dataclass(frozen=True, order=True)

@@ -11,7 +11,7 @@ from frcnn_cli.core.errors import FrcnnError, UsageError
 from frcnn_cli.core.find import Images, image_refs
 from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.core.shards import in_shard, recorded
-from frcnn_cli.proposals.cluster import Cluster, propose_on_cluster
+from frcnn_cli.proposals.cluster import propose_on_cluster
 from frcnn_cli.proposals.limits import Limits
 from frcnn_cli.proposals.prepare import prepare
 from frcnn_cli.proposals.registry import DEFAULT_SOURCE, get_source
@@ -20,6 +20,7 @@ from frcnn_cli.proposals.workers import propose_many
 from frcnn_cli.store.schema import PROPOSALS
 from frcnn_cli.store.summary import StageSummary
 from frcnn_cli.store.writer import StageWriter
+from frcnn_cli.system.cluster import Cluster
 from frcnn_cli.system.processes import usable_cores
 
 

@@ -86,7 +86,7 @@ class Job:
                 plain.add_note(note)
             return Outcome(ref, error=plain)
         except Exception as error:
-            return Outcome(ref, error=FrcnnError(f"{ref.path} failed ({type(error).__name__}: {error})"))
+            return Outcome(ref, error=FrcnnError(f"{ref.location} failed ({type(error).__name__}: {error})"))
 
 
 class _Worker:
@@ -207,14 +207,14 @@ def _is_of_script(source: ProposalSource) -> bool:
 
 def _died(source: str, ref: ImageRef, exit_code: int | None) -> SourceError:
     return SourceError(
-        f"source {source!r} ended its process on {ref.path} (exit code {exit_code})",
+        f"source {source!r} ended its process on {ref.location} (exit code {exit_code})",
         "Report it to the author of the source, or exclude the image",
     )
 
 
 def _too_long(source: str, ref: ImageRef, timeout: float) -> SourceError:
     return SourceError(
-        f"source {source!r} took longer than {timeout:g} s on {ref.path}",
+        f"source {source!r} took longer than {timeout:g} s on {ref.location}",
         "Increase --timeout, or exclude the image",
     )
 

@@ -1,0 +1,125 @@
+"""Images in tar archives, as WebDataset writes them. Nothing is unpacked: an image is read from its place in the
+archive, which may be a file or a URL."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Self
+
+from frcnn_cli.core.errors import DataError, ImageError
+from frcnn_cli.core.files import check_regular
+from frcnn_cli.core.storage.location import MAX_BYTES
+from frcnn_cli.core.storage.patterns import files_of
+from frcnn_cli.core.storage.url import Url, file_system, is_url, readable
+
+PREFIX = "tar:"
+_OPEN = 32  # archives that stay open
+_MAX_HEADER = 1 << 20  # bytes of one header; a damaged or malicious one may claim the whole archive
+_BLOCK = 8 << 20  # bytes that are read ahead from a URL while headers are searched
+
+
+@dataclass(frozen=True, order=True)
+class TarMember:
+    """A member of an archive."""
+
+    archive: str
+    member: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.member}"
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.member).name
+
+    def read_bytes(self) -> bytes:
+        """The content. Raises OSError, ImageError: it cannot be read."""
+        if self.size > MAX_BYTES:
+            raise ImageError(f"{self} has more than {MAX_BYTES >> 30} GiB", "Remove it from the archive")
+        if is_url(self.archive):
+            content = Url(self.archive).read_part(self.offset, self.size)
+        else:
+            content = os.pread(_opened(self.archive).fileno(), self.size, self.offset)
+        if len(content) < self.size:
+            raise ImageError(f"{self} is truncated", "Get the archive again")
+        return content
+
+    def absolute(self) -> Self:
+        archive = self.archive if is_url(self.archive) else os.path.abspath(self.archive)
+        return type(self)(archive, self.member, self.offset, self.size)
+
+    def exists(self) -> bool:
+        return is_url(self.archive) or Path(self.archive).exists()
+
+
+def is_tar(argument: str) -> bool:
+    """Whether an argument names archives: `tar:shards/{000..099}.tar`, or a file or URL that ends in .tar."""
+    return argument.startswith(PREFIX) or (argument.endswith(".tar") and (is_url(argument) or Path(argument).is_file()))
+
+
+def members(argument: str, endings: frozenset[str]) -> Iterator[tuple[str, TarMember]]:
+    """Key and location of every image in archives, in the order in which they are stored. The key is the name of the
+    archive without .tar, and the member: 000/cat.jpg.
+
+    Args:
+        argument: a pattern with {000..099}, {a,b} or *, with or without `tar:` before it.
+
+    Raises:
+        DataError: no archive, an archive without images, compressed, damaged, or unreadable.
+    """
+    for archive in files_of(argument.removeprefix(PREFIX)):
+        shard = PurePosixPath(archive).name.removesuffix(".tar")
+        found = False
+        for info in _headers(archive):
+            if info.isfile() and PurePosixPath(info.name).suffix.lower() in endings:
+                found = True
+                yield (
+                    f"{shard}/{info.name.removeprefix('./')}",
+                    TarMember(archive, info.name, info.offset_data, info.size),
+                )
+        if not found:
+            raise DataError(f"{archive} holds no images", "Name archives with image files")
+
+
+def _headers(archive: str) -> Iterator[tarfile.TarInfo]:
+    """The headers of an archive, in order."""
+    with readable(archive), _raw(archive) as raw, _tar_of(raw) as opened:
+        while (info := opened.next()) is not None:
+            yield info
+            opened.members.clear()  # tarfile keeps all
+
+
+def _tar_of(raw: IO[bytes]) -> Any:
+    return tarfile.open(fileobj=_Headers(raw), mode="r:")  # type: ignore[call-overload]
+
+
+def _raw(archive: str) -> IO[bytes]:
+    if not is_url(archive):
+        return open(check_regular(Path(archive), DataError), "rb")
+    opened: IO[bytes] = file_system(archive).open(archive, "rb", block_size=_BLOCK, cache_type="readahead")
+    return opened
+
+
+class _Headers:
+    """The file of an archive while its headers are read: no read is longer than a header."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.seek, self.tell, self.write = file.seek, file.tell, file.write
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not 0 <= size <= _MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self.file.read(size)
+
+
+@lru_cache(_OPEN)
+def _opened(archive: str) -> IO[bytes]:
+    return open(archive, "rb")

@@ -1,0 +1,144 @@
+"""Images behind a URL: object stores and web servers, through fsspec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from frcnn_cli.core.errors import DataError, FrcnnError, ImageError
+from frcnn_cli.core.storage.location import MAX_BYTES
+
+# fsspec knows many more protocols, some of which open files of this machine or run commands. A list of images may come
+# from anywhere, so it can name these only.
+_PACKAGES = {
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "http": "aiohttp",
+    "https": "aiohttp",
+}
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_WEB = ("http", "https")
+
+
+@dataclass(frozen=True, order=True)
+class Url:
+    """An image behind a URL."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def name(self) -> str:
+        path = urlsplit(self.url).path if self._is_web else self.url
+        return unquote(path.rstrip("/").rpartition("/")[2]) if self._is_web else path.rpartition("/")[2]
+
+    @property
+    def _is_web(self) -> bool:
+        return self.url.lower().startswith(_WEB)
+
+    def read_bytes(self) -> bytes:
+        """The content. Raises ImageError: it cannot be read, or is too long."""
+        with readable(self.url, ImageError):
+            system = file_system(self.url)
+            if self._is_web:  # read as a stream, because a server may send without end
+                with system.open(self.url, block_size=0) as file:
+                    content = file.read(MAX_BYTES + 1)
+            else:
+                content = system.cat_file(self.url, start=0, end=MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ImageError(f"{self.url} has more than {MAX_BYTES >> 30} GiB", "Remove it from the images")
+        return bytes(content)
+
+    def read_part(self, offset: int, length: int) -> bytes:
+        """Some of the content. Raises ImageError: it cannot be read."""
+        with readable(self.url, ImageError):
+            return bytes(file_system(self.url).cat_file(self.url, start=offset, end=offset + length))
+
+    def absolute(self) -> Self:
+        return self
+
+    def exists(self) -> bool:
+        return True  # the same from every machine
+
+
+def is_url(text: str) -> bool:
+    return _URL.match(text) is not None
+
+
+def file_system(url: str) -> Any:
+    """fsspec's file system for a URL. Credentials come from where the store's own tools read them.
+
+    Raises:
+        DataError: an unknown protocol. FrcnnError: a package is missing.
+    """
+    found = _URL.match(url)
+    protocol = found[1].lower() if found else ""
+    if protocol not in _PACKAGES:
+        raise DataError(f"{url}: images cannot be read through {protocol}://", f"Use one of {', '.join(_PACKAGES)}")
+    return _file_system(protocol)
+
+
+@cache
+def _file_system(protocol: str) -> Any:
+    try:
+        import fsspec
+
+        options = {"client_kwargs": {"trust_env": True}} if protocol in _WEB else {}  # use a proxy that is set
+        return fsspec.filesystem(protocol, **options)
+    except ImportError as error:
+        raise FrcnnError(
+            f"{protocol}:// needs the packages fsspec and {_PACKAGES[protocol]} ({error})",
+            f"Install them: pip install 'frcnn-cli[remote]' {_PACKAGES[protocol]}",
+        ) from None
+
+
+@contextmanager
+def readable(place: str, error_type: type[FrcnnError] = DataError) -> Iterator[None]:
+    """Turns whatever a file, a store or a server answers in place of content into one error that names it."""
+    try:
+        yield
+    except FrcnnError:
+        raise
+    except FileNotFoundError:
+        raise error_type(f"{place} does not exist", f"Check the {'URL' if is_url(place) else 'path'}") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        fix = "Check the URL, the network and your credentials" if is_url(place) else "Get the file again"
+        raise error_type(f"{place} cannot be read ({reason})", fix) from error
+
+
+def files_at(url: str, endings: frozenset[str]) -> Iterator[tuple[str, Url]]:
+    """Key and location of the images that a URL names: one image, those that match a pattern (`s3://b/*.jpg`), or those
+    below a folder.
+
+    Raises:
+        DataError: a folder without images, or it cannot be read.
+    """
+    protocol = url.partition("://")[0].lower()
+    one = Url(url)
+    is_image = PurePosixPath(one.name).suffix.lower() in endings
+    web_page = protocol in _WEB and not url.endswith("/")
+    if "*" not in url and (is_image or web_page):
+        yield one.name, one
+        return
+    with readable(url):
+        system = file_system(url)
+        found = sorted(system.glob(url) if "*" in url else system.find(url))
+        named = [str(path) for path in found if PurePosixPath(str(path)).suffix.lower() in endings]
+        top = str(system._strip_protocol(url.partition("*")[0].rpartition("/")[0] if "*" in url else url)).rstrip("/")
+    if not named:
+        raise DataError(f"{url} holds no images", "Check the URL and your permissions")
+    for path in named:
+        full = path if is_url(path) else f"{protocol}://{path}"
+        key = path.removeprefix(top + "/")
+        yield (unquote(key) if protocol in _WEB else key), Url(full)

@@ -1,0 +1,170 @@
+"""Work on the machines of a Ray cluster (Moritz et al., "Ray", 2018).
+
+The driver, which is this process, hands out chunks of the items as Ray tasks and yields what they return; it is the
+only one that writes. Ray repeats the tasks of a machine that is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
+
+from frcnn_cli.core.errors import FrcnnError, UsageError
+
+T = TypeVar("T")
+
+_MAX_CHUNK = 16  # items per task: a second or two, in which a lost machine loses at most this much
+_TASKS_PER_SLOT = 2  # one that runs, one that waits
+_MAX_RETRIES = 5  # of a task whose machine or process was lost
+_OBJECT_STORE = 1 << 30  # bytes, of a Ray that is started here
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where tasks run, and what each of them takes.
+
+    address: "ray" starts a Ray on this machine; otherwise the address of one that runs: "auto", "HOST:6379", or
+        "ray://HOST:10001".
+    cores, gpus: of each task; 0.5 GPUs let two tasks share one. send_images: send the content of images with the tasks,
+        because machines do not share a disk.
+    """
+
+    address: str
+    cores: float = 1
+    gpus: float = 0
+    send_images: bool = False
+
+
+class Finished(NamedTuple):
+    """A chunk of items with what its task returned, or the reason why it was given up."""
+
+    chunk: list[Any]
+    results: Any = None
+    lost: str = ""
+
+
+def run_tasks(
+    cluster: Cluster,
+    function: Callable[[str, Any, list[Any]], Any],
+    shared: bytes,
+    items: Sequence[T],
+    prepared: Callable[[list[T]], list[Any]] = list,
+) -> Iterator[Finished]:
+    """Calls `function(name, fetch, chunk)` in tasks and yields their results as they are finished.
+
+    Args:
+        function: `fetch()` returns `shared`, of which each machine gets one copy; `name` is the same in all calls for
+            it, so that a process can keep what it made of it. Must be importable by name.
+        prepared: what is sent in place of a chunk; called shortly before.
+
+    Raises:
+        FrcnnError: Ray is not installed or cannot be reached, no machine is large enough, or a task raised something.
+    """
+    with _connected(cluster) as ray:
+        slots = _slots(ray, cluster)
+        size = max(1, min(_MAX_CHUNK, len(items) // (4 * slots)))
+        task = ray.remote(_call).options(num_cpus=cluster.cores, num_gpus=cluster.gpus, max_retries=_MAX_RETRIES)
+        name, reference = uuid4().hex, ray.put(shared)
+        remaining = iter(items)
+        running: dict[Any, list[T]] = {}
+        while True:
+            while len(running) < _TASKS_PER_SLOT * slots and (chunk := list(islice(remaining, size))):
+                # A reference inside a list is not replaced by its object: a process fetches that once.
+                running[task.remote(function, name, [reference], prepared(chunk))] = chunk
+            if not running:
+                return
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            yield _result(ray, done, running.pop(done))
+
+
+def _result(ray: Any, done: Any, chunk: list[Any]) -> Finished:
+    try:
+        return Finished(chunk, ray.get(done))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, FrcnnError):
+            raise error.cause from None
+        raise FrcnnError(f"a task failed ({' '.join(str(error.cause).split())[:200]})", "See Ray's log") from error
+    except ray.exceptions.RayError as error:
+        return Finished(chunk, lost=f"the cluster lost {{}} {_MAX_RETRIES + 1} times ({type(error).__name__})")
+
+
+def _call(function: Callable[..., Any], name: str, reference: list[Any], chunk: list[Any]) -> Any:
+    """What runs in a task."""
+
+    def fetch() -> Any:
+        import ray
+
+        return ray.get(reference[0])
+
+    return function(name, fetch, chunk)
+
+
+def _slots(ray: Any, cluster: Cluster) -> int:
+    """How many tasks run at a time."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fitting = []
+    for machine in machines:
+        fits = [machine.get("CPU", 0) // cluster.cores] if cluster.cores else []
+        fits += [machine.get("GPU", 0) / cluster.gpus] if cluster.gpus else []
+        fitting.append(int(min(fits, default=1)))
+    if sum(fitting) < 1:
+        cores, gpus = (max((machine.get(kind, 0) for machine in machines), default=0) for kind in ("CPU", "GPU"))
+        wanted = f"{cluster.cores:g} core(s)" + (f" and {cluster.gpus:g} GPU(s)" if cluster.gpus else "")
+        raise FrcnnError(
+            f"no machine of the cluster at {cluster.address} has {wanted} for a task (there are {len(machines)}"
+            f" machines, of at most {cores:g} cores and {gpus:g} GPUs)",
+            "Add machines to the cluster, or ask for less per task",
+        )
+    return sum(fitting)
+
+
+@contextmanager
+def _connected(cluster: Cluster) -> Iterator[Any]:
+    here = cluster.address == "ray"
+    options: dict[str, Any] = {"address": "local" if here else cluster.address}
+    if here:
+        options |= {"object_store_memory": _OBJECT_STORE, "include_dashboard": False}
+    else:
+        _check_reachable(cluster.address)
+    if find_spec("ray") is None:
+        raise FrcnnError("Ray is not installed", "Install it: pip install 'frcnn-cli[ray]'")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray prints a warning about it
+    # Under `uv run`, Ray would copy this folder to all machines and call uv there, which fails silently and for ever
+    # where the folder is no project. It reads the variable when it is imported.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    import ray
+
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except Exception as error:  # Ray raises many kinds
+        raise FrcnnError(
+            f"Ray at {cluster.address} cannot be reached ({' '.join(str(error).split())[:200]})", "Check the address"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raises FrcnnError if nothing answers at HOST:PORT: Ray itself tries for minutes."""
+    if address == "auto":
+        return
+    if ":" not in address:
+        fix = "Write ray, auto, HOST:6379 or ray://HOST:10001"
+        raise UsageError(f"{address!r} is no address of a cluster", fix)
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise FrcnnError(
+            f"nothing answers at {address} ({error})", "Check the address and that Ray runs there"
+        ) from None
