@@ -132,3 +132,23 @@ def same_datasets(a: Path, b: Path) -> bool:
 
     one, other = contents(a), contents(b)
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Any:
+    """A head without cores and two nodes of one core each, on this machine."""
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as system.cluster sets it, before Ray is imported
+    pytest.importorskip("ray", reason="needs frcnn-cli[ray]")
+    from ray.cluster_utils import Cluster
+
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)  # of the processes that Ray starts
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    yield made
+    made.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before

@@ -1,4 +1,4 @@
-"""frcnn export: proposals or detections -> files of other tools."""
+"""frcnn export: proposals, detections or vectors -> files of other tools."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     "--format",
     "form",
     required=True,
-    type=click.Choice(["detectron", "detectron2", "mmdet", "mat", "coco", "csv", "voc"]),
+    type=click.Choice(["detectron", "detectron2", "mmdet", "mat", "coco", "csv", "voc", "parquet"]),
     help="For proposals: detectron, detectron2 or mmdet (pickles), mat (cell arrays, as selective search was"
     " published), coco (results), or csv. For detections: coco, csv, or voc (a folder with a"
-    " comp4_det_SPLIT_CLASS.txt per class, as PASCAL VOC's devkit reads them).",
+    " comp4_det_SPLIT_CLASS.txt per class, as PASCAL VOC's devkit reads them). For these and vectors: parquet, a table"
+    " with a row per image and lists in its columns.",
 )
 @click.option("-o", "--output", type=options.PATH, required=True, metavar="FILE", help="File or folder to write.")
 @click.option(
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 def command(
     console: Console, file: Path, form: str, output: Path, data: str | None, split: str | None, force: bool
 ) -> None:
-    """Write the proposals or detections in FILE for another tool.
+    """Write the proposals, detections or vectors in FILE for another tool.
 
     frcnn import reads proposals back to the same boxes (COCO results cannot express images without boxes), and frcnn
     eval reads detections. detectron2 and COCO require scores: boxes without scores get decreasing ones, by rank.
@@ -56,6 +57,7 @@ def command(
     frcnn export props.h5 --format detectron -o props.pkl
     frcnn export dets.h5 --format voc -o results/ --split test
     frcnn export dets.h5 --format coco -o results.json --data coco:instances_val.json:val2017
+    frcnn export 'vectors-*.h5' --format parquet -o vectors.parquet
     """
     from frcnn_cli.store.schema import DETECTIONS, PROPOSALS
     from frcnn_cli.store.stage import open_stage
@@ -64,7 +66,11 @@ def command(
     if output.exists() and not force:
         raise OutputExistsError(output)
     with open_stage(file) as opened:
-        if opened.format is PROPOSALS and form != "voc":
+        if form == "parquet":
+            from frcnn_cli.store.parquet import export_parquet
+
+            count = export_parquet(opened, output, console)
+        elif opened.format is PROPOSALS and form != "voc":
             from frcnn_cli.proposals.exporting import export_boxes
 
             count = export_boxes(opened, output, form)

@@ -21,26 +21,6 @@ ROOT = Path(__file__).parents[2]
 IN_FLIGHT = 2 * 2 * 16  # tasks per core, cores, images per task
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """A head without cores and two nodes of one core each, on this machine."""
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as propose_on_cluster sets it, before Ray is imported
-    pytest.importorskip("ray", reason="needs frcnn-cli[ray]")
-    from ray.cluster_utils import Cluster
-
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(ROOT)  # of the processes that Ray starts
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    for _ in range(2):
-        made.add_node(num_cpus=1)
-    yield made
-    made.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
-
-
 def folder_of(path, names):
     path.mkdir()
     rng = np.random.default_rng(0)
@@ -67,15 +47,15 @@ def lines(log):
     return log.read_text().split() if log.exists() else []
 
 
-def test_a_node_is_removed_and_then_the_driver_is_killed(cluster, tmp_path):
+def test_a_node_is_removed_and_then_the_driver_is_killed(ray_cluster, tmp_path):
     images = folder_of(tmp_path / "images", [f"{i:04d}.png" for i in range(240)])
     log, output = tmp_path / "log", tmp_path / "many.h5"
     assert finished(start("none", images, tmp_path / "one.h5", log, 0.05)) == {}
     log.unlink()
     journal = output.with_name("many.h5.partial")
-    driver = start(cluster.address, images, output, log, 0.05)
+    driver = start(ray_cluster.address, images, output, log, 0.05)
     wait_for(lambda: len(lines(log)) > 30, driver)
-    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+    ray_cluster.remove_node(ray_cluster.list_all_nodes()[-1], allow_graceful=False)
     size = journal.stat().st_size
     wait_for(lambda: journal.stat().st_size > size + 2000, driver)  # it goes on without the node
     assert driver.poll() is None
@@ -84,8 +64,8 @@ def test_a_node_is_removed_and_then_the_driver_is_killed(cluster, tmp_path):
     time.sleep(1)
     before = len(lines(log))
     assert not output.exists()
-    cluster.add_node(num_cpus=1)
-    again = start(cluster.address, images, output, log, 0.05)
+    ray_cluster.add_node(num_cpus=1)
+    again = start(ray_cluster.address, images, output, log, 0.05)
     wait_for(lambda: len(lines(log)) > before, again)
     assert finished(again) == {}
     assert same_datasets(tmp_path / "one.h5", output)
@@ -96,29 +76,29 @@ def test_a_node_is_removed_and_then_the_driver_is_killed(cluster, tmp_path):
     assert repeated <= 2 * IN_FLIGHT  # once for the node, once for the driver
 
 
-def test_images_that_crash_or_hang_are_named(cluster, tmp_path):
+def test_images_that_crash_or_hang_are_named(ray_cluster, tmp_path):
     images = folder_of(tmp_path / "images", ["a.png", "b-crash.png", "c.png", "d-hang.png", "e.png"])
-    failed = finished(start(cluster.address, images, tmp_path / "p.h5", tmp_path / "log", 0, 2))
+    failed = finished(start(ray_cluster.address, images, tmp_path / "p.h5", tmp_path / "log", 0, 2))
     assert failed.keys() == {"b-crash.png", "d-hang.png"}
     assert "ended its process on" in failed["b-crash.png"]
     assert "took longer than 2 s" in failed["d-hang.png"]
 
 
-def test_images_that_are_missing_on_a_node(cluster, tmp_path):
+def test_images_that_are_missing_on_a_node(ray_cluster, tmp_path):
     """The list names a file that exists nowhere; the machine that looked for it is named."""
     images = folder_of(tmp_path / "images", ["a.png", "b.png"])
     (tmp_path / "list.txt").write_text(f"{images}/a.png\n{images}/gone.png\n")
-    failed = finished(start(cluster.address, f"@{tmp_path}/list.txt", tmp_path / "p.h5", tmp_path / "log", 0))
+    failed = finished(start(ray_cluster.address, f"@{tmp_path}/list.txt", tmp_path / "p.h5", tmp_path / "log", 0))
     (said,) = failed.values()
     assert "gone.png" in said
     assert f"(on {os.uname().nodename})" in said
 
 
-def test_images_are_sent_with_the_tasks(cluster, tmp_path):
+def test_images_are_sent_with_the_tasks(ray_cluster, tmp_path):
     images = folder_of(tmp_path / "images", ["a.png", "b.png", "c.png"])
     (images / "d.png").write_bytes(b"\x89PNG nothing")
     assert len(finished(start("none", images, tmp_path / "one.h5", tmp_path / "log", 0))) == 1
-    failed = finished(start(f"{cluster.address}+send", images, tmp_path / "sent.h5", tmp_path / "log", 0))
+    failed = finished(start(f"{ray_cluster.address}+send", images, tmp_path / "sent.h5", tmp_path / "log", 0))
     assert failed.keys() == {"d.png"}
     assert str(images / "d.png") in failed["d.png"]
     assert same_datasets(tmp_path / "one.h5", tmp_path / "sent.h5")
@@ -135,7 +115,7 @@ def test_the_command_on_a_ray_of_this_machine(tmp_path):
     assert same_datasets(tmp_path / "one.h5", tmp_path / "ray.h5")
 
 
-def test_a_cluster_on_which_no_task_fits(cluster, tmp_path):
+def test_a_cluster_on_which_no_task_fits(ray_cluster, tmp_path):
     from frcnn_cli.core.errors import FrcnnError
     from frcnn_cli.proposals.cluster import propose_on_cluster
     from frcnn_cli.system.cluster import Cluster
@@ -144,7 +124,7 @@ def test_a_cluster_on_which_no_task_fits(cluster, tmp_path):
     images = folder_of(tmp_path / "images", ["a.png"])
     refs = [ImageRef("a.png", images / "a.png")]
     with pytest.raises(FrcnnError, match=r"no machine of the cluster .* has 64 core\(s\)"):
-        list(propose_on_cluster(refs, Counted(log="log"), Cluster(cluster.address, cores=64)))
+        list(propose_on_cluster(refs, Counted(log="log"), Cluster(ray_cluster.address, cores=64)))
 
 
 def test_what_is_refused(tmp_path):

@@ -46,7 +46,9 @@ class TarMember:
         if is_url(self.archive):
             content = Url(self.archive).read_part(self.offset, self.size)
         else:
-            content = os.pread(_opened(self.archive).fileno(), self.size, self.offset)
+            content = os.pread(
+                _opened(self.archive, Path(self.archive).stat().st_mtime_ns).fileno(), self.size, self.offset
+            )
         if len(content) < self.size:
             raise ImageError(f"{self} is truncated", "Get the archive again")
         return content
@@ -121,5 +123,6 @@ class _Headers:
 
 
 @lru_cache(_OPEN)
-def _opened(archive: str) -> IO[bytes]:
+def _opened(archive: str, changed: int) -> IO[bytes]:
+    """An open archive; `changed` is when it was last written."""
     return open(archive, "rb")

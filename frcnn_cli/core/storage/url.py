@@ -1,8 +1,10 @@
-"""Images behind a URL: object stores and web servers, through fsspec."""
+"""Images behind a URL: object stores through fsspec, and web servers."""
 
 from __future__ import annotations
 
 import re
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ _PACKAGES = {
 }
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _WEB = ("http", "https")
+_TIMEOUT = 60  # seconds without an answer
 
 
 @dataclass(frozen=True, order=True)
@@ -49,12 +52,10 @@ class Url:
     def read_bytes(self) -> bytes:
         """The content. Raises ImageError: it cannot be read, or is too long."""
         with readable(self.url, ImageError):
-            system = file_system(self.url)
-            if self._is_web:  # read as a stream, because a server may send without end
-                with system.open(self.url, block_size=0) as file:
-                    content = file.read(MAX_BYTES + 1)
+            if self._is_web:
+                content = _from_web(self.url, MAX_BYTES + 1)
             else:
-                content = system.cat_file(self.url, start=0, end=MAX_BYTES + 1)
+                content = file_system(self.url).cat_file(self.url, start=0, end=MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ImageError(f"{self.url} has more than {MAX_BYTES >> 30} GiB", "Remove it from the images")
         return bytes(content)
@@ -62,6 +63,8 @@ class Url:
     def read_part(self, offset: int, length: int) -> bytes:
         """Some of the content. Raises ImageError: it cannot be read."""
         with readable(self.url, ImageError):
+            if self._is_web:
+                return _from_web(self.url, length, offset)
             return bytes(file_system(self.url).cat_file(self.url, start=offset, end=offset + length))
 
     def absolute(self) -> Self:
@@ -69,6 +72,22 @@ class Url:
 
     def exists(self) -> bool:
         return True  # the same from every machine
+
+
+def _from_web(url: str, most: int, offset: int | None = None) -> bytes:
+    """At most so many bytes from a web server, from an offset if one is given. fsspec would read whatever a server
+    sends, and take the whole content for the part that it asked for."""
+    part = {} if offset is None else {"Range": f"bytes={offset}-{offset + most - 1}"}
+    request = urllib.request.Request(url, headers={"User-Agent": "frcnn", **part})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            if offset is not None and answer.status != 206:
+                raise ImageError(f"{url} cannot be read in parts", "Download it first")
+            return bytes(answer.read(most))
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            raise FileNotFoundError(url) from None
+        raise
 
 
 def is_url(text: str) -> bool:
@@ -134,8 +153,11 @@ def files_at(url: str, endings: frozenset[str]) -> Iterator[tuple[str, Url]]:
     with readable(url):
         system = file_system(url)
         found = sorted(system.glob(url) if "*" in url else system.find(url))
-        named = [str(path) for path in found if PurePosixPath(str(path)).suffix.lower() in endings]
         top = str(system._strip_protocol(url.partition("*")[0].rpartition("/")[0] if "*" in url else url)).rstrip("/")
+    below = (
+        path for path in map(str, found) if path.startswith(top + "/") and "/../" not in path
+    )  # a web page may link to other places
+    named = [path for path in below if PurePosixPath(path).suffix.lower() in endings]
     if not named:
         raise DataError(f"{url} holds no images", "Check the URL and your permissions")
     for path in named:

@@ -14,7 +14,7 @@ from frcnn_cli.core.errors import FileFormatError
 from frcnn_cli.core.image import ImageRecord
 from frcnn_cli.proposals.source import Proposals
 
-ENDINGS = (".h5", ".npz", ".csv", ".tsv", ".json", ".mat", ".pkl", ".pickle")
+ENDINGS = (".h5", ".npz", ".csv", ".tsv", ".json", ".mat", ".pkl", ".pickle", ".parquet")
 
 Items = Sequence[tuple[ImageRecord, Proposals]]  # what every writer of box files takes
 

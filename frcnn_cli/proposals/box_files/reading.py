@@ -17,6 +17,7 @@ from frcnn_cli.proposals.box_files.frcnn import read_frcnn
 from frcnn_cli.proposals.box_files.json import read_json_boxes
 from frcnn_cli.proposals.box_files.matlab import read_folder, read_mat
 from frcnn_cli.proposals.box_files.npz import read_npz
+from frcnn_cli.proposals.box_files.parquet import read_table
 from frcnn_cli.proposals.box_files.pickles import read_pickle
 
 _READERS = {
@@ -28,6 +29,7 @@ _READERS = {
     ".mat": read_mat,
     ".pkl": read_pickle,
     ".pickle": read_pickle,
+    ".parquet": read_table,
 }
 
 
