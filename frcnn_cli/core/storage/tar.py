@@ -46,9 +46,9 @@ class TarMember:
         if is_url(self.archive):
             content = Url(self.archive).read_part(self.offset, self.size)
         else:
-            content = os.pread(
-                _opened(self.archive, Path(self.archive).stat().st_mtime_ns).fileno(), self.size, self.offset
-            )
+            file = _opened(self.archive, Path(self.archive).stat().st_mtime_ns)
+            # `file` must not be closed by a thread that lets it out of the cache before this one has read.
+            content = os.pread(file.fileno(), self.size, self.offset)
         if len(content) < self.size:
             raise ImageError(f"{self} is truncated", "Get the archive again")
         return content

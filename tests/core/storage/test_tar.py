@@ -54,6 +54,18 @@ def test_nothing_is_unpacked(shards):
     assert sorted(shards.iterdir()) == before
 
 
+def test_many_threads_that_open_archives(tmp_path):
+    """Files that other threads let out of the cache stay open until they are read."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    for shard in range(70):  # more than stay open
+        archive(tmp_path / f"{shard:03d}.tar", [("x.png", picture(shard))])
+    refs = find_images([f"tar:{tmp_path}/*.tar"]) * 20
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda ref: ref.location.read_bytes(), refs))
+    assert found == [picture(shard) for shard in range(70)] * 20
+
+
 def _read(refs):
     return [int(read_ref(ref).pixels[0, 0, 0]) for ref in refs]
 
