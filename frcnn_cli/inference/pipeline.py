@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,10 +17,10 @@ from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.core.image import Image, ImageRef
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.detector.maps import are_finite, overflow, round_maps
-from frcnn_cli.roi.levels import Map, Maps, Scale, Scales, as_tuple, mapped
+from frcnn_cli.inference.engine import engine_for
+from frcnn_cli.roi.levels import Map, Maps, Scale, Scales, mapped
 from frcnn_cli.system.prefetch import prefetch
 
-BATCH_ON_GPU = 8  # images; on a CPU one at a time is as fast and needs less memory
 _PIXELS = 600 * 1000  # per image; batches of larger images have fewer, so that they fit the GPU
 
 
@@ -75,34 +74,22 @@ class FeaturePipeline:
         """
         self.detector = detector
         self.dtype = dtype
-        self.on_gpu = detector.device.type == "cuda"
-        self.batch = batch or (BATCH_ON_GPU if self.on_gpu else 1)
+        self.engine = engine_for(detector.device)
+        self.batch = batch or self.engine.batch
         self.to_cpu = to_cpu
-        self.computing = 0.0  # seconds
         self.began: float | None = None
         self.ended: float | None = None
-        self.copies: Any = torch.cuda.Stream(detector.device) if self.on_gpu else None  # type: ignore[no-untyped-call]
 
     @property
     def busy(self) -> float:
         """The fraction of the elapsed time in which the network computed: conv layers, `also_computing` blocks."""
         if self.began is None:
             return 0.0
-        return self.computing / max((self.ended or time.perf_counter()) - self.began, 1e-9)
+        return self.engine.seconds / max((self.ended or time.perf_counter()) - self.began, 1e-9)
 
-    @contextmanager
-    def also_computing(self) -> Iterator[None]:
-        """Counts the time of the block (the head, between two images) as time that the network computed."""
-        if self.on_gpu:
-            with torch.cuda.device(self.detector.device):
-                clock = _Clock()
-                yield
-                clock.stop()
-            self.computing += clock.seconds()
-        else:
-            began = time.perf_counter()
-            yield
-            self.computing += time.perf_counter() - began
+    def also_computing(self) -> AbstractContextManager[None]:
+        """Counts the time of a block (the head, between two images) as time that the network computed."""
+        return self.engine.timed()
 
     def run(self, images: Iterable[tuple[ImageRef, Image | FrcnnError]]) -> Iterator[MappedImage | FailedImage]:
         """Yields a result per image, in order.
@@ -136,7 +123,7 @@ class FeaturePipeline:
         ready: list[_Ready | FailedImage] = []
         for transform in self.detector.transforms:
             pixels, scale = transform(image.pixels)
-            ready.append(_Ready(ref, image, pixels.pin_memory() if self.on_gpu else pixels, scale))
+            ready.append(_Ready(ref, image, self.engine.staged(pixels), scale))
         return ready
 
 
@@ -187,68 +174,22 @@ class _Batch:
 
     @torch.inference_mode()
     def __init__(self, pipeline: FeaturePipeline, group: Sequence[_Ready]) -> None:
-        self.pipeline = pipeline
-        self.group = group
-        if pipeline.on_gpu:
-            with torch.cuda.device(pipeline.detector.device):
-                self._start_on_gpu()
-        else:
-            began = time.perf_counter()
-            pixels = torch.cat([one.pixels[None] for one in group])
-            self.maps, self.finite = _conv_maps(pipeline, pixels)
-            pipeline.computing += time.perf_counter() - began
+        self.group, self.dtype = group, pipeline.dtype
 
-    def _start_on_gpu(self) -> None:
-        device, copies = self.pipeline.detector.device, self.pipeline.copies
-        pixels = torch.cat([one.pixels[None].to(device, non_blocking=True) for one in self.group])
-        self.clock = _Clock()
-        maps, finite = _conv_maps(self.pipeline, pixels)
-        self.clock.stop()
-        # Maps are copied back on a separate stream, at the same time as the next batch's conv layers.
-        copies.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(copies):
-            self.finite = _to_pinned(finite)
-            self.maps = mapped(_to_pinned, maps) if self.pipeline.to_cpu else maps
-        for tensor in (finite, *as_tuple(maps)):
-            tensor.record_stream(copies)
-        self.done = copies.record_event()
+        def conv_maps(pixels: Tensor) -> tuple[Map, Tensor]:
+            maps = round_maps(pipeline.detector.features(pixels), pipeline.dtype)
+            return maps, are_finite(maps)
+
+        self.started = pipeline.engine.start(conv_maps, [one.pixels for one in group], pipeline.to_cpu)
 
     def results(self) -> Iterator[_Pass | FailedImage]:
-        if self.pipeline.on_gpu:
-            self.done.synchronize()
-            self.pipeline.computing += self.clock.seconds()
-        for i, (one, finite) in enumerate(zip(self.group, self.finite.tolist(), strict=True)):
+        maps, all_finite = self.started.results()
+        for i, (one, finite) in enumerate(zip(self.group, all_finite.tolist(), strict=True)):
             if finite:
-                yield _Pass(one.ref, one.image, _of_image(i, self.maps), one.scale)
+                yield _Pass(one.ref, one.image, _of_image(i, maps), one.scale)
             else:
-                yield FailedImage(one.ref, overflow(one.ref.key, self.pipeline.dtype))
-
-
-class _Clock:
-    """Times the work that is queued on the GPU between its creation and `stop`."""
-
-    def __init__(self) -> None:
-        self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
-        self.events[0].record()
-
-    def stop(self) -> None:
-        self.events[1].record()
-
-    def seconds(self) -> float:
-        self.events[1].synchronize()
-        return float(self.events[0].elapsed_time(self.events[1])) / 1000
-
-
-def _conv_maps(pipeline: FeaturePipeline, pixels: Tensor) -> tuple[Map, Tensor]:
-    """float32 [B, 3, h, w] -> maps [B, C, h', w'], rounded, and bool [B]: whether all values are finite."""
-    maps = round_maps(pipeline.detector.features(pixels), pipeline.dtype)
-    return maps, are_finite(maps)
+                yield FailedImage(one.ref, overflow(one.ref.key, self.dtype))
 
 
 def _of_image(i: int, maps: Map) -> Map:
     return mapped(lambda one: one[i : i + 1], maps)  # type: ignore[no-any-return]
-
-
-def _to_pinned(tensor: Tensor) -> Tensor:
-    there = torch.empty_like(tensor, device="cpu", pin_memory=True)
-    return there.copy_(tensor, non_blocking=True)
