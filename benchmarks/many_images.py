@@ -1,10 +1,10 @@
 """Many images from each kind of storage: the memory of the driver, and whether writing keeps up.
 
-    python benchmarks/many_images.py [--count 20000] [--only files,tar,parquet,s3,cluster,features]
+    python benchmarks/many_images.py [--count 20000] [--only imports,files,tar,parquet,s3,cluster,features,writing]
 
 Each row is one command on COUNT photographs of 64 x 48 pixels. "Driver" is the most memory that the command itself had
-resident; its worker processes are not counted. s3 is a local server of the S3 protocol (moto), which has a process of
-its own. The last rows write made-up results without computing anything: no stage that computes fewer images per second
+resident; its worker processes are not counted. s3 is a local server of the S3 protocol (moto), in the process of this
+script. The last rows write made-up results without computing anything: no stage that computes fewer images per second
 waits for the writer.
 """
 
@@ -70,28 +70,20 @@ def parquet(folder: Path, count: int) -> str:
 
 def s3(folder: Path, count: int) -> str:
     import boto3
+    from moto.server import ThreadedMotoServer
 
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", "5577"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _SERVERS.append(server)
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
     os.environ |= {
-        "AWS_ENDPOINT_URL": "http://127.0.0.1:5577", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
         "AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": "127.0.0.1",
     }  # fmt: skip
     client = boto3.client("s3")
-    for _ in range(100):
-        try:
-            client.create_bucket(Bucket=BUCKET)
-            break
-        except Exception:  # it does not answer yet
-            time.sleep(0.2)
+    client.create_bucket(Bucket=BUCKET)
     for name, content in pictures(count):
         client.put_object(Bucket=BUCKET, Key=f"images/{name}", Body=content)
     return f"s3://{BUCKET}/images"
-
-
-_SERVERS: list[subprocess.Popen[bytes]] = []
 
 
 def resident(pid: int) -> int:
@@ -134,30 +126,32 @@ def writing(name: str, count: int, columns: Callable[[int], dict[str, np.ndarray
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--only", default="files,tar,parquet,s3,cluster,features,writing")
+    parser.add_argument("--only", default="imports,files,tar,parquet,s3,cluster,features,writing")
     args = parser.parse_args()
     chosen = args.only.split(",")
-    try:
-        for make in (files, tar, parquet, s3):
-            with tempfile.TemporaryDirectory() as folder:
-                wanted = [make.__name__, *(["cluster", "features"] if make is files else [])]
-                if not set(wanted) & set(chosen):
-                    continue
-                data = Path(folder, "data")
-                data.mkdir()
-                spec = make(data, args.count)
-                if make.__name__ in chosen:
-                    measure(f"proposals, {make.__name__}", args.count, ["proposals", spec, "-o", f"{folder}/p.h5"])
-                if make is files and "cluster" in chosen:
-                    words = ["proposals", spec, "-o", f"{folder}/c.h5", "--cluster", "ray"]
-                    measure("proposals, Ray", args.count, words)
-                if make is files and "features" in chosen:
-                    words = ["features", spec, "-o", f"{folder}/f.h5", "--backbone", "squeezenet1_0"]
-                    words += ["--weights", "none", "--short-side", "0", "--pca", "96", "--dtype", "int4"]
-                    measure("features, files", args.count, words)
-    finally:
-        for server in _SERVERS:
-            server.terminate()
+    if "imports" in chosen:
+        measured = subprocess.run(
+            [sys.executable, "-c", "import resource, torch, numba, cv2;"
+             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"], capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        print(f"importing torch, numba and cv2 alone: {int(measured.stdout) / 1e3:.0f} MB", flush=True)
+    for make in (files, tar, parquet, s3):
+        with tempfile.TemporaryDirectory() as folder:
+            wanted = [make.__name__, *(["cluster", "features"] if make is files else [])]
+            if not set(wanted) & set(chosen):
+                continue
+            data = Path(folder, "data")
+            data.mkdir()
+            spec = make(data, args.count)
+            if make.__name__ in chosen:
+                measure(f"proposals, {make.__name__}", args.count, ["proposals", spec, "-o", f"{folder}/p.h5"])
+            if make is files and "cluster" in chosen:
+                words = ["proposals", spec, "-o", f"{folder}/c.h5", "--cluster", "ray"]
+                measure("proposals, Ray", args.count, words)
+            if make is files and "features" in chosen:
+                words = ["features", spec, "-o", f"{folder}/f.h5", "--backbone", "squeezenet1_0"]
+                words += ["--weights", "none", "--short-side", "0", "--pca", "96", "--dtype", "int4"]
+                measure("features, files", args.count, words)
     if "writing" in chosen:
         rng = np.random.default_rng(0)
         writing(
