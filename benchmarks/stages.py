@@ -2,8 +2,8 @@
 
     python benchmarks/stages.py voc:DATA/bccd --split test --model RUN [--json stages.json]
 
-Each stage is the library's function that the command calls, with its start (compiling, loading) outside of the time. All
-cores of the machine take part.
+Each stage is the library's function that the command calls, with its start (compiling, loading) outside of the time.
+All cores of the machine take part.
 """
 
 from __future__ import annotations

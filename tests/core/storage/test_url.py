@@ -18,8 +18,11 @@ def bucket():
     """s3://photos with three pictures, a text file and an archive."""
     pytest.importorskip("s3fs", reason="needs frcnn-cli[remote]")
     server_of = pytest.importorskip("moto.server", reason="needs moto[server]")
+    import logging
+
     import boto3
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with pytest.MonkeyPatch.context() as patch:
         server = server_of.ThreadedMotoServer(port=0, verbose=False)
         server.start()
