@@ -38,16 +38,17 @@ def table(stages: list[dict], machines: list[int], counts: tuple[int, ...] = COU
         "|---|---|---|" + "---|" * (len(machines) + 1),
     ]  # fmt: skip
     for count in counts:
+        written = f"{count:.0e}".replace("e+0", "e")
         for row in stages:
             if row["images_per_s"] is None:
                 size = of_bytes(count * row["bytes_per_image"])
-                lines.append(f"| {count:.0e} | {row['stage']} | {size} |" + " |" * (len(machines) + 1))
+                lines.append(f"| {written} | {row['stage']} | {size} |" + " |" * (len(machines) + 1))
                 continue
             hours = [count / row["images_per_s"] / 3600 / n for n in machines]
             reads = row["stage"] not in ("score", "nms")
             sent = f"{of_bytes(row['images_per_s'] * machines[-1] * image_bytes)}/s" if reads else "-"
             cells = [
-                f"{count:.0e}",
+                written,
                 row["stage"],
                 of_bytes(count * row["bytes_per_image"]),
                 *map(of_hours, hours),
