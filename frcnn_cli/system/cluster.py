@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -25,6 +28,7 @@ _MAX_CHUNK = 16  # items per task: a second or two, in which a lost machine lose
 _TASKS_PER_SLOT = 2  # one that runs, one that waits
 _MAX_RETRIES = 5  # of a task whose machine or process was lost
 _OBJECT_STORE = 1 << 30  # bytes, of a Ray that is started here
+_TOKEN = Path.home() / ".ray/auth_token"
 
 
 @dataclass(frozen=True)
@@ -140,18 +144,32 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     # Under `uv run`, Ray would copy this folder to all machines and call uv there, which fails silently and for ever
     # where the folder is no project. It reads the variable when it is imported.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    if not here and "RAY_AUTH_MODE" not in os.environ and _TOKEN.exists() and _wants_token(cluster.address):
+        os.environ["RAY_AUTH_MODE"] = "token"  # without this, Ray does not send the token that `ray start` made
     import ray
 
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # Ray raises many kinds
         raise FrcnnError(
-            f"Ray at {cluster.address} cannot be reached ({' '.join(str(error).split())[:200]})", "Check the address"
+            f"Ray at {cluster.address} cannot be reached ({' '.join(str(error).split())[:200]})",
+            f"Check the address, and that RAY_AUTH_MODE and {_TOKEN} are those of the cluster",
         ) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _wants_token(address: str) -> bool:
+    """Whether a cluster refuses those who send no token. Ray reads its own settings once per process, so another
+    process asks."""
+    if address.startswith("ray://"):
+        return True  # of its client server nothing can be asked; `ray start` asks for a token by default
+    where = [] if address == "auto" else ["--address", address]
+    line = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *where]
+    asked = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+    return b"AuthenticationError" in asked.stderr
 
 
 def _check_reachable(address: str) -> None:
