@@ -27,6 +27,11 @@ class ImageRef:
             raise DataError(f"{self.location} is no file of this machine", "Copy the images to a folder first")
         return self.location
 
+    @property
+    def file(self) -> Path | None:
+        """The file; None if the image is no file of this machine."""
+        return self.location if isinstance(self.location, Path) else None
+
 
 @dataclass(frozen=True, order=True)
 class ImageRecord:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -26,6 +27,7 @@ PCA = "pca"  # the name of the entry in a provenance
 _HALF_RANGE = 7  # 4 bits hold -7 to 7
 _CLIPPED = 4.5  # standard deviations; of 4 bits, a smaller step is worth more than the few values beyond
 _MAX_CHANNELS = 1 << 16
+_MAX_VALUES = 370_000  # of a basis: in base64 less than the megabyte that a provenance may have
 
 Cells = NDArray[np.float32]  # [T, C], the cells of one or several maps
 
@@ -53,14 +55,18 @@ class Basis(ArrayRecord):
         total: NDArray[np.float64] = np.zeros(1)
         products: NDArray[np.float64] = np.zeros((1, 1))
         for part in cells:
+            most = min(part.shape[1], _MAX_VALUES // part.shape[1] - 1)
+            if not 1 <= count <= most:
+                what = f"{count} principal components of {part.shape[1]:,} channels"
+                raise UsageError(
+                    what, f"Use at most {most}" + (", which fit into a file" if most < part.shape[1] else "")
+                )
             exact = part.astype(np.float64)
             number += len(exact)
             total = total + exact.sum(axis=0)
             products = products + exact.T @ exact
             lowest = min(lowest, float(exact.min()))
         mean = total / number
-        if not 1 <= count <= len(mean):
-            raise UsageError(f"{count} principal components of {len(mean)} channels", f"Use at most {len(mean)}")
         _, vectors = np.linalg.eigh(products / number - np.outer(mean, mean))
         components = vectors[:, ::-1][:, :count].T
         return cls(_rounded(mean), _rounded(components), 0.0 if lowest >= 0 else None)
@@ -81,11 +87,13 @@ class Basis(ArrayRecord):
         try:
             count, channels, floor = (described[name] for name in ("components", "channels", "floor"))
             content = base64.b64decode(described["basis"], validate=True)
-        except (TypeError, KeyError) as error:
+        except KeyError as error:
             raise ValueError(f"it lacks {error}") from None
+        except TypeError:
+            raise ValueError("it is of another type") from None
         if not (isinstance(count, int) and isinstance(channels, int) and 1 <= count <= channels <= _MAX_CHANNELS):
             raise ValueError(f"{count} components of {channels} channels")
-        if floor is not None and not isinstance(floor, (int, float)):
+        if floor is not None and not (isinstance(floor, (int, float)) and math.isfinite(floor)):
             raise ValueError(f"a floor of {floor!r}")
         if len(content) != 2 * (count + 1) * channels:
             raise ValueError(f"{len(content)} bytes for {count} components of {channels} channels")
@@ -136,9 +144,9 @@ class Coding:
     def encoded(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The columns of a features file with coded maps: `maps` (and `mirrored`), and, if they hold integers, `steps`
         (and `mirrored_steps`), float32 [N]: the difference between two neighbouring values of a component."""
-        if self.of_network == self.dtype:
-            return dict(columns)
         made = dict(columns)
+        if self.dtype in FLOATS and self.basis is None:
+            return made
         for name, steps in _NAMES.items():
             if name not in made:
                 continue
@@ -158,15 +166,15 @@ class Coding:
             ValueError: the columns do not have the shapes of this coding.
         """
         made = dict(columns)
-        if self.of_network == self.dtype:
-            return made
         for name, steps in _NAMES.items():
             if name not in made:
                 continue
             values = made[name]
+            if str(values.dtype) != (self.dtype if self.dtype in FLOATS else "int8"):
+                raise ValueError(f"{name} of {values.dtype} in a file of {self.dtype}")
             if self.dtype not in FLOATS:
-                if steps not in made or values.dtype != np.int8:
-                    raise ValueError(f"{name} of {values.dtype} without the steps of {self.dtype}")
+                if steps not in made:
+                    raise ValueError(f"{name} without the steps of {self.dtype}")
                 values = _unquantised(values, made.pop(steps), self.dtype)
             if self.basis is not None:
                 if values.shape[1] != len(self.basis.components):

@@ -19,7 +19,7 @@ from frcnn_cli.inference.work import Computed, Work, computed, write_computed
 from frcnn_cli.store.join import join
 from frcnn_cli.store.reader import StageFile
 from frcnn_cli.store.schema import FEATURES, PROPOSALS, SCORES
-from frcnn_cli.store.stage import open_stage
+from frcnn_cli.store.stage import absolute_stage, open_stage
 from frcnn_cli.store.summary import StageSummary
 from frcnn_cli.store.writer import StageWriter
 from frcnn_cli.system.cluster import Cluster
@@ -77,7 +77,9 @@ def score_proposals(
         work.use(maps, proposed)
         with StageWriter(Path(output), SCORES, provenance, force) as out:
             todo = [ImageRef(image.key, location) for image in images if not out.is_done(image)]
-            _, boxes = write_computed(computed(work, todo, cluster), out, "score", len(todo), progress)
+            failed, boxes = write_computed(computed(work, todo, cluster), out, "score", len(todo), progress)
+            for error in failed.values():
+                raise error  # of a cluster; the same command continues
             written = out.finish()
     skipped, seconds = written - len(todo), time.perf_counter() - started
     return StageSummary(Path(output), written, len(todo), skipped, boxes, seconds)
@@ -99,7 +101,7 @@ class _Scores(Work):
         self.files = maps, proposed
 
     def __getstate__(self) -> dict[str, Any]:
-        here = {"features": self.features.absolute(), "proposals": self.proposals.absolute()}
+        here = {"features": absolute_stage(self.features), "proposals": absolute_stage(self.proposals)}
         return self.__dict__ | here | {"files": None}
 
     def compute(self, refs: Sequence[ImageRef]) -> Iterator[Computed]:

@@ -81,7 +81,7 @@ def _count(path: Path, source: str) -> int:
 def _write_h5(
     images: Iterable[BoxVectors], refs: Sequence[ImageRef], file: Path, source: str, output: Path, force: bool
 ) -> None:
-    by_path = {str(ref.path): ref for ref in refs}
+    by_path = {str(ref.location): ref for ref in refs}
     names = FileNames(by_path)
     by_key = {ref.key: ref for ref in refs}
     provenance = {"classes": [], "from": {"path": str(file), "format": source}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -57,11 +58,13 @@ def computed(work: Work, refs: Sequence[ImageRef], cluster: Cluster | None = Non
     if cluster is None:
         yield from work.compute(refs)
         return
-    for done in run_tasks(cluster, _compute, _packed(work), refs, lambda part: for_tasks(part, cluster.send_images)):
+    device = "cuda" if cluster.gpus else "cpu"
+    packed = _packed(work, device)
+    for done in run_tasks(cluster, _compute, packed, refs, lambda part: for_tasks(part, cluster.send_images)):
         own = {ref.key: ref for ref in done.chunk}
         if done.lost:
             fix = "Run the command again"
-            yield from (Computed(ref, error=FrcnnError(done.lost.format(ref.location), fix)) for ref in done.chunk)
+            yield from (Computed(ref, error=FrcnnError(done.lost.format(ref.key), fix)) for ref in done.chunk)
         else:
             yield from (Computed(own[key], *found) for key, *found in done.results)
 
@@ -84,12 +87,12 @@ def write_computed(
     return failed, rows
 
 
-def _packed(work: Work) -> bytes:
-    """The work for other processes, where its network is on the CPU at first."""
+def _packed(work: Work, device: str) -> bytes:
+    """The work for other processes, and the device of its network there; until then it is on the CPU."""
     home = work.detector.device
     work.detector.to("cpu")
     try:
-        return pickle.dumps(work)
+        return pickle.dumps((work, device))
     finally:
         work.detector.to(home)
 
@@ -98,12 +101,17 @@ _works: dict[str, Any] = {}  # at most one, kept between the tasks of a Ray proc
 
 
 def unpacked(name: str, fetch: Callable[[], bytes]) -> Any:
-    """In a task: the work that a driver sent, with its network on the GPU that Ray gave to the task, if it did."""
+    """In a task: the work that a driver sent, with its network on the CPU, or on the GPU that Ray gave to the task.
+
+    Raises:
+        FrcnnError: a GPU that PyTorch cannot use.
+    """
     if name not in _works:
         _works.clear()
-        work = pickle.loads(fetch())  # of the driver, which Ray trusts with any code
-        gpu = torch.cuda.is_available()  # Ray hides GPUs from tasks that did not ask for one
-        work.detector.to("cuda" if gpu else "cpu")
+        work, device = pickle.loads(fetch())  # of the driver, which Ray trusts with any code
+        if device == "cuda" and not torch.cuda.is_available():
+            raise FrcnnError(f"PyTorch finds no GPU on {os.uname().nodename}", "Leave --task-gpus out")
+        work.detector.to(device)
         _works[name] = work
     return _works[name]
 

@@ -37,7 +37,7 @@ def propose_on_cluster(
         own = {ref.key: ref for ref in done.chunk}
         if done.lost:
             fix = "Run the command again"
-            yield from (Outcome(ref, error=FrcnnError(done.lost.format(ref.location), fix)) for ref in done.chunk)
+            yield from (Outcome(ref, error=FrcnnError(done.lost.format(ref.key), fix)) for ref in done.chunk)
         else:
             yield from (Outcome(own[key], *found) for key, *found in done.results)
 

@@ -72,14 +72,23 @@ def read_parquet(path: Path) -> tuple[Format, dict[str, Any], Iterator[tuple[Ima
         raise FileFormatError(f"{path} does not exist", "Check the path") from None
     except Exception as error:  # pyarrow's own errors, of which there are many, and a table of something else
         raise wrong from error
-    names = [name for name in fmt.ragged if name in file.schema_arrow.names]
+    there = set(file.schema_arrow.names)
+    required = [name for name, column in fmt.ragged.items() if not column.optional]
+    if lacking := [name for name in (*IMAGE_COLUMNS, *required) if name not in there]:
+        raise FileFormatError(f"{path} has no column {lacking[0]}", "Export it again")
+    names = [name for name in fmt.ragged if name in there]
 
     def images() -> Iterator[tuple[ImageRecord, Arrays]]:
-        for n in range(file.num_row_groups):
-            table = file.read_row_group(n)
-            for i in range(table.num_rows):
-                record = ImageRecord(**{name: table.column(name)[i].as_py() for name in IMAGE_COLUMNS})
-                yield record, {name: _array(table.column(name)[i].values) for name in names}
+        try:
+            for n in range(file.num_row_groups):
+                table = file.read_row_group(n)
+                for i in range(table.num_rows):
+                    record = ImageRecord(**{name: table.column(name)[i].as_py() for name in IMAGE_COLUMNS})
+                    yield record, {name: _array(table.column(name)[i].values) for name in names}
+        except Exception as error:
+            raise FileFormatError(
+                f"{path} is damaged ({' '.join(str(error).split())[:200]})", "Export it again"
+            ) from error
 
     return fmt, provenance, images()
 

@@ -30,6 +30,12 @@ def open_stage(path: str | Path, fmt: Format | None = None) -> StageFile:
     return StageFile(path, fmt) if paths is None else StageFiles(paths, Path(path), fmt)
 
 
+def absolute_stage(path: Path) -> Path:
+    """The same file or files for a process in another folder."""
+    several = stage_paths(path)
+    return path.absolute() if several is None else Path(",".join(str(one.absolute()) for one in several))
+
+
 def stage_paths(path: str | Path) -> list[Path] | None:
     """The files that a pattern or a list with commas names; None if it is the path of one file.
 

@@ -46,6 +46,12 @@ class Cluster:
     gpus: float = 0
     send_images: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises UsageError: not an address."""
+        if self.address not in ("ray", "auto") and ":" not in self.address:
+            fix = "Write ray, auto, HOST:6379 or ray://HOST:10001"
+            raise UsageError(f"{self.address!r} is no address of a cluster", fix)
+
 
 class Finished(NamedTuple):
     """A chunk of items with what its task returned, or the reason why it was given up."""
@@ -72,6 +78,8 @@ def run_tasks(
     Raises:
         FrcnnError: Ray is not installed or cannot be reached, no machine is large enough, or a task raised something.
     """
+    if not items:
+        return
     with _connected(cluster) as ray:
         slots = _slots(ray, cluster)
         size = max(1, min(_MAX_CHUNK, len(items) // (4 * slots)))
@@ -176,9 +184,6 @@ def _check_reachable(address: str) -> None:
     """Raises FrcnnError if nothing answers at HOST:PORT: Ray itself tries for minutes."""
     if address == "auto":
         return
-    if ":" not in address:
-        fix = "Write ray, auto, HOST:6379 or ray://HOST:10001"
-        raise UsageError(f"{address!r} is no address of a cluster", fix)
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -43,6 +43,7 @@ def test_a_basis_in_json_and_back():
     [
         {"components": 4}, {"channels": "12"}, {"floor": "low"}, {"basis": "%%"}, {"basis": "AAAA"}, {"basis": 7},
         {"basis": None}, {"components": 0}, {"components": 10**9, "channels": 10**9},
+        {"floor": float("nan")}, {"floor": float("inf")},
     ],
 )  # fmt: skip
 def test_a_damaged_basis(changed):
@@ -72,7 +73,9 @@ def test_every_coding_returns_what_it_was_given_up_to_a_step(which, count, numbe
     there = coding.decoded(coded)
     assert set(there) == set(columns)
     assert there["maps"].dtype == np.float32
-    assert np.array_equal(there["maps"], there["mirrored"][::-1])
+    # Sums of other rows round differently, so that a value may fall on the other side of a step.
+    tolerance = 1e-3 + float(coded.get("steps", np.zeros(1)).sum())
+    assert np.abs(there["maps"] - there["mirrored"][::-1]).max() <= tolerance
     # What is lost besides the dropped components: half a step of each value, more only for values of 4 bits that are
     # clipped.
     values = cells if basis is None else (cells - basis.mean) @ basis.components.T
@@ -128,6 +131,10 @@ def test_what_is_refused():
         Coding("int4")
     with pytest.raises(UsageError, match="13 principal components of 12 channels"):
         Basis.fitted([cells_of(np.random.default_rng(0))], 13)
+    with pytest.raises(UsageError, match="Use at most 360, which fit into a file"):
+        Basis.fitted([np.zeros((2, 1024), np.float32)], 400)
+    with pytest.raises(ValueError, match="maps of int8 in a file of float16"):
+        Coding("float16").decoded({"maps": np.zeros((2, 3), np.int8)})
     coding = Coding("int8")
     with pytest.raises(ValueError, match="without the steps"):
         coding.decoded({"maps": np.zeros((2, 3), np.int8)})

@@ -22,7 +22,7 @@ from frcnn_cli.inference.score import score_proposals
 from frcnn_cli.proposals.registry import get_source
 from frcnn_cli.proposals.run import propose_images
 from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.system.cluster import Cluster
+from frcnn_cli.system.cluster import Cluster, Finished, run_tasks
 from tests.conftest import run_frcnn, same_datasets, wait_for
 
 pytestmark = pytest.mark.extra
@@ -97,6 +97,57 @@ def test_embed(ray_cluster, images, detector, tmp_path):
     assert same_datasets(tmp_path / "here.h5", tmp_path / "away.h5")
 
 
+def test_boxes_of_a_file_that_is_named_from_here(ray_cluster, images, detector, tmp_path, monkeypatch):
+    """Tasks run in another folder."""
+    monkeypatch.chdir(tmp_path)
+    propose_images(images, "props.h5", get_source("sliding-window"), workers=0)
+    source = get_source("file", path=Path("props.h5"))
+    away = propose_images(images, "again.h5", source, cluster=Cluster(ray_cluster.address))
+    assert away.failed.keys() == {"bad.png"}
+    assert away.images == 12
+
+
+def test_nothing_to_do_needs_no_cluster(images, detector, tmp_path):
+    work = extract_features(images, detector, tmp_path / "f.h5", cluster=None)
+    assert work.images == 12
+    assert list(run_tasks(Cluster("127.0.0.1:9"), len, b"", [])) == []
+
+
+def test_scores_that_a_cluster_lost_are_not_missing_silently(images, detector, tmp_path, monkeypatch):
+    """The run ends with the error of the images; the same command continues."""
+    extract_features(images, detector, tmp_path / "f.h5")
+    propose_images(images, tmp_path / "p.h5", get_source("sliding-window"), workers=0)
+    line = (tmp_path / "f.h5", tmp_path / "p.h5", detector, tmp_path / "s.h5")
+
+    def losing(cluster, function, shared, items, prepared):
+        yield Finished(list(items[:2]), lost="the cluster lost {} 6 times (X)")
+        results = function("name", lambda: shared, prepared(list(items[2:])))
+        yield Finished(list(items[2:]), results)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("frcnn_cli.inference.work.run_tasks", losing)
+        with pytest.raises(FrcnnError, match=r"the cluster lost 00\.png 6 times"):
+            score_proposals(*line, cluster=Cluster("auto"))
+    assert not (tmp_path / "s.h5").exists()
+    done = score_proposals(*line)
+    assert (done.images, done.computed) == (12, 2)
+
+
+def test_a_task_without_gpus_uses_the_cpu(detector, monkeypatch):
+    """Whatever GPUs its process sees; and a GPU that was asked for must be there."""
+    from frcnn_cli.inference import work
+
+    asked = []
+    monkeypatch.setattr(Detector, "to", lambda self, device: asked.append(str(device)) or self)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for device in ("cpu", "cuda"):
+        work.unpacked(device, lambda device=device: work._packed(work.Work(detector), device))
+        assert asked[-1] == device
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(FrcnnError, match="PyTorch finds no GPU"):
+        work.unpacked("again", lambda: work._packed(work.Work(detector), "cuda"))
+
+
 def test_a_gpu_that_no_machine_has(ray_cluster, images, detector, tmp_path):
     with pytest.raises(FrcnnError, match=r"no machine .* has 1 core\(s\) and 1 GPU\(s\) for a task"):
         extract_features(images, detector, tmp_path / "f.h5", cluster=Cluster(ray_cluster.address, gpus=1))
@@ -119,7 +170,7 @@ import sys
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.inference.features import extract_features
 from frcnn_cli.recipes.recipe import Recipe
-from frcnn_cli.system.cluster import Cluster
+from frcnn_cli.system.cluster import Cluster, Finished, run_tasks
 recipe = Recipe().changed({"network.backbone": "squeezenet1_0", "images.short_side": 240})
 detector = Detector.load(sys.argv[4], "cpu")
 done = extract_features(sys.argv[2], detector, sys.argv[3], cluster=Cluster(sys.argv[1]))

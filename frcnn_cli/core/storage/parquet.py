@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Self
 
@@ -24,10 +24,12 @@ _KEYS = ("key", "__key__", "id", "file_name", "path")  # columns that name an im
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """The content of an image in a column of bytes, or of Hugging Face's records of bytes and path."""
+    """The content of an image in a column of bytes, or of Hugging Face's records of bytes and path; `leaf` is then
+    "image.bytes"."""
 
     table: str
     column: str
+    leaf: str
     group: int
     row: int  # of the row group
     name: str
@@ -37,7 +39,7 @@ class Cell:
 
     def read_bytes(self) -> bytes:
         """The content. Raises ImageError: it cannot be read."""
-        value = _GROUPS.column(self.table, self.column, self.group)[self.row].as_py()
+        value = _GROUPS.column(self.table, self.column, self.leaf, self.group)[self.row].as_py()
         if isinstance(value, dict):
             value = value.get("bytes")
         if not isinstance(value, bytes):
@@ -46,7 +48,7 @@ class Cell:
 
     def absolute(self) -> Self:
         table = self.table if is_url(self.table) else os.path.abspath(self.table)
-        return type(self)(table, self.column, self.group, self.row, self.name)
+        return replace(self, table=table)
 
     def exists(self) -> bool:
         return is_url(self.table) or Path(self.table).exists()
@@ -60,13 +62,14 @@ class _Groups:
         self.lock = threading.Lock()
         self.kept: OrderedDict[tuple[str, str, int], Any] = OrderedDict()
 
-    def column(self, table: str, column: str, group: int) -> Any:
+    def column(self, table: str, column: str, leaf: str, group: int) -> Any:
         wanted = table, column, group
         with self.lock:
             if wanted not in self.kept:
                 while len(self.kept) >= self.most:
                     self.kept.popitem(last=False)
-                with _opened(table, ImageError) as file:
+                # As a dictionary, because a small file may repeat a large value any number of times.
+                with _opened(table, ImageError, [leaf]) as file:
                     self.kept[wanted] = file.read_row_group(group, [column]).column(0)
             self.kept.move_to_end(wanted)
             return self.kept[wanted]
@@ -113,12 +116,13 @@ def _cells(table: str, wanted: str | None) -> Iterator[tuple[str, Cell | Url | P
         if not _holds_bytes(kind):
             raise DataError(f"{table}: column {column} is {kind}, not bytes or paths", "Name another column after #")
         stem = PurePosixPath(table).name.removesuffix(".parquet")
+        leaf = f"{column}.bytes" if _is_record(kind) else column
         at = 0
         for group in range(file.num_row_groups):
             _check_size(table, file.metadata.row_group(group), column)
             for row in range(file.metadata.row_group(group).num_rows):
                 key = names[at] if names is not None else f"{stem}/{at:08d}"
-                yield key, Cell(table, column, group, row, PurePosixPath(key).name)
+                yield key, Cell(table, column, leaf, group, row, PurePosixPath(key).name)
                 at += 1
 
 
@@ -172,23 +176,26 @@ def _is_bytes(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _holds_bytes(kind: Any) -> bool:
+def _is_record(kind: Any) -> bool:
     import pyarrow.types as types
 
-    if types.is_struct(kind):
+    return bool(types.is_struct(kind))
+
+
+def _holds_bytes(kind: Any) -> bool:
+    if _is_record(kind):
         return any(field.name == "bytes" and _is_bytes(field.type) for field in kind)
     return _is_bytes(kind)
 
 
 def _has_path(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return bool(types.is_struct(kind)) and any(field.name == "path" and _is_text(field.type) for field in kind)
+    return _is_record(kind) and any(field.name == "path" and _is_text(field.type) for field in kind)
 
 
 def _check_size(table: str, group: Any, column: str) -> None:
     columns = (group.column(i) for i in range(group.num_columns))
-    size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == column)
+    of_column = [c for c in columns if c.path_in_schema == column or c.path_in_schema.startswith(f"{column}.")]
+    size = sum(c.total_uncompressed_size for c in of_column)
     if size > _MAX_GROUP:
         raise DataError(
             f"{table}: a row group of column {column} takes {size / 1e9:,.1f} GB", "Write it with smaller row groups"
@@ -196,7 +203,7 @@ def _check_size(table: str, group: Any, column: str) -> None:
 
 
 @contextmanager
-def _opened(table: str, error_type: type[FrcnnError]) -> Iterator[Any]:
+def _opened(table: str, error_type: type[FrcnnError], as_dictionary: list[str] | None = None) -> Iterator[Any]:
     """An open table; whatever pyarrow reports becomes one error."""
     try:
         import pyarrow.parquet as parquet
@@ -205,7 +212,7 @@ def _opened(table: str, error_type: type[FrcnnError]) -> Iterator[Any]:
             f"Parquet needs the package pyarrow ({error})", "Install it: pip install 'frcnn-cli[parquet]'"
         ) from None
     with readable(table, error_type), _raw(table, error_type) as raw:
-        yield parquet.ParquetFile(raw)
+        yield parquet.ParquetFile(raw, read_dictionary=as_dictionary)
 
 
 def _raw(table: str, error_type: type[FrcnnError]) -> IO[bytes]:

@@ -78,24 +78,42 @@ def members(argument: str, endings: frozenset[str]) -> Iterator[tuple[str, TarMe
     """
     for archive in files_of(argument.removeprefix(PREFIX)):
         shard = PurePosixPath(archive).name.removesuffix(".tar")
-        found = False
+        found: dict[str, TarMember] = {}
         for info in _headers(archive):
-            if info.isfile() and PurePosixPath(info.name).suffix.lower() in endings:
-                found = True
-                yield (
-                    f"{shard}/{info.name.removeprefix('./')}",
-                    TarMember(archive, info.name, info.offset_data, info.size),
-                )
+            if info.isreg() and PurePosixPath(info.name).suffix.lower() in endings:
+                found.pop(info.name, None)  # of members of one name, the last one counts, as for tar
+                found[info.name] = TarMember(archive, info.name, info.offset_data, info.size)
         if not found:
             raise DataError(f"{archive} holds no images", "Name archives with image files")
+        for name, member in found.items():
+            yield f"{shard}/{_clean(name, archive)}", member
+
+
+def _clean(name: str, archive: str) -> str:
+    """The name of a member as a part of a key. Raises DataError: it leaves the archive's folder."""
+    if ".." in PurePosixPath(name).parts:
+        raise DataError(f"{archive} has a member named {name!r}", "Write it again with names inside of one folder")
+    return name.removeprefix("./").lstrip("/")
 
 
 def _headers(archive: str) -> Iterator[tarfile.TarInfo]:
-    """The headers of an archive, in order."""
+    """The headers of an archive, in order.
+
+    Raises:
+        DataError: it cannot be read, or is damaged; tarfile itself takes a damaged header for the end.
+    """
+    damaged = "{} is damaged or truncated at byte {:,}"
     with readable(archive), _raw(archive) as raw, _tar_of(raw) as opened:
+        last = -1
         while (info := opened.next()) is not None:
+            if info.size < 0 or info.offset <= last or info.issparse():
+                raise DataError(damaged.format(archive, info.offset), "Get the archive again")
+            last = info.offset
             yield info
             opened.members.clear()  # tarfile keeps all
+        raw.seek(opened.offset)
+        if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # an archive ends with zeros
+            raise DataError(damaged.format(archive, opened.offset), "Get the archive again")
 
 
 def _tar_of(raw: IO[bytes]) -> Any:

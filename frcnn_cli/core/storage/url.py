@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ _PACKAGES = {
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _WEB = ("http", "https")
 _TIMEOUT = 60  # seconds without an answer
+_MOST_SECONDS = 600  # for one image
 
 
 @dataclass(frozen=True, order=True)
@@ -80,14 +82,39 @@ def _from_web(url: str, most: int, offset: int | None = None) -> bytes:
     part = {} if offset is None else {"Range": f"bytes={offset}-{offset + most - 1}"}
     request = urllib.request.Request(url, headers={"User-Agent": "frcnn", **part})
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+        with _web_opener().open(request, timeout=_TIMEOUT) as answer:
             if offset is not None and answer.status != 206:
                 raise ImageError(f"{url} cannot be read in parts", "Download it first")
-            return bytes(answer.read(most))
+            return _read_in_time(answer, most)
     except urllib.error.HTTPError as error:
         if error.code == 404:
             raise FileNotFoundError(url) from None
         raise
+
+
+def _read_in_time(answer: Any, most: int) -> bytes:
+    """Raises TimeoutError: the server sends so slowly that it may never end."""
+    until = time.monotonic() + _MOST_SECONDS
+    content = bytearray()
+    while len(content) < most and (block := answer.read1(min(most - len(content), 1 << 16))):
+        content += block
+        if time.monotonic() > until:
+            raise TimeoutError(f"not complete after {_MOST_SECONDS} s")
+    return bytes(content)
+
+
+class _ToWebOnly(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection to http and https, not to other protocols."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not newurl.lower().startswith(tuple(f"{protocol}://" for protocol in _WEB)):
+            raise urllib.error.URLError(f"redirected to {newurl}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+@cache
+def _web_opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_ToWebOnly)
 
 
 def is_url(text: str) -> bool:
@@ -126,8 +153,10 @@ def readable(place: str, error_type: type[FrcnnError] = DataError) -> Iterator[N
     """Turns whatever a file, a store or a server answers in place of content into one error that names it."""
     try:
         yield
-    except FrcnnError:
+    except error_type:
         raise
+    except FrcnnError as error:
+        raise error_type(error.what, error.fix) from None
     except FileNotFoundError:
         raise error_type(f"{place} does not exist", f"Check the {'URL' if is_url(place) else 'path'}") from None
     except Exception as error:
@@ -137,8 +166,8 @@ def readable(place: str, error_type: type[FrcnnError] = DataError) -> Iterator[N
 
 
 def files_at(url: str, endings: frozenset[str]) -> Iterator[tuple[str, Url]]:
-    """Key and location of the images that a URL names: one image, those that match a pattern (`s3://b/*.jpg`), or those
-    below a folder.
+    """Key and location of the images that a URL names: one image, those that match a pattern (`s3://b/*.jpg`), those
+    below a folder, or those to which a web page links.
 
     Raises:
         DataError: a folder without images, or it cannot be read.
@@ -152,7 +181,12 @@ def files_at(url: str, endings: frozenset[str]) -> Iterator[tuple[str, Url]]:
         return
     with readable(url):
         system = file_system(url)
-        found = sorted(system.glob(url) if "*" in url else system.find(url))
+        if "*" in url:
+            found = sorted(system.glob(url))
+        elif protocol in _WEB:  # the links of this page only: a server may make up any number of further pages
+            found = sorted(system.ls(url, detail=False))
+        else:
+            found = sorted(system.find(url))
         top = str(system._strip_protocol(url.partition("*")[0].rpartition("/")[0] if "*" in url else url)).rstrip("/")
     below = (
         path for path in map(str, found) if path.startswith(top + "/") and "/../" not in path

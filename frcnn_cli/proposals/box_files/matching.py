@@ -50,7 +50,7 @@ def match(names: Sequence[str], refs: Sequence[ImageRef]) -> tuple[list[int | No
         MismatchError: no image has an entry, or two images have the same one.
     """
     table = Names([name.replace("\\", "/") for name in names])
-    found = [table.find(ref.key, ref.path) for ref in refs]
+    found = [table.find(ref.key, ref.file) for ref in refs]
     how = ["by name"] if any(i is not None for i in found) else []
     for bare, called in ((_stem, "by file name, ignoring folders"), (_number, "by the number at the end of the name")):
         rest = [n for n, i in enumerate(found) if i is None]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from frcnn_cli.core.errors import FileFormatError, MismatchError
 from frcnn_cli.proposals.box_files.box_file import ENDINGS
 from frcnn_cli.proposals.hook import Image, Proposals, ProposalSource, option
-from frcnn_cli.store.stage import stage_paths
+from frcnn_cli.store.stage import absolute_stage, stage_paths
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class FileSource(ProposalSource):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for worker processes, without the content, which each process reads itself."""
-        return {name: value for name, value in vars(self).items() if name != "_content"}
+        state = {name: value for name, value in vars(self).items() if name != "_content"}
+        return state | {"path": absolute_stage(self.path)}
 
     @cached_property
     def _content(self) -> Any:

@@ -70,6 +70,15 @@ def test_an_empty_cell_and_one_that_is_no_image(tmp_path):
         read_ref(refs[2])
 
 
+def test_a_small_table_that_repeats_a_large_value(tmp_path):
+    """2,000 rows of the same 900 kB, which are held once."""
+    from frcnn_cli.core.storage.parquet import _Groups
+
+    path = table(tmp_path / "t.parquet", {"image": [bytes(900_000)] * 2000}, 2000)
+    assert path.stat().st_size < 1 << 20
+    assert _Groups().column(str(path), "image", "image", 0).nbytes < 4 << 20
+
+
 def test_tables_without_images(tmp_path):
     (tmp_path / "text.parquet").write_text("text")
     table(tmp_path / "number.parquet", {"image": [1, 2]})
@@ -114,6 +123,12 @@ def test_a_stage_file_read_back(stages, tmp_path, name):
             for column, array in arrays.items():
                 assert array.dtype == wanted[column].dtype
                 assert np.array_equal(array, wanted[column])
+
+
+def exported(path, folder):
+    with open_stage(path) as file:
+        export_parquet(file, folder / "exported.parquet")
+    return folder / "exported.parquet"
 
 
 def test_detections_with_an_image_without_any(tmp_path):
@@ -167,5 +182,9 @@ def test_what_is_refused(stages, tmp_path):
     table(tmp_path / "other.parquet", {"a": [1]})
     with pytest.raises(FileFormatError, match="is not a table that frcnn export wrote"):
         read_parquet(tmp_path / "other.parquet")
+    lacking = parquet.read_table(exported(stages / "props.h5", tmp_path)).drop(["digest"])
+    parquet.write_table(lacking, tmp_path / "lacking.parquet")
+    with pytest.raises(FileFormatError, match="has no column digest"):
+        read_parquet(tmp_path / "lacking.parquet")
     with open_stage(stages / "props.h5") as file, pytest.raises(UsageError, match=r"end in \.parquet"):
         export_parquet(file, tmp_path / "p.csv")

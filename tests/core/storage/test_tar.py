@@ -75,10 +75,52 @@ def test_a_reference_in_another_process(shards):
         assert pool.apply(_read, (find_images([f"tar:{shards}/*.tar"]),)) == [0, 1, 2, 10, 11, 12]
 
 
-def test_a_member_that_is_named_twice_is_read_once_per_key(tmp_path):
-    path = archive(tmp_path / "a.tar", [("x.png", picture(1)), ("x.png", picture(2))])
-    found = find_images([str(path)])
-    assert len({ref.key for ref in found}) == len(found) == 1
+def test_of_members_of_one_name_the_last_one_counts(tmp_path):
+    path = archive(tmp_path / "a.tar", [("x.png", picture(1)), ("y.png", picture(3)), ("x.png", picture(2))])
+    found = [(ref.key, int(read_ref(ref).pixels[0, 0, 0])) for ref in find_images([str(path)])]
+    assert found == [("a/y.png", 3), ("a/x.png", 2)]
+
+
+def test_names_that_leave_the_archive(tmp_path):
+    path = archive(tmp_path / "a.tar", [("/abs/x.png", picture(1)), ("./y.png", picture(2))])
+    assert keys(path) == ["a/abs/x.png", "a/y.png"]
+    path = archive(tmp_path / "b.tar", [("sub/../../x.png", picture(1))])
+    with pytest.raises(DataError, match="has a member named"):
+        find_images([str(path)])
+
+
+def header(name, size):
+    """A header with a size in base-256, which may be negative."""
+    info = tarfile.TarInfo(name)
+    raw = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    raw[124:136] = size.to_bytes(12, "big", signed=True)
+    raw[148:156] = b" " * 8
+    raw[148:156] = f"{sum(raw):06o}\0 ".encode()
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_header_of_negative_size(tmp_path, before):
+    path = archive(tmp_path / "a.tar", [("x.png", picture(1))] * before)
+    whole = path.read_bytes()
+    at = whole.index(bytes(1024)) if before else 0
+    at = -(-at // 512) * 512
+    path.write_bytes(whole[:at] + header("y.png", -512) + bytes(2048))
+    with pytest.raises(DataError, match="is damaged or truncated at byte|cannot be read"):
+        find_images([str(path)])
+
+
+def test_damage_in_the_middle_is_not_the_end(tmp_path):
+    path = archive(tmp_path / "a.tar", [(f"{i}.png", picture(i)) for i in range(4)])
+    offset = find_images([str(path)])[2].location.offset - 512
+    content = bytearray(path.read_bytes())
+    content[offset + 150] ^= 1  # its checksum
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"damaged or truncated at byte {offset:,}"):
+        find_images([str(path)])
+    path.write_bytes(content[:offset])  # cut between two members
+    with pytest.raises(DataError, match=f"damaged or truncated at byte {offset:,}"):
+        find_images([str(path)])
 
 
 def test_archives_of_one_name_in_two_folders(tmp_path):

@@ -115,6 +115,8 @@ def test_a_bucket_that_cannot_be_read(bucket):
 
 
 class _Site(BaseHTTPRequestHandler):
+    asked = []
+
     def do_GET(self):
         if self.path.startswith("/endless"):
             self.send_response(200)
@@ -124,11 +126,19 @@ class _Site(BaseHTTPRequestHandler):
                     self.wfile.write(b"x" * 65536)
             except OSError:
                 return
+        if self.path == "/to-a-file.png":
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1/a.png")
+            self.end_headers()
+            return
+        if self.path.startswith("/deep/"):
+            self.asked.append(self.path)
         status, body = {
             "/a.png": (200, picture(5)), "/a.png?signature=1": (200, picture(6)), "/page": (200, b"<html></html>"),
             "/forbidden.png": (403, b"no"), "/broken.png": (500, b"oh"),
             "/list/": (200, b'<a href="x%20y.png">x</a> <a href="notes.txt">t</a> <a href="../up.png">u</a>'),
             "/list": (200, b'<a href="/list/x%20y.png">x</a>'), "/list/x%20y.png": (200, picture(8)),
+            "/deep/": (200, b'<a href="a.png">a</a> <a href="more/">more</a>'),
         }.get(self.path, (404, b"gone"))  # fmt: skip
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -177,10 +187,16 @@ def test_a_page_of_links(site):
 
 
 @pytest.mark.extra
+def test_folders_to_which_a_page_links_are_not_searched(site):
+    assert [ref.key for ref in find_images([f"{site}/deep/"])] == ["a.png"]
+    assert set(_Site.asked) == {"/deep/"}
+
+
+@pytest.mark.extra
 @pytest.mark.parametrize(
     ("path", "words"),
     [("gone.png", "does not exist"), ("forbidden.png", "cannot be read.*403"), ("broken.png", "cannot be read.*500"),
-     ("page", "is not an image")],
+     ("page", "is not an image"), ("to-a-file.png", "cannot be read.*redirected")],
 )  # fmt: skip
 def test_a_web_server_that_has_no_image(site, path, words):
     (ref,) = find_images([f"{site}/{path}"])
@@ -209,7 +225,7 @@ def test_nothing_answers(monkeypatch):
 def test_protocols_that_read_files_or_run_commands_are_refused(tmp_path):
     (tmp_path / "list.txt").write_text("file:///etc/hostname\n")
     (ref,) = find_images([f"@{tmp_path}/list.txt"])
-    with pytest.raises(DataError, match=r"images cannot be read through file://"):
+    with pytest.raises(ImageError, match=r"images cannot be read through file://"):
         read_ref(ref)
     for name in ("sftp://host/a.png", "reference://x/a.png", "simplecache::s3://x/a.png"):
         ran = run_frcnn("proposals", name, "-o", tmp_path / "p.h5", "--source", "sliding-window")
