@@ -78,8 +78,9 @@ def command(
 ) -> None:
     """Compute region proposals: boxes that may contain an object.
 
-    IMAGES are files, folders (searched recursively), @list.txt with one path per line, or a data set. After an
-    interruption at any moment, the same command continues where it stopped.
+    IMAGES are files, folders (searched recursively), @list.txt with one path per line, a data set, or images stored
+    elsewhere: s3://BUCKET/FOLDER, https://HOST/A.jpg, 'tar:{000..099}.tar', or a .parquet table. After an interruption
+    at any moment, the same command continues where it stopped.
 
     \b
     frcnn proposals images/ -o props.h5

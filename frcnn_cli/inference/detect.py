@@ -63,7 +63,8 @@ def detect_images(
         found = detect_images("photographs/", Detector.load("runs/my"))
 
     Args:
-        images: a `Dataset`, a file, a folder, `@list.txt`, or a list of files or `ImageRef`.
+        images: a `Dataset`; a file, a folder, `@list.txt`, a URL, archives or a table (see `core.find.find_images`);
+            or a list of them or of `ImageRef`.
         detector: a detector, or the path of a model or run.
         source: the proposal source; by default that which the model was trained with.
         thresholds: by default those of the recipe of the model.

@@ -81,7 +81,8 @@ def embed_boxes(
     After an interruption at any moment, the same call continues where it stopped.
 
     Args:
-        images: a `Dataset`, a file, a folder, `@list.txt`, or a list of files or `ImageRef`.
+        images: a `Dataset`; a file, a folder, `@list.txt`, a URL, archives or a table (see `core.find.find_images`);
+            or a list of them or of `ImageRef`.
         boxes: a box file that `frcnn import` reads; every box gets a vector, in the order of the file.
         per_image: in place of `boxes`, at least and at most how many of the best detections get a vector. It is that of
             the proposal from which the detection was refined; no proposal occurs twice.

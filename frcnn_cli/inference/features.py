@@ -49,7 +49,8 @@ def extract_features(
     After an interruption at any moment, the same call continues where it stopped.
 
     Args:
-        images: a `Dataset`, a file, a folder, `@list.txt`, or a list of files or `ImageRef`.
+        images: a `Dataset`; a file, a folder, `@list.txt`, a URL, archives or a table (see `core.find.find_images`);
+            or a list of them or of `ImageRef`.
         mirrored: also compute the maps of mirrored images, for training.
         dtype: "float16" or "float32", to which maps are rounded; "int8", with a scale per image and channel; or "int4",
             4 bits for most values, which needs `pca`.

@@ -45,7 +45,8 @@ def propose_images(
     which the source crashes, or that takes too long, is listed in the summary as failed; the others continue.
 
     Args:
-        images: a `Dataset`, a file, a folder, `@list.txt`, or a list of files or `ImageRef`.
+        images: a `Dataset`; a file, a folder, `@list.txt`, a URL, archives or a table (see `core.find.find_images`);
+            or a list of them or of `ImageRef`.
         output: the .h5 file to write.
         source: a source, or the name of one.
         limits: which boxes are kept (`frcnn_cli.proposals.limits.Limits`).
