@@ -297,6 +297,7 @@ def start(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_killed_twenty_times_at_random_moments_and_run_again(tmp_path):
     """kill -9 while it starts, works, or assembles; the same command does what is missing, into the same datasets."""
     rng = np.random.default_rng(20131213)

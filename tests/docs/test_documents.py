@@ -97,7 +97,8 @@ def prepare(name):
 
 
 def shortened(words):
-    """The command for a small data set: an image instead of IMAGE, a short training, proposals without processes."""
+    """The command for a small data set: an image instead of IMAGE, a short training, proposals without processes, fewer
+    components."""
     image = Path("my-data/ImageSets/Main/test.txt").read_text().split()[0]
     words = [word.replace("IMAGE", image) for word in words]
     if words[:2] == ["data", "convert"]:
@@ -106,6 +107,8 @@ def shortened(words):
         words = [*_without(words, "--backbone"), *SHORT] if "--init" not in words else [*words, "--rois", "16"]
     if words[0] == "features" and "--backbone" in words:
         words = [*_without(words, "--backbone"), "--backbone", "small", "--weights", "none", "--short-side", "0"]
+    if words[0] == "features" and "--pca" in words:
+        words = [*_without(words, "--pca"), "--pca", "48"]  # of the 64 channels of the small network
     if words[0] == "proposals":
         words += ["--workers", "0"]
     return words

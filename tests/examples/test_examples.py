@@ -30,6 +30,7 @@ def test_bccd_script_names_its_usage():
     assert subprocess.run(["bash", "-n", str(ROOT / "examples/bccd.sh")]).returncode == 0
 
 
+@pytest.mark.slow
 def test_ablations(tmp_path, voc):
     line = [sys.executable, str(ROOT / "examples/ablations.py"), f"voc:{voc}", str(tmp_path), "--studies", "losses,svm"]
     changes = ("network.backbone=small", "images.short_side=0", "solver.epochs=1", "sampling.rois=32")

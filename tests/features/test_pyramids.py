@@ -36,6 +36,7 @@ def test_levels(name):
             assert abs(have - size / stride) <= 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_centres_of_cells_of_every_level(name):
     """As for single maps, by the centre of mass of the gradient, through the layers before the pyramid."""
@@ -133,6 +134,7 @@ def props(tmp_path_factory, voc):
     return path
 
 
+@pytest.mark.slow
 def test_training_learns_and_trains_every_level(voc, props, tmp_path):
     """End to end, with images of several sizes in a mini-batch, and a kill-free resume of the finished run."""
     settings = ("network.pyramid=true", "network.backbone=resnet18", "images.short_side=96")
