@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
 from PIL import Image as Pillow
 
 from frcnn_cli.data.load import load_dataset
