@@ -88,6 +88,8 @@ def command(
 
     A detector's vector tells classes apart, not individuals: two dogs have similar vectors.
 
+    IMAGES are files, folders, lists, data sets, or stored elsewhere, as for frcnn proposals.
+
     \b
     frcnn embed images/ --boxes props.h5 --model coco -o vectors.h5
     frcnn embed images/ --per-image 10-100 --model runs/my -o vectors.h5 --dtype float16

@@ -94,6 +94,8 @@ def command(
     Images are resized and normalised as the model requires. After an interruption at any moment, the same command
     continues where it stopped. --weights, --fine, --short-side and --long-side need --backbone.
 
+    IMAGES are files, folders, lists, data sets, or stored elsewhere, as for frcnn proposals.
+
     \b
     frcnn features images/ --model runs/my -o feats.h5
     frcnn features voc:VOCdevkit/VOC2007 --split test --model runs/my -o feats.h5 --device cuda

@@ -17,6 +17,7 @@ from frcnn_cli.core.decoding import IMAGE_ENDINGS
 from frcnn_cli.core.errors import DataError
 from frcnn_cli.core.files import check_regular, decode_text, files_below
 from frcnn_cli.core.image import ImageRef
+from frcnn_cli.core.storage import parquet, tar
 from frcnn_cli.core.storage.parquet import Cell, cells, is_parquet
 from frcnn_cli.core.storage.tar import TarMember, is_tar, members
 from frcnn_cli.core.storage.url import Url, files_at, is_url
@@ -54,9 +55,10 @@ def image_refs(images: Images) -> list[ImageRef]:
 
 
 def find_images(arguments: Iterable[str]) -> list[ImageRef]:
-    """The images in files, folders (recursive) and `@list.txt` (a path or URL per line; paths are relative to the
-    list); behind URLs (`s3://bucket/folder/`, `https://host/a.jpg`); in archives (`tar:shards/{000..099}.tar`) and
-    Parquet tables (`parquet:FILE#COLUMN`).
+    """The images in files, folders (recursive) and lists; behind URLs (`s3://bucket/folder/`, `https://host/a.jpg`); in
+    archives (`tar:shards/{000..099}.tar`) and Parquet tables (`parquet:FILE#COLUMN`).
+
+    A line of `@list.txt` is the path of an image, relative to the list, a URL, archives, or a table.
 
     A file that does not exist is included: the stage that reads it reports it and continues.
 
@@ -75,16 +77,20 @@ def _with_keys(refs: Iterable[ImageRef]) -> list[ImageRef]:
     """Images with one key each, and each image once."""
     candidates: dict[str, list[ImageRef]] = {}
     for ref in refs:
-        one = os.path.abspath(ref.location) if isinstance(ref.location, Path) else str(ref.location)
+        one = os.path.abspath(ref.location) if isinstance(ref.location, Path) else str(ref.location.absolute())
         candidates.setdefault(one, []).append(ref)
     # A file that was named in several ways gets its longest key, whatever their order.
     found = {path: max(refs, key=lambda ref: (len(ref.key), ref.key)) for path, refs in candidates.items()}
     shared = {key for key, count in Counter(ref.key for ref in found.values()).items() if count > 1}
-    typed = {path: str(ref.location) if ref.key in shared else ref.key for path, ref in found.items()}
+    typed = {path: _as_typed(ref) if ref.key in shared else ref.key for path, ref in found.items()}
     if len(set(typed.values())) < len(typed):
         typed = {path: path if found[path].key in shared else key for path, key in typed.items()}
     made = [ImageRef(_as_utf8(key), found[path].location) for path, key in typed.items()]
     return made if all(isinstance(ref.location, (TarMember, Cell)) for ref in made) else sorted(made)
+
+
+def _as_typed(ref: ImageRef) -> str:
+    return f"{ref.location.table}/{ref.key}" if isinstance(ref.location, Cell) else str(ref.location)
 
 
 def images_below(folder: Path) -> list[ImageRef]:
@@ -112,7 +118,8 @@ def _expand(argument: str) -> Iterable[ImageRef]:
         images = files_below(path, *IMAGE_ENDINGS)
         if not images:
             endings = " ".join(sorted(IMAGE_ENDINGS))
-            raise DataError(f"{path} holds no images", f"Name a folder with image files ({endings})")
+            fix = f"Name a folder with image files ({endings}), or archives: 'tar:{path}/*.tar'"
+            raise DataError(f"{path} holds no images", fix)
         for file in images:
             yield ImageRef(file.relative_to(path).as_posix(), file)
     else:
@@ -130,4 +137,15 @@ def _from_list(path: Path) -> Iterable[ImageRef]:
     if not entries:
         raise DataError(f"the list {path} is empty", "Write one path per line")
     for entry in entries:
-        yield ImageRef(entry, Url(entry) if is_url(entry) else path.parent / entry)
+        argument = _relative_to(path.parent, entry)
+        if is_tar(argument) or is_parquet(argument):
+            yield from _expand(argument)
+        else:
+            yield ImageRef(entry, Url(entry) if is_url(entry) else path.parent / entry)
+
+
+def _relative_to(folder: Path, entry: str) -> str:
+    """A line of a list as an argument of the command line."""
+    prefix = next((one for one in (tar.PREFIX, parquet.PREFIX) if entry.startswith(one)), "")
+    place = entry.removeprefix(prefix)
+    return prefix + (place if is_url(place) else str(folder / place))

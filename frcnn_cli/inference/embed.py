@@ -126,9 +126,11 @@ def embed_boxes(
         todo = out.missing(refs, digest_file)
         if todo:
             prepare(chosen, progress)
-        failed, rows = write_computed(computed(work, todo, cluster), out, "embed", len(todo), progress)
+        skipped = len(refs) - len(todo)
+        outcomes = computed(work, todo, cluster)
+        failed, rows = write_computed(outcomes, out, "embed", len(todo), skipped, progress)
         written = out.finish()
-    seconds, skipped = time.perf_counter() - started, len(refs) - len(todo)
+    seconds = time.perf_counter() - started
     return StageSummary(Path(output), written, len(todo) - len(failed), skipped, rows, seconds, failed, work.busy)
 
 

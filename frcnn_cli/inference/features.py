@@ -72,9 +72,11 @@ def extract_features(
     made_with = provenance(detector, work.coding, mirrored) | recorded(shard)
     with StageWriter(Path(output), FEATURES, made_with, force, extend=True) as out:
         todo = out.missing(refs, digest_file)
-        failed, rows = write_computed(computed(work, todo, cluster), out, "features", len(todo), progress)
+        skipped = len(refs) - len(todo)
+        outcomes = computed(work, todo, cluster)
+        failed, rows = write_computed(outcomes, out, "features", len(todo), skipped, progress)
         written = out.finish()
-    seconds, skipped = time.perf_counter() - started, len(refs) - len(todo)
+    seconds = time.perf_counter() - started
     return StageSummary(Path(output), written, len(todo) - len(failed), skipped, rows, seconds, failed, work.busy)
 
 

@@ -77,11 +77,13 @@ def score_proposals(
         work.use(maps, proposed)
         with StageWriter(Path(output), SCORES, provenance, force) as out:
             todo = [ImageRef(image.key, location) for image in images if not out.is_done(image)]
-            failed, boxes = write_computed(computed(work, todo, cluster), out, "score", len(todo), progress)
+            skipped = len(images) - len(todo)
+            outcomes = computed(work, todo, cluster)
+            failed, boxes = write_computed(outcomes, out, "score", len(todo), skipped, progress)
             for error in failed.values():
                 raise error  # of a cluster; the same command continues
             written = out.finish()
-    skipped, seconds = written - len(todo), time.perf_counter() - started
+    seconds = time.perf_counter() - started
     return StageSummary(Path(output), written, len(todo), skipped, boxes, seconds)
 
 

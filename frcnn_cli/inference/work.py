@@ -70,11 +70,17 @@ def computed(work: Work, refs: Sequence[ImageRef], cluster: Cluster | None = Non
 
 
 def write_computed(
-    outcomes: Iterator[Computed], out: StageWriter, title: str, total: int, progress: Progress
+    outcomes: Iterator[Computed], out: StageWriter, title: str, total: int, finished: int, progress: Progress
 ) -> tuple[dict[str, FrcnnError], int]:
-    """Writes what was computed as it comes; returns the errors by key, and the number of rows."""
+    """Writes what was computed as it comes; returns the errors by key, and the number of rows.
+
+    Args:
+        total: the images to compute. finished: those of an earlier run.
+    """
     failed: dict[str, FrcnnError] = {}
     rows = 0
+    if finished:
+        progress.note(f"{finished} of {finished + total} images were finished by an earlier run")
     with BackgroundCalls() as background, progress.task(title, total) as bar:
         for done in outcomes:
             if done.error is not None:

@@ -55,14 +55,19 @@ def export_parquet(file: StageFile, output: Path, progress: Progress = SILENT) -
     return file.row_count
 
 
-def read_parquet(path: Path) -> tuple[Format, dict[str, Any], Iterator[tuple[ImageRecord, Arrays]]]:
-    """Format, provenance, and images with their arrays, from a table that `export_parquet` wrote.
+def read_parquet(path: str | Path) -> tuple[Format, dict[str, Any], Iterator[tuple[ImageRecord, Arrays]]]:
+    """What a table that `export_parquet` wrote holds: the kind of its file, how that was made, and each image with its
+    arrays.
+
+        _, provenance, images = read_parquet("dets.parquet")
+        for image, arrays in images:
+            print(image.key, arrays["boxes"].shape)
 
     Raises:
         FileFormatError: another table. FrcnnError: pyarrow is missing.
     """
     _, parquet = _pyarrow()
-    check_regular(path, FileFormatError)
+    path = check_regular(Path(path), FileFormatError)
     wrong = FileFormatError(f"{path} is not a table that frcnn export wrote", "Export it again")
     try:
         file = parquet.ParquetFile(path)

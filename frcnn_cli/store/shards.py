@@ -71,7 +71,8 @@ def common_provenance(provenances: Sequence[dict[str, Any]], paths: Sequence[Pat
         difference = _difference(provenances[0], provenance)
         if difference is not None:
             raise MismatchError(
-                f"{path} was made in another way than {paths[0]} ({difference} differs)", "Name files of one run"
+                f"{path} was made in another way than {paths[0]} ({difference} differs)",
+                f"Compute it with --basis {paths[0]}" if difference == "pca.basis" else "Name files of one run",
             )
     return _joined(list(provenances))
 

@@ -47,6 +47,15 @@ def test_shards_have_the_same_components(made, voc, tmp_path):
     assert same_datasets(made / "feats.h5", tmp_path / "merged.h5")
 
 
+def test_files_of_different_images_need_one_basis(made, voc, tmp_path):
+    files = sorted((voc / "JPEGImages").iterdir())
+    for name, some in (("a", files[:4]), ("b", files[4:])):
+        frcnn("features", *some, *BACKBONE, "--pca", 8, "-o", tmp_path / f"{name}.h5")
+    assert_one_line_error(run_frcnn("merge", tmp_path / "?.h5", "-o", tmp_path / "m.h5"), f"--basis {tmp_path}/a.h5")
+    frcnn("features", *files[4:], *BACKBONE, "--basis", tmp_path / "a.h5", "-o", tmp_path / "b.h5", "--force")
+    frcnn("merge", tmp_path / "?.h5", "-o", tmp_path / "m.h5")
+
+
 def test_images_that_are_added_are_coded_like_the_others(voc, tmp_path):
     """Also where a sample of all images would give other components."""
     images = tmp_path / "images"

@@ -230,6 +230,9 @@ def test_the_commands(ray_cluster, images, detector, tmp_path):
         found.append(json.loads(done.stdout)["computed"])
     assert found == [12, 12]
     assert same_datasets(tmp_path / "here.h5", tmp_path / "away.h5")
+    ran = run_frcnn(*line[3:], "-o", tmp_path / "f.h5", "--cluster", "ray", "--device", "cpu")
+    assert ran.code == 2
+    assert "--task-gpus gives GPUs to tasks" in ran.err
     for more in (("--task-gpus", 1), ("--send-images",), ("--task-cores", 2)):
         ran = run_frcnn("features", images, "--backbone", "squeezenet1_0", "-o", tmp_path / "f.h5", *more)
         assert ran.code == 2

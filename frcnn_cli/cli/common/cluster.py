@@ -74,6 +74,8 @@ def chosen() -> Cluster | None:
             if name in given and source is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name.replace('_', '-')} needs --cluster.")
         return None
+    if ctx.get_parameter_source("device") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--device is that of this machine; with --cluster, --task-gpus gives GPUs to tasks.")
     from frcnn_cli.system.cluster import Cluster
 
     return Cluster(

@@ -13,7 +13,7 @@ from typing import IO, Any, Self
 
 from frcnn_cli.core.errors import DataError, FrcnnError, ImageError
 from frcnn_cli.core.files import check_regular
-from frcnn_cli.core.storage.patterns import files_of
+from frcnn_cli.core.storage.patterns import files_of, names_files
 from frcnn_cli.core.storage.url import Url, file_system, is_url, readable
 
 PREFIX = "parquet:"
@@ -79,10 +79,10 @@ _GROUPS = _Groups()
 
 
 def is_parquet(argument: str) -> bool:
-    """Whether an argument names a table: `parquet:FILE`, `parquet:FILE#COLUMN`, or a file or URL that ends in
-    .parquet."""
-    ends = argument.endswith(".parquet")
-    return argument.startswith(PREFIX) or (ends and (is_url(argument) or Path(argument).is_file()))
+    """Whether an argument names a table: `parquet:FILE`, `parquet:FILE#COLUMN`, or a file, pattern or URL that ends in
+    .parquet, perhaps with #COLUMN."""
+    table = argument.partition("#")[0]
+    return argument.startswith(PREFIX) or (table.endswith(".parquet") and names_files(table))
 
 
 def cells(argument: str) -> Iterator[tuple[str, Cell | Url | Path]]:

@@ -15,6 +15,11 @@ from frcnn_cli.core.storage.url import file_system, is_url, readable
 _MAX_FILES = 1_000_000
 
 
+def names_files(text: str) -> bool:
+    """Whether a text is a URL, an existing file, or a pattern."""
+    return is_url(text) or Path(text).is_file() or "*" in text or re.search(r"\{.*\}", text) is not None
+
+
 def files_of(pattern: str) -> list[str]:
     """The paths and URLs that a pattern names.
 
@@ -26,6 +31,8 @@ def files_of(pattern: str) -> list[str]:
         if "*" not in text:
             if not is_url(text) and not Path(text).exists():
                 raise DataError(f"{text} does not exist", "Check the path and the numbers in {}")
+            if not is_url(text) and Path(text).is_dir():
+                raise DataError(f"{text} is a folder", f"Name the files in it: {text.rstrip('/')}/*")
             found.append(text)
         elif is_url(text):
             with readable(text):

@@ -14,10 +14,11 @@ from typing import IO, Any, Self
 from frcnn_cli.core.errors import DataError, ImageError
 from frcnn_cli.core.files import check_regular
 from frcnn_cli.core.storage.location import MAX_BYTES
-from frcnn_cli.core.storage.patterns import files_of
+from frcnn_cli.core.storage.patterns import files_of, names_files
 from frcnn_cli.core.storage.url import Url, file_system, is_url, readable
 
 PREFIX = "tar:"
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _OPEN = 32  # archives that stay open
 _MAX_HEADER = 1 << 20  # bytes of one header; a damaged or malicious one may claim the whole archive
 _BLOCK = 8 << 20  # bytes that are read ahead from a URL while headers are searched
@@ -62,8 +63,8 @@ class TarMember:
 
 
 def is_tar(argument: str) -> bool:
-    """Whether an argument names archives: `tar:shards/{000..099}.tar`, or a file or URL that ends in .tar."""
-    return argument.startswith(PREFIX) or (argument.endswith(".tar") and (is_url(argument) or Path(argument).is_file()))
+    """Whether an argument names archives: `tar:shards/{000..099}.tar`, or a file, pattern or URL that ends in .tar."""
+    return argument.startswith(PREFIX) or (argument.endswith((".tar", *_COMPRESSED)) and names_files(argument))
 
 
 def members(argument: str, endings: frozenset[str]) -> Iterator[tuple[str, TarMember]]:
@@ -77,6 +78,8 @@ def members(argument: str, endings: frozenset[str]) -> Iterator[tuple[str, TarMe
         DataError: no archive, an archive without images, compressed, damaged, or unreadable.
     """
     for archive in files_of(argument.removeprefix(PREFIX)):
+        if archive.endswith(_COMPRESSED):
+            raise DataError(f"{archive} is compressed as a whole", "Unpack it to a .tar, for example with gunzip")
         shard = PurePosixPath(archive).name.removesuffix(".tar")
         found: dict[str, TarMember] = {}
         for info in _headers(archive):

@@ -59,7 +59,12 @@ def test_a_column_of_paths(tmp_path):
 def test_several_tables(tmp_path):
     for name in "ab":
         table(tmp_path / f"{name}.parquet", {"image": PICTURES[:2], "key": [f"{name}0", f"{name}1"]})
-    assert [key for key, _ in read_all(f"parquet:{tmp_path}/*.parquet")] == ["a0", "a1", "b0", "b1"]
+    for pattern in (f"parquet:{tmp_path}/*.parquet", f"{tmp_path}/*.parquet", f"{tmp_path}/{{a,b}}.parquet#image"):
+        assert [key for key, _ in read_all(pattern)] == ["a0", "a1", "b0", "b1"]
+    (tmp_path / "c").mkdir()
+    table(tmp_path / "c/a.parquet", {"image": PICTURES[:1], "key": ["a0"]})
+    both = read_all(tmp_path / "a.parquet", tmp_path / "c/a.parquet")
+    assert [key for key, _ in both] == [f"{tmp_path}/a.parquet/a0", "a1", f"{tmp_path}/c/a.parquet/a0"]
 
 
 def test_an_empty_cell_and_one_that_is_no_image(tmp_path):

@@ -145,12 +145,33 @@ def test_links_and_folders_in_an_archive_are_no_images(tmp_path):
     assert keys(tmp_path / "a.tar") == ["a/good.png"]
 
 
+def test_an_archive_that_is_named_in_two_ways_is_read_once(shards, monkeypatch):
+    monkeypatch.chdir(shards)
+    assert keys("000.tar", "./000.tar", f"tar:{shards}/000.tar") == ORDER[:3]
+
+
+def test_lists_and_patterns_of_archives(shards):
+    (shards / "list.txt").write_text(f"tar:00*.tar\n001.tar\ntar:{shards}/000.tar\n")
+    assert keys(f"@{shards}/list.txt") == ORDER
+    assert keys(f"{shards}/*.tar") == ORDER
+    assert keys(f"{shards}/{{000..001}}.tar") == ORDER
+
+
+def test_a_folder_of_archives(shards):
+    with pytest.raises(DataError, match=r"archives: 'tar:.*\*\.tar'"):
+        find_images([str(shards)])
+    with pytest.raises(DataError, match="is a folder"):
+        find_images([f"tar:{shards}"])
+
+
 def test_what_is_no_archive(tmp_path):
     (tmp_path / "text.tar").write_text("not a tar archive, but long enough to be read as one header" * 20)
     archive(tmp_path / "none.tar", [("a.txt", b"")])
     archive(tmp_path / "packed.tar", [("a.png", picture(1))], "w:gz")
+    archive(tmp_path / "packed.tar.gz", [("a.png", picture(1))], "w:gz")
     for name, words in (
-        ("text.tar", "cannot be read"), ("packed.tar", "cannot be read"), ("none.tar", "holds no images"),
+        ("text.tar", "cannot be read"), ("packed.tar", "cannot be read"), ("packed.tar.gz", "is compressed as a whole"),
+        ("none.tar", "holds no images"),
         ("gone.tar", "does not exist"), ("{3..1}.tar", "is no range"), ("x*.tar", "no file matches"),
         ("{0..9999999}{0..9999999}.tar", "no range"), ("{0..9999}{0..9999}.tar", "stands for more than"),
     ):  # fmt: skip
