@@ -3,8 +3,8 @@
     python -m tests.kills [--rounds 5]
 
 Each round kills with SIGKILL, at a random moment: one shard of three, one worker process of two, the driver of a Ray
-cluster and one of its nodes, and one rank of two in training. The same command, run again, must end in the same
-datasets (or weights) as a run that nobody disturbed. A line per kill; the exit code is 1 if any differs.
+cluster and one of its nodes, and one rank of two in training. The same command, run again, must write the same
+datasets, or weights, as a run without kills. It prints a line per kill, and exits with 1 if any of them differs.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,11 +15,10 @@ from numpy.typing import NDArray
 from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.core.image import Image, ImageRecord, ImageRef
 from frcnn_cli.core.progress import Progress
-from frcnn_cli.core.sending import for_tasks, naming_machine
 from frcnn_cli.detector.detector import Detector
 from frcnn_cli.store.writer import StageWriter
 from frcnn_cli.system.background import BackgroundCalls
-from frcnn_cli.system.cluster import Cluster, run_tasks
+from frcnn_cli.system.cluster import Cluster, compute_images, for_driver
 
 Columns = dict[str, NDArray[Any]]
 
@@ -35,7 +35,7 @@ class Computed(NamedTuple):
 
 
 @dataclass
-class Work:
+class Work(ABC):
     """What is done with every image. It is sent to the tasks of a cluster, with its detector.
 
     busy: afterwards, the fraction of the time that the network computed.
@@ -44,9 +44,9 @@ class Work:
     detector: Detector
     busy: float = field(default=0.0, init=False)
 
+    @abstractmethod
     def compute(self, refs: Sequence[ImageRef]) -> Iterator[Computed]:
         """Yields the outcome of each image, in order."""
-        raise NotImplementedError
 
 
 def computed(work: Work, refs: Sequence[ImageRef], cluster: Cluster | None = None) -> Iterator[Computed]:
@@ -58,15 +58,8 @@ def computed(work: Work, refs: Sequence[ImageRef], cluster: Cluster | None = Non
     if cluster is None:
         yield from work.compute(refs)
         return
-    device = "cuda" if cluster.gpus else "cpu"
-    packed = _packed(work, device)
-    for done in run_tasks(cluster, _compute, packed, refs, lambda part: for_tasks(part, cluster.send_images)):
-        own = {ref.key: ref for ref in done.chunk}
-        if done.lost:
-            fix = "Run the command again"
-            yield from (Computed(ref, error=FrcnnError(done.lost.format(ref.key), fix)) for ref in done.chunk)
-        else:
-            yield from (Computed(own[key], *found) for key, *found in done.results)
+    packed = _packed(work, "cuda" if cluster.gpus else "cpu")
+    yield from (Computed(*found) for found in compute_images(cluster, _compute, packed, refs))
 
 
 def write_computed(
@@ -123,8 +116,6 @@ def unpacked(name: str, fetch: Callable[[], bytes]) -> Any:
 
 
 def _compute(name: str, fetch: Callable[[], bytes], chunk: Sequence[ImageRef]) -> list[tuple[Any, ...]]:
-    """In a task: for each image of a chunk its key, and its record, columns and error as in `Computed`."""
-    return [
-        (done.ref.key, done.record, done.columns, done.error and naming_machine(done.ref, done.error))
-        for done in unpacked(name, fetch).compute(chunk)
-    ]
+    """In a task: what was computed for each image of a chunk; pixels stay here."""
+    outcomes = unpacked(name, fetch).compute(chunk)
+    return [for_driver(done.ref, done.record, done.columns, done.error) for done in outcomes]

@@ -11,13 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from frcnn_cli.core.decoding import read_ref
-from frcnn_cli.core.errors import FrcnnError
 from frcnn_cli.core.image import ImageRef
-from frcnn_cli.core.sending import for_tasks, naming_machine
 from frcnn_cli.proposals.limits import Limits
 from frcnn_cli.proposals.source import ProposalSource
 from frcnn_cli.proposals.workers import Job, Outcome, Pool
-from frcnn_cli.system.cluster import Cluster, run_tasks
+from frcnn_cli.system.cluster import Cluster, compute_images, for_driver
 
 
 def propose_on_cluster(
@@ -33,20 +31,14 @@ def propose_on_cluster(
         FrcnnError: Ray is not installed, cannot be reached, or is lost.
     """
     work = pickle.dumps((Job(source, read_ref, limits), timeout))
-    for done in run_tasks(cluster, _compute, work, refs, lambda chunk: for_tasks(chunk, cluster.send_images)):
-        own = {ref.key: ref for ref in done.chunk}
-        if done.lost:
-            fix = "Run the command again"
-            yield from (Outcome(ref, error=FrcnnError(done.lost.format(ref.key), fix)) for ref in done.chunk)
-        else:
-            yield from (Outcome(own[key], *found) for key, *found in done.results)
+    yield from (Outcome(*found) for found in compute_images(cluster, _compute, work, refs))
 
 
 _pools: dict[str, Pool] = {}  # at most one, kept between the tasks of a Ray process
 
 
 def _compute(name: str, fetch: Callable[[], bytes], chunk: Sequence[ImageRef]) -> list[tuple[Any, ...]]:
-    """In a task: for each image of a chunk its key, and its record, proposals and error as in an `Outcome`."""
+    """In a task: the outcomes of a chunk of images."""
     if name not in _pools:
         for pool in _pools.values():
             pool.stop()
@@ -54,10 +46,7 @@ def _compute(name: str, fetch: Callable[[], bytes], chunk: Sequence[ImageRef]) -
         job, timeout = pickle.loads(fetch())  # of the driver, which Ray trusts with any code
         _pools[name] = Pool(job, 1, timeout)
     try:
-        return [
-            (ref.key, record, proposals, error and naming_machine(ref, error))
-            for ref, record, proposals, error in _pools[name].run(chunk)
-        ]
+        return [for_driver(*outcome) for outcome in _pools[name].run(chunk)]
     except BaseException:
         _pools.pop(name).stop()
         raise

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from frcnn_cli.core.errors import FrcnnError, UsageError
+from frcnn_cli.core.image import ImageRecord, ImageRef
+from frcnn_cli.core.sending import for_tasks, naming_machine
 
 T = TypeVar("T")
 
@@ -59,6 +61,39 @@ class Finished(NamedTuple):
     chunk: list[Any]
     results: Any = None
     lost: str = ""
+
+
+class OfImage(NamedTuple):
+    """What was computed for one image: its record and the result; or the error."""
+
+    ref: ImageRef
+    record: ImageRecord | None = None
+    result: Any = None
+    error: FrcnnError | None = None
+
+
+def compute_images(
+    cluster: Cluster, function: Callable[[str, Any, list[Any]], Any], shared: bytes, refs: Sequence[ImageRef]
+) -> Iterator[OfImage]:
+    """Like `run_tasks`, for images: yields what was computed for each of them, as it is finished.
+
+    Args:
+        function: returns what `for_driver` makes of each image of its chunk.
+    """
+    for done in run_tasks(cluster, function, shared, refs, lambda chunk: for_tasks(chunk, cluster.send_images)):
+        own = {ref.key: ref for ref in done.chunk}
+        if done.lost:
+            errors = {key: FrcnnError(f"the cluster lost {key} {done.lost}", "Run the command again") for key in own}
+            yield from (OfImage(own[key], error=error) for key, error in errors.items())
+        else:
+            yield from (OfImage(own[key], record, result, error) for key, record, result, error in done.results)
+
+
+def for_driver(
+    ref: ImageRef, record: ImageRecord | None, result: Any, error: FrcnnError | None
+) -> tuple[str, ImageRecord | None, Any, FrcnnError | None]:
+    """In a task: the outcome of an image without its content, which the driver has."""
+    return ref.key, record, result, error and naming_machine(ref, error)
 
 
 def run_tasks(
@@ -105,7 +140,7 @@ def _result(ray: Any, done: Any, chunk: list[Any]) -> Finished:
             raise error.cause from None
         raise FrcnnError(f"a task failed ({' '.join(str(error.cause).split())[:200]})", "See Ray's log") from error
     except ray.exceptions.RayError as error:
-        return Finished(chunk, lost=f"the cluster lost {{}} {_MAX_RETRIES + 1} times ({type(error).__name__})")
+        return Finished(chunk, lost=f"{_MAX_RETRIES + 1} times ({type(error).__name__})")
 
 
 def _call(function: Callable[..., Any], name: str, reference: list[Any], chunk: list[Any]) -> Any:

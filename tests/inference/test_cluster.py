@@ -19,6 +19,7 @@ from frcnn_cli.inference.detect import run_detection
 from frcnn_cli.inference.embed import embed_boxes
 from frcnn_cli.inference.features import extract_features
 from frcnn_cli.inference.score import score_proposals
+from frcnn_cli.inference.work import Computed, Work
 from frcnn_cli.proposals.registry import get_source
 from frcnn_cli.proposals.run import propose_images
 from frcnn_cli.recipes.recipe import Recipe
@@ -120,17 +121,24 @@ def test_scores_that_a_cluster_lost_are_not_missing_silently(images, detector, t
     line = (tmp_path / "f.h5", tmp_path / "p.h5", detector, tmp_path / "s.h5")
 
     def losing(cluster, function, shared, items, prepared):
-        yield Finished(list(items[:2]), lost="the cluster lost {} 6 times (X)")
+        yield Finished(list(items[:2]), lost="6 times (X)")
         results = function("name", lambda: shared, prepared(list(items[2:])))
         yield Finished(list(items[2:]), results)
 
     with monkeypatch.context() as patch:
-        patch.setattr("frcnn_cli.inference.work.run_tasks", losing)
+        patch.setattr("frcnn_cli.system.cluster.run_tasks", losing)
         with pytest.raises(FrcnnError, match=r"the cluster lost 00\.png 6 times"):
             score_proposals(*line, cluster=Cluster("auto"))
     assert not (tmp_path / "s.h5").exists()
     done = score_proposals(*line)
     assert (done.images, done.computed) == (12, 2)
+
+
+class Nothing(Work):
+    """Work that finds nothing."""
+
+    def compute(self, refs):
+        yield from (Computed(ref) for ref in refs)
 
 
 def test_a_task_without_gpus_uses_the_cpu(detector, monkeypatch):
@@ -141,11 +149,11 @@ def test_a_task_without_gpus_uses_the_cpu(detector, monkeypatch):
     monkeypatch.setattr(Detector, "to", lambda self, device: asked.append(str(device)) or self)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     for device in ("cpu", "cuda"):
-        work.unpacked(device, lambda device=device: work._packed(work.Work(detector), device))
+        work.unpacked(device, lambda device=device: work._packed(Nothing(detector), device))
         assert asked[-1] == device
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(FrcnnError, match="PyTorch finds no GPU"):
-        work.unpacked("again", lambda: work._packed(work.Work(detector), "cuda"))
+        work.unpacked("again", lambda: work._packed(Nothing(detector), "cuda"))
 
 
 def test_a_gpu_that_no_machine_has(ray_cluster, images, detector, tmp_path):

@@ -32,7 +32,7 @@ class Pictures:
         self.shown: list[tuple[str, Any]] = []
         self.saved = 0
         self.paths = _paths(refs, output) if output is not None else {}
-        inputs = {ref.location.resolve() for ref in refs if isinstance(ref.location, Path)}
+        inputs = {ref.file.resolve() for ref in refs if ref.file is not None}
         for path in self.paths.values():
             if path.resolve() in inputs:
                 raise FrcnnError(f"{path} is also an input of this command", "Choose another output path")

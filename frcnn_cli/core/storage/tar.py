@@ -135,7 +135,7 @@ class _Headers:
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
-        self.seek, self.tell, self.write = file.seek, file.tell, file.write
+        self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1, /) -> bytes:
         if not 0 <= size <= _MAX_HEADER:

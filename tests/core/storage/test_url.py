@@ -76,7 +76,7 @@ def test_archives_of_a_bucket(bucket, tmp_path):
 
 @pytest.mark.extra
 def test_proposals_of_a_bucket_equal_those_of_files(bucket, tmp_path):
-    """Through the command, in worker processes; then again after an image has changed."""
+    """The command reads them in worker processes, and runs again after an image has changed."""
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(picture(i))
         bucket(f"run/{i}.png", picture(i))
