@@ -73,11 +73,8 @@ def nms(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != (len(boxes),):
         raise ValueError(f"expected boxes [N, 4] and scores [N], got {list(boxes.shape)} and {list(scores.shape)}")
-    from frcnn_cli.detections.suppression import kept_of  # imported late: Numba takes 0.3 s
-
     order = np.argsort(-scores, kind="stable")
-    best_first = boxes[order].astype(np.float64)
-    kept: NDArray[np.int64] = order[kept_of(best_first, area(best_first), float(threshold))]
+    kept: NDArray[np.int64] = order[_remaining(boxes[order], np.zeros(len(order), np.int64), threshold)]
     return kept
 
 
@@ -120,7 +117,9 @@ def detections_from_scores(
     """
     thresholds.check()
     _check_shapes(probabilities, boxes)
-    _, labels, rows = _best_of_image(_kept_per_class(probabilities, boxes, thresholds, min_scores)[1], thresholds)
+    labels, rows = _ranked(probabilities, thresholds, min_scores)
+    kept = _remaining(boxes[rows, labels], labels, thresholds.iou)
+    labels, rows = _best_of_image(probabilities, labels[kept], rows[kept], thresholds)
     return Detections(boxes[rows, labels], probabilities[rows, labels + 1], labels, tuple(classes), rows)
 
 
@@ -132,12 +131,12 @@ def trace_selection(
 ) -> Selection:
     """Which steps of `detections_from_scores` each box passed; the arguments are the same."""
     _check_shapes(probabilities, boxes)
-    ranked, kept = _kept_per_class(probabilities, boxes, thresholds, min_scores)
     selection = Selection(*(np.zeros(boxes.shape[:2], bool) for _ in range(3)))
-    for label, (rows, best) in enumerate(zip(ranked, kept, strict=True)):
-        selection.ranked[rows, label] = True
-        selection.kept[best[1], label] = True
-    _, labels, rows = _best_of_image(kept, thresholds)
+    labels, rows = _ranked(probabilities, thresholds, min_scores)
+    selection.ranked[rows, labels] = True
+    kept = _remaining(boxes[rows, labels], labels, thresholds.iou)
+    selection.kept[rows[kept], labels[kept]] = True
+    labels, rows = _best_of_image(probabilities, labels[kept], rows[kept], thresholds)
     selection.final[rows, labels] = True
     return selection
 
@@ -176,33 +175,39 @@ def _check_shapes(probabilities: NDArray[Any], boxes: NDArray[Any]) -> None:
         )
 
 
-_Kept = tuple[NDArray[Any], NDArray[np.int64]]  # scores and rows, by descending score
+def _ranked(
+    probabilities: NDArray[Any], thresholds: Thresholds, min_scores: Sequence[float] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Labels and rows of the boxes that NMS considers: class by class, each by descending score."""
+    scores = probabilities[:, 1:].T
+    minimum = np.full(len(scores), thresholds.min_score, probabilities.dtype)
+    if min_scores is not None:
+        minimum = np.maximum(minimum, np.asarray(min_scores, probabilities.dtype))
+    labels, rows = np.nonzero(scores > minimum[:, None])
+    order = np.lexsort((-scores[labels, rows], labels))  # stable: of equal scores the earlier row comes first
+    labels, rows = labels[order], rows[order]
+    if thresholds.per_class:
+        place_in_class = np.arange(len(labels)) - np.searchsorted(labels, labels)
+        best = place_in_class < thresholds.per_class
+        labels, rows = labels[best], rows[best]
+    return labels, rows
 
 
-def _kept_per_class(
-    probabilities: NDArray[Any], boxes: NDArray[Any], thresholds: Thresholds, min_scores: Sequence[float] | None
-) -> tuple[list[NDArray[np.int64]], list[_Kept]]:
-    """Per class, the rows that NMS considers, and the rows that it keeps."""
-    ranked, kept = [], []
-    for label in range(boxes.shape[1]):
-        scores = probabilities[:, label + 1]
-        minimum = thresholds.min_score if min_scores is None else max(thresholds.min_score, min_scores[label])
-        rows = np.flatnonzero(scores > minimum)
-        if thresholds.per_class:
-            rows = rows[np.argsort(-scores[rows], kind="stable")[: thresholds.per_class]]
-        ranked.append(rows)
-        if len(rows) > 1:
-            rows = rows[nms(boxes[rows, label], scores[rows], thresholds.iou)]
-        kept.append((scores[rows], rows))
-    return ranked, kept
+def _remaining(boxes: NDArray[Any], labels: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
+    """Which boxes NMS keeps, of boxes [N, 4] that are sorted by label and then best first: bool [N]."""
+    if not (labels[1:] == labels[:-1]).any():
+        return np.ones(len(labels), bool)
+    from frcnn_cli.detections.suppression import kept_of  # imported late: Numba takes 0.3 s
+
+    ends = np.searchsorted(labels, labels, side="right")
+    exact = boxes.astype(np.float64)
+    kept: NDArray[np.bool_] = kept_of(exact, area(exact), ends, float(threshold))
+    return kept
 
 
 def _best_of_image(
-    kept: Sequence[_Kept], thresholds: Thresholds
-) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
-    """Scores, labels and rows of the detections."""
-    labels = np.concatenate([np.full(len(rows), label) for label, (_, rows) in enumerate(kept)] or [np.zeros(0, int)])
-    scores = np.concatenate([scores for scores, _ in kept] or [np.zeros(0)])
-    rows = np.concatenate([rows for _, rows in kept] or [np.zeros(0, np.int64)])
-    best = np.argsort(-scores, kind="stable")[: thresholds.max_per_image or None]
-    return scores[best], labels[best].astype(np.int64), rows[best].astype(np.int64)
+    probabilities: NDArray[Any], labels: NDArray[np.int64], rows: NDArray[np.int64], thresholds: Thresholds
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Labels and rows of the detections, by descending score."""
+    best = np.argsort(-probabilities[rows, labels + 1], kind="stable")[: thresholds.max_per_image or None]
+    return labels[best], rows[best]

@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression as a kernel: the boxes of one class, best first."""
+"""Greedy non-maximum suppression as a kernel, for the boxes of all classes of an image at once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from frcnn_cli.system.jit import kernel
 
 
 @kernel()
-def kept_of(boxes: Any, areas: Any, threshold: float) -> Any:
-    """Which boxes remain: those whose IoU with every better box that remains is below `threshold`.
+def kept_of(boxes: Any, areas: Any, ends: Any, threshold: float) -> Any:
+    """Which boxes remain: those whose IoU with every better box of their class that remains is below `threshold`.
 
     Args:
-        boxes: float64 [N, 4], x1 y1 x2 y2, best first. areas: float64 [N].
+        boxes: float64 [N, 4], x1 y1 x2 y2, class by class, best first. areas: float64 [N].
+        ends: int64 [N], for each box the index after the last box of its class.
 
     Returns:
         bool [N].
@@ -23,7 +24,7 @@ def kept_of(boxes: Any, areas: Any, threshold: float) -> Any:
     for i in range(len(boxes)):
         if not kept[i]:
             continue
-        for j in range(i + 1, len(boxes)):
+        for j in range(i + 1, ends[i]):
             if not kept[j]:
                 continue
             width = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -60,19 +59,22 @@ class DetectionLayers:
 def state_of(module: nn.Module) -> tuple[tuple[int, int], ...] | None:
     """Where the weights are and how often each was changed, which takes 0.2 ms where their hash takes 100; None if
     PyTorch does not count changes."""
-    tensors = list(_tensors(module))
-    if any(value.is_inference() for value in tensors):
+    try:
+        return tuple([(value.data_ptr(), value._version) for value in _tensors(module)])
+    except RuntimeError:  # tensors that were made in inference mode have no version
         return None
-    return tuple((value.data_ptr(), value._version) for value in tensors)
 
 
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    """Parameters and buffers; `Module.parameters` takes five times as long, because it makes names."""
-    for held in (module._parameters, module._buffers):
-        yield from (value for value in held.values() if value is not None)
-    for child in module._modules.values():
-        if child is not None:
-            yield from _tensors(child)
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """Parameters and buffers; `Module.parameters` takes ten times as long, because it makes names."""
+    found: list[Tensor | None] = []
+    left = [module]
+    while left:
+        one = left.pop()
+        found += one._parameters.values()
+        found += one._buffers.values()
+        left += [child for child in one._modules.values() if child is not None]
+    return [value for value in found if value is not None]
 
 
 @torch.no_grad()

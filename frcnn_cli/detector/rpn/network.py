@@ -9,6 +9,7 @@ Glossary: L levels, A anchors per cell, n anchors of a level (h * w * A), N boxe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -77,10 +78,12 @@ class RegionProposalNetwork(nn.Module):
         return proposals_of(config or self.config, logits, deltas, anchors, size)
 
 
+@lru_cache(maxsize=16)  # saves 0.4 of 38 ms for a small network; the images of a folder have few sizes
 def anchors_of_level(
-    sizes: Sequence[int], aspect_ratios: Sequence[float], cells: tuple[int, ...], padded: tuple[int, int]
+    sizes: tuple[int, ...], aspect_ratios: tuple[float, ...], cells: tuple[int, ...], padded: tuple[int, int]
 ) -> Tensor:
-    """The anchors of a level of `cells` rows and columns: float32 [h * w * A, 4], in resized pixels."""
+    """The anchors of a level of `cells` rows and columns: float32 [h * w * A, 4], in resized pixels. Not to be changed
+    in place."""
     scales = torch.tensor(sizes, dtype=torch.float32)
     high = torch.tensor(aspect_ratios, dtype=torch.float32).sqrt()
     wide = 1 / high
