@@ -15,6 +15,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB values in 0..1; torchvision's we
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CAFFE_MEAN = (122.7717 / 255, 115.9465 / 255, 102.9801 / 255)  # of RGB; the Caffe models read BGR, 0 to 255
 _MULTIPLE = 32  # pixels, to which torchvision's detectors pad images
+_LEVELS = np.arange(256, dtype=np.uint8)[:, None]  # the values of a channel
 _MIN_SIDE = 64  # pixels; the maps of smaller images vanish in some backbones
 
 
@@ -82,8 +83,7 @@ class ImageTransform:
             return self._as_torchvision(pixels)
         scale = self.scale_for(*pixels.shape[:2])
         factor = np.float32(1) / (255 * np.array(self.std, np.float32))
-        values = pixels - 255 * np.array(self.mean, np.float32)
-        values *= factor  # in place: a large photograph takes 12 bytes per pixel
+        values = _looked_up(pixels, (_LEVELS - 255 * np.array(self.mean, np.float32)) * factor)
         if scale != 1.0:
             values = _resized(values, scale)
         padding = [(0, max(0, _MIN_SIDE - side)) for side in values.shape[:2]]
@@ -95,9 +95,9 @@ class ImageTransform:
 
     def _as_torchvision(self, pixels: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
         """The operations of torchvision's `GeneralizedRCNNTransform`, in its order and precision."""
-        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float().div_(255)  # channels last in memory
-        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
-        image.sub_(mean).div_(std)
+        levels = torch.from_numpy(_LEVELS).float() / 255
+        table = (levels - torch.tensor(self.mean)) / torch.tensor(self.std)
+        image = torch.from_numpy(_looked_up(pixels, table.numpy())).permute(2, 0, 1)  # channels last in memory
         height, width = pixels.shape[:2]
         if self.short_side:
             scale = min(self.short_side / min(height, width), self.long_side / max(height, width))
@@ -112,6 +112,15 @@ class ImageTransform:
         image = F.pad(image, (0, -wide % _MULTIPLE, 0, -high % _MULTIPLE))
         image = image[None].contiguous(memory_format=torch.channels_last)[0]
         return image.flip(0) if self.bgr else image, (wide / width, high / height)
+
+
+def _looked_up(pixels: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The pixels normalised: a channel has only 256 values. table: float32 [256, 3]. Returns float32 [H, W, 3]."""
+    import cv2
+
+    if not pixels.size:
+        return np.zeros(pixels.shape, np.float32)
+    return np.asarray(cv2.LUT(np.ascontiguousarray(pixels), table[None]))
 
 
 def _resized(values: NDArray[np.float32], scale: float) -> NDArray[np.float32]:

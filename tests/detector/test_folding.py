@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from frcnn_cli.detector.folding import DetectionLayers, FusedConv, for_detection
+from frcnn_cli.detector.folding import DetectionLayers, FusedConv, FusedPyramid, for_detection
 from frcnn_cli.features.backbones import build_network
 from frcnn_cli.recipes.sections import Network
 from frcnn_cli.roi.levels import as_tuple
@@ -46,6 +46,14 @@ def test_the_activation_becomes_part_of_the_layer_before_it():
     image = torch.randn(1, 3, 20, 20)
     with torch.inference_mode():
         torch.testing.assert_close(made(image), layers(image))
+
+
+def test_a_pyramid_is_fused():
+    conv = build_network(Network(backbone="resnet18", pyramid=True)).conv.eval()
+    made = for_detection(conv)
+    if made is conv:
+        pytest.skip("this build of PyTorch lacks oneDNN's fused operators")
+    assert isinstance(made[-1], FusedPyramid)
 
 
 def test_layers_of_another_padding_are_left_as_they_are():
