@@ -24,7 +24,7 @@ COMMANDS = (
 )
 @click.version_option(__version__, prog_name="frcnn")
 def main() -> None:
-    """Fast R-CNN as a toolkit of stages, each of which writes an HDF5 file.
+    """Fast R-CNN as a toolkit of stages. Each stage from images to detections writes an HDF5 file.
 
     \b
     images -> proposals -> features -> scores -> detections -> AP

@@ -105,13 +105,11 @@ def command(
 ) -> None:
     """Detect objects in images: all stages in memory.
 
-    Without a model, the smallest pretrained detector is used, which knows 80 classes of everyday objects; it is
-    downloaded once. Proposals come from the source that the model was trained with, unless --source names another. The
-    detections equal those of the commands proposals, features, score and nms, except with the paper recipe, which
-    limits the boxes of each class over the whole set of images. detect cannot do this and uses the thresholds of the
-    authors' later code.
-
-    IMAGES are files, folders, lists, data sets, or stored elsewhere, as for frcnn proposals.
+    If there is no --model, no $FRCNN_MODEL and no run under ./runs, the smallest pretrained detector is downloaded
+    once and used; it knows 80 classes of everyday objects. Proposals come from the source that the model was trained
+    with, unless --source names another. The detections equal those of the commands proposals, features, score and nms,
+    except with the paper recipe, which limits the boxes of each class over the whole set of images. detect cannot do
+    this and uses the thresholds of the authors' later code.
 
     \b
     frcnn detect img.jpg --show

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     type=click.Choice(["detectron", "detectron2", "mmdet", "mat", "coco", "csv", "voc", "parquet"]),
     help="For proposals: detectron, detectron2 or mmdet (pickles), mat (cell arrays, as selective search was"
     " published), coco (results), or csv. For detections: coco, csv, or voc (a folder with a"
-    " comp4_det_SPLIT_CLASS.txt per class, as PASCAL VOC's devkit reads them). For these and vectors: parquet, a table"
-    " with a row per image and lists in its columns.",
+    " comp4_det_SPLIT_CLASS.txt per class, as PASCAL VOC's devkit reads them). For proposals, detections and"
+    " vectors: parquet, a table with a row per image and lists in its columns.",
 )
 @click.option("-o", "--output", type=options.PATH, required=True, metavar="FILE", help="File or folder to write.")
 @click.option(
@@ -48,8 +48,9 @@ def command(
 ) -> None:
     """Write the proposals, detections or vectors in FILE for another tool.
 
-    frcnn import reads proposals back to the same boxes (COCO results cannot express images without boxes), and frcnn
-    eval reads detections. detectron2 and COCO require scores: boxes without scores get decreasing ones, by rank.
+    frcnn import reads exported proposals and gives the same boxes (COCO results cannot express images without boxes),
+    and frcnn eval reads detections. detectron2 and COCO require scores: boxes without scores get decreasing ones, by
+    rank.
 
     \b
     frcnn export props.h5 --format detectron2 -o props.pkl

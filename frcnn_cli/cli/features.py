@@ -43,8 +43,8 @@ from frcnn_cli.cli.common.console import Console
     type=click.Choice(["float16", "float32", "int8", "int4"]),
     default="float16",
     show_default=True,
-    help="How maps are stored. int8: 8 bits and a scale per image and channel; int4: with --pca, 8 bits for the eighth"
-    " of the components with the largest variance, 4 for the others.",
+    help="How maps are stored. int8: 8 bits and a scale per image and channel; int4: with --pca, 8 bits for one"
+    " eighth of the components, those with the largest variance, 4 for the others.",
 )
 @click.option(
     "--pca",

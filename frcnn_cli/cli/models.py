@@ -29,8 +29,8 @@ from frcnn_cli.cli.common.console import Console
 @click.option(
     "--norm-eps",
     type=options.Number(0, 1),
-    help="With --weights: what the detector adds to the variance in batch normalisation. Default: 1e-5 for plain batch"
-    " normalisation, otherwise as with the published weights.",
+    help="With --weights: what the detector adds to the variance in batch normalisation. Default: 1e-5 if the weights"
+    " come from batch normalisation that is not frozen; otherwise the value of the published weights.",
 )
 @click.option(
     "-o", "--output", type=options.PATH, metavar="FILE", help="With get: also write a model file (.safetensors)."

@@ -105,7 +105,7 @@ class Dataset(ArrayRecord):
         if unknown:
             raise DataError(
                 f"{where} has detections in {len(unknown)} image(s) that {self.title} lacks, e.g. {unknown[0]!r}",
-                "Use --split to name the split that it was made from",
+                "Name with --split the split that the detections were made from",
             )
         return results
 

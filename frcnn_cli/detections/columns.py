@@ -1,4 +1,4 @@
-"""Between detections and the columns of a detections file."""
+"""Converts between detections and the columns of a detections file."""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ class RPN(ProposalSource):
     version = "1"
 
     weights: str = option(
-        help="The detector with the network: a name that frcnn models lists, or a model file made by frcnn models get."
+        help="The detector whose region proposal network is used: a name that frcnn models lists, or a model file"
+        " made by frcnn models get."
     )
     per_level: int = option(
         0, help="Boxes per level of the pyramid before suppression; 0: as the detector is configured.", minimum=0

@@ -47,7 +47,7 @@ class CocoRules:
         if not counts or list(counts) != sorted(set(counts)) or counts[0] < 1:
             raise ValueError("maximum numbers of detections must be whole numbers from 1, in ascending order")
         if any(not 0 <= low < high for low, high in self.areas.values()):
-            raise ValueError("the range of an area must be two numbers from 0, the smaller first")
+            raise ValueError("an area range must be two non-negative numbers, the smaller first")
         if any(not name or name[0].isdigit() or name == "all" for name in self.areas):
             raise ValueError("the name of an area must not begin with a digit, nor be all")
 

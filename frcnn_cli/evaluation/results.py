@@ -40,7 +40,8 @@ def voc_lines(detections: Mapping[str, Detections], classes: Sequence[str]) -> d
 
 
 class Results(NamedTuple):
-    """The detections of each image that has any, by the name that the files give to it; and what should be checked."""
+    """The detections of each image that has any, by the name that the files give to it; and notes on what the user
+    should check in the files."""
 
     detections: dict[str, Detections]
     notes: list[str]

@@ -2,7 +2,7 @@
 
 Neighbouring channels of a conv map vary together, so a fifth of the components holds nearly all of its variance
 (`benchmarks/map_bytes.py` measures what each choice costs in mAP). The weaker components need fewer bits: `int4` gives
-8 bits to the eighth of them with the largest variance and 4 to the others.
+8 bits to one eighth of them, those with the largest variance, and 4 bits to the others.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Basis(ArrayRecord):
         if floor is not None and not (isinstance(floor, (int, float)) and math.isfinite(floor)):
             raise ValueError(f"a floor of {floor!r}")
         if len(content) != 2 * (count + 1) * channels:
-            raise ValueError(f"{len(content)} bytes for {count} components of {channels} channels")
+            raise ValueError(f"{len(content)} bytes do not hold {count} components of {channels} channels")
         values = np.frombuffer(content, "<f2").reshape(count + 1, channels).astype(np.float32)
         if not np.isfinite(values).all():
             raise ValueError("a component that is not finite")
@@ -204,7 +204,7 @@ def without_basis(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rounded(values: NDArray[Any]) -> NDArray[np.float32]:
-    """To what float16 holds, because that is what a file records."""
+    """The values rounded to float16, the precision in which a file stores them."""
     rounded: NDArray[np.float32] = np.clip(values, -65504, 65504).astype(np.float16).astype(np.float32)
     return rounded
 
@@ -235,7 +235,7 @@ def _quantised(values: Cells, eight_bit: int) -> tuple[NDArray[np.int8], NDArray
 def _unquantised(codes: NDArray[np.int8], steps: NDArray[np.float32], dtype: str) -> Cells:
     eight_bit = _eight_bit(len(steps), dtype)
     if steps.ndim != 1 or codes.shape[1] != eight_bit + (len(steps) - eight_bit + 1) // 2:
-        raise ValueError(f"{codes.shape[1]} bytes for {len(steps)} values of {dtype}")
+        raise ValueError(f"{codes.shape[1]} bytes do not hold {len(steps)} values of {dtype}")
     packed = codes[:, eight_bit:]
     low, high = (packed << 4) >> 4, packed >> 4  # shifts of signed integers keep the sign
     nibbles = np.stack([low, high], axis=2).reshape(len(codes), -1)[:, : len(steps) - eight_bit]

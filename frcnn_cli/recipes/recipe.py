@@ -93,7 +93,8 @@ class Recipe:
         return self.images.train_short_sides or (self.images.short_side,)
 
     def iterations(self, images: int) -> int:
-        """Mini-batches per stage on so many images: `solver.iterations`, or those of `solver.epochs`."""
+        """The mini-batches of one training stage on this number of images: `solver.iterations`, or as many as
+        `solver.epochs` makes."""
         if self.solver.epochs == 0:
             return self.solver.iterations
         return max(1, round(self.solver.epochs * images / self.sampling.images))
@@ -149,7 +150,10 @@ class Recipe:
         for section, content in sections.items():
             if not isinstance(content, Mapping):
                 known = did_you_mean(section, recipe_options())
-                raise UsageError(f"{section!r} does not belong to any section{known}", "Write [section] first")
+                raise UsageError(
+                    f"{section!r} is outside any section{known}",
+                    "Put it below the header of its section, such as [solver]",
+                )
             values |= {f"{section}.{name}": value for name, value in content.items()}
         return (base or cls()).changed(values)
 

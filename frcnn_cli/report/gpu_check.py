@@ -35,7 +35,7 @@ class Check(NamedTuple):
 
 
 def check_gpu(device: torch.device) -> list[Check]:
-    """Compares RoI pooling, the network in each precision, and a step of training on a device with the CPU.
+    """Compares a device with the CPU: RoI pooling, the network in each precision, and one training step.
 
     A comparison that fails, or that raises anything, is reported; the others continue.
     """

@@ -69,7 +69,7 @@ def check_complete(
     if absent:
         raise MismatchError(
             f"{have_name} lacks {len(absent)} of the {wanted} images of {wanted_name}, e.g. {absent[0]!r}",
-            f"Compute {have_name} from the same images; fix those that cannot be read, or {or_else}",
+            f"Compute {have_name} from the same images. If some cannot be read, fix them or {or_else}",
         )
 
 

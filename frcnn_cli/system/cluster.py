@@ -37,7 +37,7 @@ _TOKEN = Path.home() / ".ray/auth_token"
 class Cluster:
     """Where tasks run, and what each of them takes.
 
-    address: "ray" starts a Ray on this machine; otherwise the address of one that runs: "auto", "HOST:6379", or
+    address: "ray" starts a Ray cluster on this machine; otherwise the address of a running one: "auto", "HOST:6379", or
         "ray://HOST:10001".
     cores, gpus: of each task; 0.5 GPUs let two tasks share one. send_images: send the content of images with the tasks,
         because machines do not share a disk.

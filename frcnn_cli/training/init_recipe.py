@@ -17,7 +17,10 @@ _SECTIONS = ("network", "images")
 
 
 def recipe_of_model(model: str) -> Recipe:
-    """What a model was trained with: a path, or the name of a pretrained detector.
+    """The recipe that a model was trained with.
+
+    Args:
+        model: a path, or the name of a pretrained detector.
 
     Raises:
         FrcnnError: there is no such model, or the file is damaged.

@@ -19,7 +19,8 @@ _MIN_VARIANCE = 1e-6  # a class whose only foreground RoIs are the boxes of its 
 def target_statistics(
     images: Iterable[tuple[Boxes, GroundTruth]], num_classes: int, recipe: Recipe
 ) -> TargetStatistics:
-    """The statistics of a training set as the recipe states: measured, or fixed and equal for all classes.
+    """The means and standard deviations that normalise the regression targets: measured on the training set, or fixed
+    by the recipe and equal for all classes.
 
     Args:
         images: for each image its proposals, float32 [P, 4], and its objects.

@@ -34,7 +34,7 @@ class Watch:
         self.collapsed = 0
 
     def after(self, step: Step) -> bool:
-        """What is due after an iteration; returns whether training should stop early."""
+        """Does what is due after an iteration, and returns whether training should stop early."""
         self._check_collapse(step)
         if self.writer is not None and (step.iteration % 10 == 0 or step.iteration == step.total):
             for name in ("loss", "loss_classification", "loss_boxes", "learning_rate"):

@@ -138,7 +138,7 @@ def test_what_is_refused():
     coding = Coding("int8")
     with pytest.raises(ValueError, match="without the steps"):
         coding.decoded({"maps": np.zeros((2, 3), np.int8)})
-    with pytest.raises(ValueError, match="3 bytes for 2 values"):
+    with pytest.raises(ValueError, match="3 bytes do not hold 2 values"):
         coding.decoded({"maps": np.zeros((2, 3), np.int8), "steps": np.ones(2, np.float32)})
 
 

@@ -66,7 +66,7 @@ def test_a_file_says_what_it_starts_from(tmp_path):
         ("[sampling]\nbackground_iou = [0.5]", "must be a list of 2 numbers"),
         ("[sampling]\nrois = 1", "at least one RoI per image"),
         ("[targets]\nstd = [0.1, 0.1, 0.2, 0.0]", "targets.std=0 must be greater than 0"),
-        ("solver = 3", "'solver' does not belong to any section"),
+        ("solver = 3", "'solver' is outside any section"),
         ("[solver", "is not TOML"),
         ("base = 7", "base is 7"),
         ("x = " + 20_000 * "[", "is not TOML"),

@@ -26,11 +26,13 @@ def _option(*names: str, **more: Any) -> Callable[..., Any]:
 _CLUSTER = _option(
     "--cluster",
     metavar="ADDRESS",
-    help="Compute on a Ray cluster: ray starts one on this machine; auto, HOST:6379 or ray://HOST:10001 is one that"
-    " runs. Input files must be at the same path on all machines.",
+    help="Compute on a Ray cluster. ray: start one on this machine; auto, HOST:6379 or ray://HOST:10001: use one that"
+    " is already running. Input files must be at the same path on all machines.",
 )
 _SEND_IMAGES = _option(
-    "--send-images", is_flag=True, help="Send images to the machines of --cluster, which share no disk."
+    "--send-images",
+    is_flag=True,
+    help="Send the content of images to the machines of --cluster; needed if they do not share a disk.",
 )
 _TASK_CORES = _option(
     "--task-cores",

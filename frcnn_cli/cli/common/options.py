@@ -14,12 +14,12 @@ Option = Callable[[F], F]
 
 PATH = click.Path(path_type=Path)
 DATA_HELP = (
-    "Data set: voc:DIR (VOC layout), coco:JSON:DIR, or voc, voc2007, voc2012 (found in $FRCNN_DATA or ./data); A+B:"
-    " both together; A@SPLIT: only that split of A."
+    "Data set: voc:DIR (VOC layout), coco:JSON:DIR, labels:PATH (labels of other tools), voc (the VOC data set in"
+    " $FRCNN_DATA or ./data), voc2007 or voc2012 (that year's); A+B: both together; A@SPLIT: only that split of A."
 )
 SPLIT_HELP = (
-    "Split of the data set. Default: if the command reads a .h5 file, the split whose images are all in it; otherwise"
-    " trainval, or, without a trainval, the only split."
+    "Split of the data set. Default: the largest split whose images are all in the .h5 file that the command reads;"
+    " without such a file, trainval if it exists, or the only split."
 )
 
 
@@ -70,8 +70,8 @@ shard = click.option(
     "--shard",
     type=ShardType(),
     metavar="I/N",
-    help="Compute only shard I of N, which the hash of an image's key selects. Other machines compute the other shards;"
-    " their files are read as one if a pattern in quotes ('props-*.h5') is given as FILE.",
+    help="Compute only the images of shard I of N, where I is 1 to N. A hash of an image's key decides its shard. Later"
+    " commands read the files of all shards as one, if you give a pattern in quotes ('props-*.h5').",
 )
 
 
@@ -110,7 +110,8 @@ model = click.option(
     default=None,
     metavar="M",
     help="Folder of a run, model file, or pretrained detector (frcnn models lists them). Default: $FRCNN_MODEL, else"
-    " the newest run under ./runs; without one, frcnn detect and embed use the smallest pretrained detector.",
+    " the newest run under ./runs. If there is no run, frcnn detect and embed use the smallest pretrained detector, and"
+    " other commands stop.",
 )
 device = click.option(
     "--device",

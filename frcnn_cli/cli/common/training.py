@@ -37,7 +37,8 @@ _OPTIONS = (
         "--init",
         metavar="M",
         help="Model to start from, in place of --weights: a run, a model file, or a pretrained detector (coco is the"
-        " smallest). Network and images are those of the model; the recipe is modern by default.",
+        " smallest). The network, and the size and normalisation of images, are the model's; the recipe is"
+        " modern by default.",
     ),
     click.option(
         "--recipe",

@@ -82,7 +82,7 @@ def read_label_studio_labels(path: Path, pictures: Pictures, problems: Problems 
 
 
 def _picture(data: Mapping[str, Any], where: str) -> str:
-    """The picture of a task: its value called image, or its only path."""
+    """The picture of a task: the value called image, img or ocr; without one, the only value that looks like a path."""
     texts = {name: value for name, value in data.items() if isinstance(value, str)}
     for name in ("image", "img", "ocr"):
         if name in texts:

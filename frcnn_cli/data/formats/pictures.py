@@ -64,7 +64,7 @@ class Naming:
     """Finds the pictures of all entries of a file, and reports together which were not found.
 
     Raises:
-        DataError: by `find`, two names for one picture.
+        DataError: raised by `find` if two names mean the same picture.
     """
 
     def __init__(self, pictures: Pictures, source: Path) -> None:

@@ -158,7 +158,7 @@ def _read_object(element: Element, path: Path) -> LabelledObject:
             f"{path}: {name} has no complete bndbox", f"Give it numbers for {', '.join(_CORNERS)}"
         ) from None
     if not plausible(xmin, ymin, xmax, ymax):
-        raise DataError(f"{path}: {name} has a corner that is not a finite number, or huge", "Correct its bndbox")
+        raise DataError(f"{path}: {name} has a coordinate that is not finite or is far too large", "Correct its bndbox")
     difficult = _flag(element, "difficult", f"{path}: {name}")
     box = (xmin - 1, ymin - 1, xmax, ymax)  # from 1-based and inside the box to continuous
     return LabelledObject(name, box, f"{name} {xmin:g} {ymin:g} {xmax:g} {ymax:g}", difficult)

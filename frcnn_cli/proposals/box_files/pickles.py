@@ -45,9 +45,11 @@ def read_pickle(path: Path) -> BoxFile:
 
 
 def write_detectron(items: Items) -> bytes:
-    """`dict(boxes, scores, indexes)` of Detectron's first version, which tools for weak supervision read: corners from
-    0, both inside the box. indexes are numbers if all keys are (`000004` becomes 4), else keys; without scores, scores
-    decrease from 1 by rank."""
+    """`dict(boxes, scores, indexes)` of Detectron's first version, which tools for weak supervision read.
+
+    Coordinates start at 0, and both corners are pixels inside the box. If all keys are numbers, indexes are integers
+    (`000004` becomes 4); otherwise they are the keys. Without scores, scores decrease from 1 by rank.
+    """
     numbers = all(image.key.isdecimal() for image, _ in items)
     content = {
         "boxes": [to_inclusive(found.boxes, base=0) for _, found in items],
