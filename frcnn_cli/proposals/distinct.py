@@ -10,8 +10,8 @@ from frcnn_cli.system.jit import kernel
 
 
 @kernel()
-def distinct(boxes: Any, max_iou: float) -> Any:
-    """The boxes that overlap no better kept box by more than `max_iou`.
+def distinct(boxes: Any, max_iou: float, most: int = 1 << 62) -> Any:
+    """The boxes that overlap no better kept box by more than `max_iou`, at most `most` of them.
 
     Two boxes with IoU above t have areas within a factor t of each other, so boxes are binned by area, and each box is
     compared only with the kept boxes of its own bin and of the two neighbouring bins. At t = 0.9 these are about 1/30
@@ -30,6 +30,8 @@ def distinct(boxes: Any, max_iou: float) -> Any:
     last = np.full(int(45 / step) + 3, -1, np.int64)  # per bin, the latest kept box; areas up to e**45
     before = np.empty(len(boxes), np.int64)  # for each kept box, the previous one in its bin
     for i in range(len(boxes)):
+        if count >= most:
+            break
         x1, y1, x2, y2 = boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3]
         area = np.float64(x2 - x1) * np.float64(y2 - y1)
         size = min(max(int(np.log(max(area, 1e-9)) / step), 0), len(last) - 3) + 1

@@ -71,17 +71,22 @@ class Registry:
         Raises:
             SourceError: it is not installed, or installed in another version. UsageError: its options have changed.
         """
+        options = described["options"]
+        loaded = self.sources.get(described["name"])
+        if loaded is not None and loaded.source.version != described["version"]:
+            known = loaded.source
+            options = known.restated(described["version"], options)
+            if options is None:
+                raise SourceError(
+                    f"the boxes were made with {known.name} {described['version']}, but {known.version} is installed",
+                    f"Install that version, or accept the difference with --source {known.name}",
+                )
         try:
-            source = self.configured(described["name"], described["options"])
+            source = self.configured(described["name"], options)
         except UsageError as error:
             if described["name"] in self.sources:
                 raise
             raise SourceError(error.what, error.fix) from None
-        if source.version != described["version"]:
-            raise SourceError(
-                f"the boxes were made with {source.name} {described['version']}, but {source.version} is installed",
-                f"Install that version, or accept the difference with --source {source.name}",
-            )
         if "content" in described and source.described().get("content") != described["content"]:
             changed = f"{described['options'].get('path', source.name)} has changed since the model was trained"
             warnings.warn(FrcnnWarning(f"the box file {changed}"), stacklevel=2)

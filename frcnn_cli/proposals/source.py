@@ -89,6 +89,12 @@ class ProposalSource(ABC):
         printed."""
         return True
 
+    @classmethod
+    def restated(cls, version: str, options: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The options with which this version makes the boxes that an earlier version made with `options`; None if it
+        cannot. A model that was trained with the earlier version then still detects."""
+        return None
+
     def files(self) -> list[Path]:
         """The files that the source reads, so that the output never replaces one; by default, the options that are
         paths."""

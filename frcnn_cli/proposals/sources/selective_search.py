@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,18 @@ class _Preset(NamedTuple):
     k: tuple[int, ...]
     mixes: tuple[str, ...]
     distinct: float
+    agreed: int
 
 
-# Chosen on BCCD trainval and on the boxes that the authors published for a VOC photograph: of all combinations tried,
-# these cover most objects with 2,000 boxes. More colour spaces and smaller k give more boxes, but not better ones.
+# Chosen on 64 photographs of COCO, BCCD trainval, and the boxes that the authors published for a VOC photograph: with
+# 100, 300, 1,000 and 2,000 boxes these cover as much as OpenCV's presets of the same names (docs/benchmarks.md).
 _PRESETS = {
-    "fast": _Preset(("hsv", "lab"), (100, 300), ("CTSF", "TSF"), 0.9),
-    "quality": _Preset(("hsv", "lab", "rgb"), (100, 200, 300), ("CTSF", "TSF", "F"), 0.85),
+    "fast": _Preset(("hsv", "lab", "rgi"), (100, 300), ("CTSF", "TSF", "F"), 0.9, 500),
+    "quality": _Preset(("hsv", "lab", "rgb"), (100, 200, 300), ("CTSF", "TSF", "F"), 0.85, 500),
+}
+_PRESETS_OF_VERSION_1 = {
+    "fast": _Preset(("hsv", "lab"), (100, 300), ("CTSF", "TSF"), 0.9, 0),
+    "quality": _Preset(("hsv", "lab", "rgb"), (100, 200, 300), ("CTSF", "TSF", "F"), 0.85, 0),
 }
 
 
@@ -35,13 +41,13 @@ class SelectiveSearch(ProposalSource):
     size and fill."""
 
     name = "selective-search"
-    version = "1"
+    version = "2"
 
     preset: Literal["fast", "quality"] = option(
-        "fast", help="Sets colours, k, mixes and distinct, unless they are given."
+        "fast", help="Sets colours, k, mixes, distinct and agreed, unless they are given."
     )
     colours: tuple[Colour, ...] | None = option(
-        None, help="Colour spaces; none: those of the preset (fast: hsv,lab; quality: hsv,lab,rgb)."
+        None, help="Colour spaces; none: those of the preset (fast: hsv,lab,rgi; quality: hsv,lab,rgb)."
     )
     k: tuple[int, ...] | None = option(
         None,
@@ -52,7 +58,7 @@ class SelectiveSearch(ProposalSource):
     mixes: tuple[str, ...] | None = option(
         None,
         help="Mixes of similarities to group by: C(olour), T(exture), S(ize), F(ill); none: those of the preset"
-        " (fast: CTSF,TSF; quality: CTSF,TSF,F).",
+        " (CTSF,TSF,F).",
     )
     distinct: float | None = option(
         None,
@@ -60,6 +66,12 @@ class SelectiveSearch(ProposalSource):
         " preset (fast: 0.9; quality: 0.85).",
         minimum=0.1,
         maximum=1.0,
+    )
+    agreed: int | None = option(
+        None,
+        help="Number of boxes to rank first because most hierarchies agree on them; 0: rank all by their position in"
+        " the hierarchy and chance, as in the paper; none: that of the preset (500).",
+        minimum=0,
     )
     sigma: float = option(
         0.8, help="Standard deviation of the blur before segmentation, in pixels.", minimum=0.0, maximum=10.0
@@ -79,18 +91,27 @@ class SelectiveSearch(ProposalSource):
             if not mix or set(mix) - set("CTSF") or len(set(mix)) < len(mix):
                 raise ValueError(f"the mix {mix!r} does not consist of the letters C T S F, each at most once")
 
+    @classmethod
+    def restated(cls, version: str, options: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Version 1 had other presets, and no `agreed`."""
+        if version != "1":
+            return None
+        preset = _PRESETS_OF_VERSION_1[options.get("preset", "fast")]._asdict()
+        given = {name: value for name, value in options.items() if value is not None}
+        return {**preset, **given}
+
     def prepare(self) -> None:
         """Compiles the kernels: 14 s on a new machine, 0.3 s afterwards."""
-        self.propose(Image.from_array(np.zeros((8, 8, 3), np.uint8)))
+        self.propose(Image.from_array(np.zeros((16, 16, 3), np.uint8)))
 
     def is_prepared(self) -> bool:
         from frcnn_cli.proposals.distinct import distinct
-        from frcnn_cli.proposals.selective_search import grouping, lab, regions, segmentation
+        from frcnn_cli.proposals.selective_search import agreement, grouping, lab, regions, segmentation
         from frcnn_cli.system.jit import needs_compiling
 
         return not needs_compiling(
-            *(distinct, grouping.group, lab.convert, regions.atoms, regions.describe, regions.gather),
-            *(segmentation.sorted_edges, segmentation.segment),
+            *(distinct, agreement.support, grouping.group, lab.convert),
+            *(regions.atoms, regions.describe, regions.gather, segmentation.sorted_edges, segmentation.segment),
         )
 
     def propose(self, image: Image) -> Proposals:
@@ -106,6 +127,7 @@ class SelectiveSearch(ProposalSource):
             self.sigma,
             self.min_region,
             preset.distinct if self.distinct is None else self.distinct,
+            preset.agreed if self.agreed is None else self.agreed,
             content_seed(image.pixels) + self.seed,
         )
         scale = np.array([image.width / pixels.shape[1], image.height / pixels.shape[0]] * 2, np.float32)

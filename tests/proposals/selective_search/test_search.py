@@ -66,7 +66,7 @@ def test_the_whole_search_finds_the_boxes_of_the_reference(image, mixes):
         labels, pairs = reference.segment(pixels, k, 2)
         for mix in mixes:
             expected |= set(reference.group(pixels, labels, pairs, mix))
-    found = selective_search(pixels, ["rgb"], (5, 60), mixes, 0.0, 2, 1.0, seed=0)
+    found = selective_search(pixels, ["rgb"], (5, 60), mixes, 0.0, 2, 1.0, agreed=0, seed=0)
     assert sorted(map(tuple, found.astype(int).tolist())) == sorted(expected)
 
 
@@ -113,6 +113,7 @@ def search(pixels, seed=0, **changed):
         "sigma": 0.8,
         "min_region": 20,
         "max_iou": 1.0,
+        "agreed": 0,
     }
     return selective_search(pixels, **(options | changed), seed=seed)
 
