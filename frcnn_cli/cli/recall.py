@@ -118,14 +118,21 @@ def command(
         raise click.UsageError("--split, --classes and --by class need a data set: a proposals file has no classes.")
 
     objects = Objects.read(data, split, bad_boxes, size_mismatch, classes, props[0])
-    found = {name: objects.coverage(path, counts) for name, path in zip(_names(props), props, strict=True)}
+    found, advised = {}, {}
+    for name, path in zip(_names(props), props, strict=True):
+        found[name], advised[name] = objects.coverage(path, counts)
+        for advice in advised[name]:
+            console.note(str(advice) if len(props) == 1 else f"{path}: {advice}")
     if plot is not None:
         from frcnn_cli.report.recall import plot_recall
 
         plot_recall(found, plot, objects.title)
         console.note(f"the plot is in {plot}")
     if as_json:
-        files = [coverage_as_json(path, c, objects) for path, c in zip(props, found.values(), strict=True)]
+        files = [
+            coverage_as_json(path, c, objects) | {"advice": [str(advice) for advice in some]}
+            for path, c, some in zip(props, found.values(), advised.values(), strict=True)
+        ]
         console.json({"files": files})
     else:
         what = str(props[0]) if len(props) == 1 else f"{len(props)} files"

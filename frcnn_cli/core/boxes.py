@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Boxes = NDArray[np.float32]  # [N, 4], x1 y1 x2 y2
+MIN_SIZE = 20.0  # pixels; the paper's selective search drops boxes that are narrower or lower
+
 _BLOCK_PAIRS = 1 << 21
 _FIRST_PIXEL = 1.5  # fractions are at most 1, and reading VOC subtracts 1
 

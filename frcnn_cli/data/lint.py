@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from frcnn_cli.core.boxes import MIN_SIZE, are_fractions
 from frcnn_cli.core.decoding import read_image
 from frcnn_cli.core.errors import DataError, ImageError, MismatchError, UsageError, listed
 from frcnn_cli.core.image import ImageRecord, ImageRef
@@ -17,10 +18,11 @@ from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.data.contradictions import Contradiction, contradictions
 from frcnn_cli.data.findings import Finding, lint_labels
 from frcnn_cli.data.formats.voc_tree import VocTree
-from frcnn_cli.data.labels import Labels, Problems, joined
+from frcnn_cli.data.labels import Labels, Problems, all_boxes, joined
 from frcnn_cli.data.layouts import read_layout
 from frcnn_cli.data.load import read_splits, voc_folders
 from frcnn_cli.data.pairing import pair_detections
+from frcnn_cli.data.small_objects import advice_on_floor
 from frcnn_cli.data.spec import is_dataset_spec
 from frcnn_cli.store.schema import DETECTIONS, PROPOSALS
 from frcnn_cli.store.stage import open_stage
@@ -146,14 +148,26 @@ def lint_dataset(
     found = [*unreadable(problems), *lint_labels(splits, records)]
     for folder in voc_folders(source if is_spec else f"labels:{source}"):
         found += lint_folder(folder)
+    floors: dict[str, float] = {}
     for path in proposals:
         with open_stage(path, PROPOSALS) as file:
             found += lint_proposals(str(path), file.images, file.counts(), splits, records)
+            floors[str(path)] = float(file.provenance["min_size"])
+    for name, floor in (floors or {source: MIN_SIZE}).items():
+        found += _lint_sizes(name, splits, floor)
     contradicted = [] if detections is None else _contradictions(splits, Path(detections), min_score, found)
     found.sort(key=lambda finding: (finding.level, finding.kind, finding.file))
     layouts = list(dict.fromkeys(labels.layout for labels in splits if labels.layout))
     files = {image.ref.key: image.ref.path for labels in splits for image in labels.images}
     return LintResult(len(refs), len(splits), found, layouts, contradicted, files)
+
+
+def _lint_sizes(name: str, splits: Sequence[Labels], min_size: float) -> Iterator[Finding]:
+    """A finding if many objects are narrower than the smallest proposals."""
+    boxes = all_boxes(image for labels in splits for image in labels.images)
+    if len(boxes) and not are_fractions(boxes):
+        for advice in advice_on_floor([(boxes[:, 2:] - boxes[:, :2]).min(axis=1)], min_size):
+            yield Finding("warning", "small objects", name, "", advice.what, advice.fix[0].upper() + advice.fix[1:])
 
 
 def _contradictions(

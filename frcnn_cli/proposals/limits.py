@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from frcnn_cli.core.boxes import first_of_equal
+from frcnn_cli.core.boxes import MIN_SIZE, first_of_equal
 from frcnn_cli.core.errors import SourceError
 from frcnn_cli.core.image import Image
 from frcnn_cli.proposals.source import Proposals
@@ -18,7 +18,7 @@ class Limits(NamedTuple):
     """Which of a source's boxes are kept."""
 
     max_boxes: int = 2000
-    min_size: float = 20.0  # pixels; narrower or lower boxes are dropped, as by the paper's selective search
+    min_size: float = MIN_SIZE  # pixels; narrower or lower boxes are dropped
 
 
 def best_of(proposals: Proposals, limits: Limits) -> Proposals:

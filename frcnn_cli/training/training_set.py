@@ -17,6 +17,7 @@ from frcnn_cli.data.labels import BadBoxes
 from frcnn_cli.data.load import default_split, load_dataset
 from frcnn_cli.data.pairing import BadImages, Pairing, ProposedSample, pair, proposed_samples
 from frcnn_cli.data.sizes import SizeMismatch
+from frcnn_cli.data.small_objects import advice_on_small_objects
 from frcnn_cli.data.spec import names_its_splits
 from frcnn_cli.detector.config import image_transform
 from frcnn_cli.recipes.recipe import Recipe
@@ -36,7 +37,8 @@ class TrainingSet:
     proposals: the provenance of the proposals, which the model records.
     inputs: reads what the network sees of an image. digest: identifies all of it. split: of the data set.
     title: how messages name the data set and split.
-    notes: what was fixed on reading, to be shown to the user. left_out: the keys of images that cannot be read.
+    notes: what was fixed on reading, and what costs small objects, to be shown to the user.
+    left_out: the keys of images that cannot be read.
     """
 
     samples: Sequence[ProposedSample]
@@ -69,6 +71,7 @@ def read_training_set(settings: RunSettings, recipe: Recipe, dataset: Dataset | 
         pairing = pair(dataset, file, settings.bad_boxes, cast(BadImages, settings.bad_images))
         samples = proposed_samples(pairing, file)
         provenance = file.provenance
+        records = [file.images[row] for row in pairing.rows]
     lacking = pairing.dataset.lacks_objects(recipe.sampling.difficult)
     if lacking:
         fix = "Train on them with --difficult" if "difficult" in lacking else "Name another --split"
@@ -79,7 +82,10 @@ def read_training_set(settings: RunSettings, recipe: Recipe, dataset: Dataset | 
         inputs = _cached_maps(settings.features, samples, pairing.digests, dataset.title, recipe)
         maps = inputs.file.provenance
     digest = images_digest(samples, pairing.digests, maps)
-    notes = (*dataset.notes, *_skipped_notes(pairing))
+    advice = advice_on_small_objects(
+        (sample.truth for sample in samples), records, provenance, image_transform(recipe).scale_for
+    )
+    notes = (*dataset.notes, *_skipped_notes(pairing), *map(str, advice))
     left_out = tuple(pairing.skipped)
     return TrainingSet(samples, dataset.classes, provenance, inputs, digest, notes, split, dataset.title, left_out)
 

@@ -25,6 +25,12 @@ def test_it_is_the_slow_walk(seed, count, max_iou):
     assert distinct(boxes, max_iou).tolist() == slow(boxes, max_iou)
 
 
+def test_at_most_so_many_are_kept():
+    boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]], np.float64)
+    assert distinct(boxes, 0.9, 2).tolist() == [0, 2]
+    assert distinct(boxes, 0.9, 0).tolist() == []
+
+
 def test_huge_and_tiny_boxes():
     boxes = np.array([[0, 0, 3e9, 3e9], [0, 0, 3e9, 2.95e9], [0, 0, 1e-3, 1e-3], [0, 0, 1e-3, 9.9e-4]])
     assert distinct(boxes, 0.9).tolist() == [0, 2]

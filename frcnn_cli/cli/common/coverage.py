@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from frcnn_cli.core.annotations import GroundTruth
     from frcnn_cli.core.image import ImageRecord
     from frcnn_cli.data.dataset import Dataset
+    from frcnn_cli.data.small_objects import Advice
     from frcnn_cli.proposals.recall import Coverage, Recall
 
 _COLUMNS = ("recall 0.5", "recall 0.7", "AR COCO", "AR Hosang", "ABO", "MABO", "ceiling")
@@ -63,9 +64,10 @@ class Objects:
     def classes(self) -> tuple[str, ...]:
         return () if self.dataset is None else self.dataset.classes
 
-    def coverage(self, props: Path, counts: Sequence[int]) -> Coverage:
-        """How well a proposals file covers the objects. Raises DataError if there are none."""
+    def coverage(self, props: Path, counts: Sequence[int]) -> tuple[Coverage, list[Advice]]:
+        """How well a proposals file covers the objects, and what costs small ones. Raises DataError without objects."""
         from frcnn_cli.data.pairing import pair, proposed_samples
+        from frcnn_cli.data.small_objects import advice_on_small_objects
         from frcnn_cli.proposals.recall import NoObjectsError, cover
         from frcnn_cli.store.join import join
         from frcnn_cli.store.schema import PROPOSALS
@@ -73,13 +75,16 @@ class Objects:
 
         with open_stage(props, PROPOSALS) as file:
             if self.dataset is not None:
-                samples = proposed_samples(pair(self.dataset, file, self.bad_boxes), file)
+                pairing = pair(self.dataset, file, self.bad_boxes)
+                rows, samples = pairing.rows, proposed_samples(pairing, file)
                 pairs = [(sample.proposals, sample.truth) for sample in samples]
             else:
                 rows = join(self.records, file.images, self.title, str(props))
                 pairs = [(file[row]["boxes"], truth) for row, truth in zip(rows, self.truths, strict=True)]
+            records = [file.images[row] for row in rows]
+            advice = advice_on_small_objects((truth for _, truth in pairs), records, file.provenance)
         try:
-            return cover(pairs, counts)
+            return cover(pairs, counts), advice
         except NoObjectsError:
             lacking = "" if self.dataset is None else self.dataset.lacks_objects()
             raise DataError(lacking or f"{self.title} has no objects", "Name another split") from None
