@@ -166,7 +166,8 @@ def _lint_sizes(name: str, splits: Sequence[Labels], min_size: float) -> Iterato
     """A finding if many objects are narrower than the smallest proposals."""
     boxes = all_boxes(image for labels in splits for image in labels.images)
     if len(boxes) and not are_fractions(boxes):
-        for advice in advice_on_floor([(boxes[:, 2:] - boxes[:, :2]).min(axis=1)], min_size):
+        sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
+        for advice in advice_on_floor([sides[sides > 0]], min_size):
             yield Finding("warning", "small objects", name, "", advice.what, advice.fix[0].upper() + advice.fix[1:])
 
 

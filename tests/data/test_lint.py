@@ -50,11 +50,11 @@ def test_a_sound_one(tmp_path):
         ([("cat", 50, 5, 40, 40)], ("error", "no area")),
         ([("cat", 65535, 5, 90, 40)], ("error", "wrapped box")),
         ([("cat", 50, 5, 120, 40)], ("error", "outside")),
-        ([("cat", 0, 5, 20, 40)], ("error", "outside")),
+        ([("cat", 0, 5, 30, 40)], ("error", "outside")),
         ([("cat", 200, 5, 220, 40)], ("error", "outside")),
-        ([("Cat", 5, 5, 20, 40)], ("error", "misspelt class")),
-        ([("dgo", 5, 5, 20, 40)], ("error", "misspelt class")),
-        (2 * [("cat", 5, 5, 20, 40)], ("error", "object twice")),
+        ([("Cat", 5, 5, 30, 40)], ("error", "misspelt class")),
+        ([("dgo", 5, 5, 30, 40)], ("error", "misspelt class")),
+        (2 * [("cat", 5, 5, 30, 40)], ("error", "object twice")),
         ([], ("warning", "no objects")),
     ],
 )
@@ -63,6 +63,14 @@ def test_objects(tmp_path, objects, finding):
     annotate(tmp_path, "train3", objects)
     found = linted(tmp_path)
     assert found == [finding]
+
+
+def test_small_objects_are_counted_against_the_smallest_proposals(tmp_path):
+    sound(tmp_path)
+    annotate(tmp_path, "train3", [("cat", x, 5, x + 10, 40) for x in (5, 20, 35, 50, 65)])
+    assert linted(tmp_path) == [("warning", "small objects")]
+    shown = run_frcnn("data", "lint", f"voc:{tmp_path}").err
+    assert "of the objects are narrower than 20 px, the minimum size of proposals. Add --min-size " in shown
 
 
 def test_a_slip_in_a_longer_name(tmp_path):

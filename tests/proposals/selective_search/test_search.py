@@ -45,14 +45,15 @@ def test_segmentation_is_the_reference(image, k, min_size):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(images(), st.sampled_from(MIXES), st.sampled_from([5, 50]))
-def test_grouping_is_the_reference(image, mix, k):
+@given(images(), st.sampled_from(MIXES), st.sampled_from([5, 50]), st.sampled_from([0, 1, 3, 6, 64]))
+def test_grouping_is_the_reference(image, mix, k, many):
+    """Also where most regions count as crowded, because they have more than `many` neighbours."""
     height, width, channels = image.shape
     labels, pairs = segmented(image, k, 2)
     atom, members = atoms(labels[None], width)
     described = gather(members[:, 0], *describe(image, atom, len(members)))
     use = np.array([letter in mix for letter in SIMILARITIES])
-    boxes = group(pairs, *described, channels, height * width, use)
+    boxes = group(pairs, *described, channels, height * width, use, many)
     assert list(map(tuple, boxes.tolist())) == reference.group(image, labels, list(map(tuple, pairs.tolist())), mix)
 
 
@@ -87,6 +88,23 @@ def test_regions_of_every_scale_are_described_as_if_alone(image, scales):
             assert sizes[r] == len(pixels)
             assert tuple(boxes[r]) == region.box
             assert counts[r].tolist() == np.concatenate(reference.histograms(image, pixels)).tolist()
+
+
+def test_a_crowd_on_one_background():
+    """900 spots whose only neighbour is the background, with many ties: the heaps of crowded regions grow and meld."""
+    rng = np.random.default_rng(0)
+    image = np.full((180, 180, 1), 200, np.uint8)
+    for y in range(2, 180, 6):
+        for x in range(2, 180, 6):
+            image[y : y + 3, x : x + 3] = rng.integers(0, 12) * 10
+    labels, pairs = segmented(image, 1, 1)
+    atom, members = atoms(labels[None], 180)
+    described = gather(members[:, 0], *describe(image, atom, len(members)))
+    for mix in MIXES:
+        use = np.array([letter in mix for letter in SIMILARITIES])
+        few, none = (group(pairs, *described, 1, 180 * 180, use, many) for many in (64, 1 << 30))
+        assert len(few) > 1800
+        assert np.array_equal(few, none), mix
 
 
 def test_many_atoms_outgrow_the_first_table():
