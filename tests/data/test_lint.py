@@ -69,7 +69,7 @@ def test_small_objects_are_counted_against_the_smallest_proposals(tmp_path):
     sound(tmp_path)
     annotate(tmp_path, "train3", [("cat", x, 5, x + 10, 40) for x in (5, 20, 35, 50, 65)])
     assert linted(tmp_path) == [("warning", "small objects")]
-    shown = run_frcnn("data", "lint", f"voc:{tmp_path}").err
+    shown = run_frcnn("data", "lint", f"voc:{tmp_path}").out
     assert "of the objects are narrower than 20 px, the minimum size of proposals. Add --min-size " in shown
 
 
