@@ -26,7 +26,7 @@ class _Preset(NamedTuple):
 # Chosen on 64 photographs of COCO, BCCD trainval, and the boxes that the authors published for a VOC photograph: with
 # 100, 300, 1,000 and 2,000 boxes these cover as much as OpenCV's presets of the same names (docs/benchmarks.md).
 _PRESETS = {
-    "fast": _Preset(("hsv", "lab", "rgi"), (100, 300), ("CTSF", "TSF", "F"), 0.9, 500),
+    "fast": _Preset(("hsv", "lab"), (100, 200), ("CTSF", "TSF", "F"), 0.9, 500),
     "quality": _Preset(("hsv", "lab", "rgb"), (100, 200, 300), ("CTSF", "TSF", "F"), 0.85, 500),
 }
 _PRESETS_OF_VERSION_1 = {
@@ -47,11 +47,11 @@ class SelectiveSearch(ProposalSource):
         "fast", help="Sets colours, k, mixes, distinct and agreed, unless they are given."
     )
     colours: tuple[Colour, ...] | None = option(
-        None, help="Colour spaces; none: those of the preset (fast: hsv,lab,rgi; quality: hsv,lab,rgb)."
+        None, help="Colour spaces; none: those of the preset (fast: hsv,lab; quality: hsv,lab,rgb)."
     )
     k: tuple[int, ...] | None = option(
         None,
-        help="Scales of segmentation; larger values give larger regions; none: those of the preset (fast: 100,300;"
+        help="Scales of segmentation; larger values give larger regions; none: those of the preset (fast: 100,200;"
         " quality: 100,200,300).",
         minimum=1,
     )
