@@ -71,11 +71,13 @@ def convert_labels(
         layout: "voc", "coco", "yolo" or "csv".
         images: the folder of the images, if it is not that of the labels.
         split: convert only this split; by default all.
-        bad_boxes, size_mismatch: as in `load_dataset`.
+        bad_boxes: as in `load_dataset`.
+        size_mismatch: as in `load_dataset`.
         bad_images: "error", or "skip" to leave out images that cannot be read.
         stated: what is known about the numbers in a table; see `read_csv_labels`.
-        val, test: fractions of the images for the splits val and test; the others form the split train. By default, the
-            splits of the source are kept. See `split_dataset`.
+        val: the fraction of the images for the split val. By default, the splits of the source are kept; with `val` or
+            `test`, all other images form the split train. See `split_dataset`.
+        test: likewise for the split test.
         seed: of that division.
 
     Raises:

@@ -108,7 +108,10 @@ def evaluate_coco(
     Objects marked as crowd or difficult need not be found, and detections inside them do not count.
 
     Args:
-        detections, ground_truth, classes, missing: as in `evaluate`.
+        detections: as in `evaluate`.
+        ground_truth: as in `evaluate`.
+        classes: as in `evaluate`.
+        missing: as in `evaluate`.
         rules: by default those of COCO.
 
     Raises:
