@@ -12,7 +12,9 @@ from frcnn_cli.system import facts
 
 
 @click.command(cls=Command)
-@click.option("--gpu", is_flag=True, help="Instead, compare what the GPU computes with the CPU and with torchvision.")
+@click.option(
+    "--gpu", is_flag=True, help="Instead, compare the results of the GPU with those of the CPU and of torchvision."
+)
 @options.as_json
 @click.pass_obj
 def command(console: Console, gpu: bool, as_json: bool) -> None:

@@ -82,8 +82,8 @@ def command(
 ) -> None:
     """Compute a vector per box, the output of the last hidden layer: for retrieval, captioning or clustering.
 
-    Boxes are those of a file, or the best detections. The file also holds the most probable class of each box, its
-    probability, and for detections the index of the proposal. After an interruption at any moment, the same command
+    The boxes are those of --boxes, or the best detections. The output also holds the most probable class of each box,
+    its probability, and for detections the index of the proposal. After an interruption at any moment, the same command
     continues where it stopped. frcnn vectors writes the formats of other programs.
 
     A detector's vector tells classes apart, not individuals: two dogs have similar vectors.

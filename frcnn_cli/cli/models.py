@@ -51,8 +51,9 @@ def command(
 ) -> None:
     """List pretrained detectors, or get one ahead of time.
 
-    They are torchvision's Faster R-CNN models, trained on COCO. Every command with --model takes their names. Weights
-    are downloaded on first use, to the folder where torchvision keeps them, and verified by their checksum.
+    They are torchvision's Faster, Mask and Keypoint R-CNN models, trained on COCO; only their boxes are used. Every
+    command with --model takes their names. Weights are downloaded on first use, to the folder where torchvision keeps
+    them, and verified by their checksum.
 
     \b
     frcnn models
@@ -95,7 +96,7 @@ def command(
             stored.config.proposals["source"]["options"]["weights"] = str(output)
         Detector.of_stored(stored, choose_device("cpu")).save(output)
     if model.loses:
-        console.note(f"{model.name} also finds {model.loses}; that head is not used")
+        console.note(f"{model.name} was also trained to predict {model.loses}, which frcnn does not use")
     result = output or path
     console.json({"model": model.name, "path": str(result)}) if as_json else console.result(str(result))
 

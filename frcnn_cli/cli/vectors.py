@@ -42,8 +42,8 @@ def command(
     """Convert vectors between the .h5 of frcnn and the formats of other programs.
 
     bottom-up and lxmert are .tsv files without a header, with arrays in base64; npz is a folder with one .npz per image
-    (x, bbox, num_bbox, image_h, image_w); folders are OUT_att, OUT_fc and OUT_box. Reading back gives the same boxes
-    and vectors, in float32 from .tsv files.
+    (x, bbox, num_bbox, image_h, image_w); folders are OUT_att, OUT_fc and OUT_box. Reading a file
+    back gives the same boxes and vectors; vectors from a .tsv are float32.
 
     \b
     frcnn vectors vectors.h5 --to bottom-up -o vectors.tsv

@@ -18,7 +18,7 @@ from frcnn_cli.core.progress import SILENT, Progress
 from frcnn_cli.data.contradictions import Contradiction, contradictions
 from frcnn_cli.data.findings import Finding, lint_labels
 from frcnn_cli.data.formats.voc_tree import VocTree
-from frcnn_cli.data.labels import Labels, Problems, all_boxes, joined
+from frcnn_cli.data.labels import Labels, Problems, has_area, joined
 from frcnn_cli.data.layouts import read_layout
 from frcnn_cli.data.load import read_splits, voc_folders
 from frcnn_cli.data.pairing import pair_detections
@@ -148,12 +148,12 @@ def lint_dataset(
     found = [*unreadable(problems), *lint_labels(splits, records)]
     for folder in voc_folders(source if is_spec else f"labels:{source}"):
         found += lint_folder(folder)
-    floors: dict[str, float] = {}
+    floors: dict[float, str] = {}  # the minimum sizes of proposals, and a file that has each
     for path in proposals:
         with open_stage(path, PROPOSALS) as file:
             found += lint_proposals(str(path), file.images, file.counts(), splits, records)
-            floors[str(path)] = float(file.provenance["min_size"])
-    for name, floor in (floors or {source: MIN_SIZE}).items():
+            floors.setdefault(float(file.provenance["min_size"]), str(path))
+    for floor, name in (floors or {MIN_SIZE: source}).items():
         found += _lint_sizes(name, splits, floor)
     contradicted = [] if detections is None else _contradictions(splits, Path(detections), min_score, found)
     found.sort(key=lambda finding: (finding.level, finding.kind, finding.file))
@@ -164,10 +164,12 @@ def lint_dataset(
 
 def _lint_sizes(name: str, splits: Sequence[Labels], min_size: float) -> Iterator[Finding]:
     """A finding if many objects are narrower than the smallest proposals."""
-    boxes = all_boxes(image for labels in splits for image in labels.images)
+    objects = [obj for labels in splits for image in labels.images for obj in image.objects]
+    objects = [obj for obj in objects if has_area(obj, 1) and not obj.difficult]
+    boxes = np.array([obj.box for obj in objects], np.float64).reshape(-1, 4)
     if len(boxes) and not are_fractions(boxes):
         sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
-        for advice in advice_on_floor([sides[sides > 0]], min_size):
+        for advice in advice_on_floor([sides], min_size):
             yield Finding("warning", "small objects", name, "", advice.what, advice.fix[0].upper() + advice.fix[1:])
 
 

@@ -48,14 +48,14 @@ def advice_on_small_objects(
     sides = [(some[:, 2:] - some[:, :2]).min(axis=1, initial=np.inf) for some in boxes]
     found = advice_on_floor(sides, float(proposals["min_size"]))
     max_pixels = proposals["source"].get("options", {}).get("max_pixels")
-    if max_pixels:
+    if max_pixels and proposals["source"]["name"] == "selective-search":
         scales = [min(1.0, (max_pixels / (image.width * image.height)) ** 0.5) for image in images]
         why = f"in the image that selective search reads, scaled down to {max_pixels:,} pixels"
         found += _advice_on_scale(sides, scales, _MIN_REGION, why, "add --set max_pixels=0 to frcnn proposals")
     if scale_for is not None:
         scales = [scale_for(image.height, image.width) for image in images]
         why = "in the resized image that the network reads"
-        found += _advice_on_scale(sides, scales, _MIN_CELL, why, "raise --long-side, or --short-side too")
+        found += _advice_on_scale(sides, scales, _MIN_CELL, why, "raise --short-side and --long-side")
     return found
 
 
@@ -69,7 +69,7 @@ def advice_on_floor(sides: Iterable[NDArray[Any]], min_size: float) -> list[Advi
     below = float((every < min_size).mean()) if len(every) else 0.0
     if below < _WORTH_A_NOTE:
         return []
-    better = max(_LOWEST_FLOOR, int(np.quantile(every, 0.05)))
+    better = max(_LOWEST_FLOOR, int(np.quantile(every[every < min_size], 0.1)))
     what = f"{below:.0%} of the objects are narrower than {min_size:g} px, the minimum size of proposals"
     return [Advice(what, f"add --min-size {better} to frcnn proposals")] if better < min_size else []
 

@@ -56,7 +56,7 @@ class ModelConfig:
         if not {"name", "version", "options"} <= set(self.proposals["source"]):
             raise ValueError("the source of the proposals is not described")
         if not set(self.ranks) <= set(HIDDEN) or not all(1 <= rank <= 1 << 20 for rank in self.ranks.values()):
-            raise ValueError(f"the ranks are {self.ranks}")
+            raise ValueError(f"the ranks of hidden layers are not valid: {self.ranks}")
 
     @classmethod
     def of_recipe(cls, recipe: Recipe, classes: tuple[str, ...], proposals: dict[str, Any]) -> Self:

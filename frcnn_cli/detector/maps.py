@@ -28,10 +28,13 @@ def are_finite(maps: Map) -> Tensor:
     """bool [B]: whether all values of the maps of an image are finite."""
     # NaN is the minimum and maximum of values that contain it. No other test needs as little time: a sum of float16
     # first copies the map to float32 (20 ms instead of 1 for 256 channels of 200 x 272 cells).
-    extremes = [
-        torch.stack([torch.stack(image.aminmax()) for image in one.permute(0, 2, 3, 1)]) for one in as_tuple(maps)
-    ]
-    return torch.stack([pairs.isfinite().all(dim=1) for pairs in extremes]).all(dim=0)
+    levels = as_tuple(maps)
+    finite = torch.ones(len(levels[0]), dtype=torch.bool)
+    for one in levels:
+        for i, image in enumerate(one.permute(0, 2, 3, 1)):
+            if image.numel():
+                finite[i] &= bool(torch.stack(image.aminmax()).isfinite().all())
+    return finite
 
 
 def overflow(key: str, dtype: str) -> FeatureError:

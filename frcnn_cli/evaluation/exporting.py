@@ -38,8 +38,8 @@ def export_voc_results(file: StageFile, folder: Path, split: str = "test") -> in
     )
     if others:
         raise FrcnnError(
-            f"{folder} holds results of a class that {file.path} does not know ({others[0]})",
-            "Remove that file, or name another folder",
+            f"{folder / others[0]} holds results of a class that {file.path} lacks",
+            f"Remove {others[0]}, or name another folder",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

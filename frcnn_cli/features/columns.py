@@ -18,9 +18,9 @@ Scale = float | tuple[float, float]
 def to_columns(features: Map | Sequence[Map], scale: Scale | Sequence[Scale]) -> dict[str, NDArray[Any]]:
     """A map [1, C, h, w] and its scale -> `maps` [h*w, C] channels last, `map_size` [2], `scale`.
 
-    Of several maps, the cells are stored end to end, and `map_size` is [M, 2]: the L levels of a pyramid, or the maps
-    or pyramids of an image at S scales, one scale after the other. `scale` is then [S]. Where scales differ along x
-    and y, `scale` is [S, 2], also for one scale.
+    Several maps (the levels of a pyramid, an image at S scales, or both) are stored end to end, scale by scale;
+    `map_size` is then [M, 2], for all M maps. `scale` is [S] for a list of scales. Where the scales along x and y
+    differ, it is [S, 2], also for one scale.
     """
     several = isinstance(features, list)
     views: list[Map] = list(features) if several else [features]  # type: ignore[list-item]

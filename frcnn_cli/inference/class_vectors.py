@@ -181,7 +181,7 @@ def _normal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def _made(
     names: Sequence[str], matrix: NDArray[Any], bias: NDArray[Any] | None, scale: float, normalise: bool, layer: str
 ) -> ClassVectors:
-    """With the background first; without one, a vector of zeros stands for it."""
+    """The class vectors, that of the background first; if no name is the background, its vector is zeros."""
     behind = [i for i, name in enumerate(names) if name in BACKGROUND]
     if len(behind) > 1 or len(names) == len(behind):
         raise UsageError("class vectors need at least one class, and at most one background", "Name the classes")

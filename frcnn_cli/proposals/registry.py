@@ -69,7 +69,8 @@ class Registry:
         """The source that `ProposalSource.described` recorded.
 
         Raises:
-            SourceError: it is not installed, or installed in another version. UsageError: its options have changed.
+            SourceError: it is not installed, or in another version that cannot make the same boxes.
+            UsageError: its options have changed.
         """
         options = described["options"]
         loaded = self.sources.get(described["name"])

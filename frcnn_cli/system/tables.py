@@ -57,7 +57,8 @@ class Table:
         try:
             return float(written)
         except ValueError:
-            raise TableError(f"{text.strip() or 'an empty cell'!r} is not a number") from None
+            what = repr(text.strip()) if text.strip() else "an empty cell"
+            raise TableError(f"{what} is not a number") from None
 
 
 @contextmanager

@@ -226,7 +226,7 @@ def test_heads_that_are_not_used_are_reported(tmp_path):
     line = ("models", "get", "maskrcnn_resnet50_fpn", "--weights", tmp_path / "mask.pth")
     ran = run_frcnn(*line, "-o", tmp_path / "m.safetensors")
     assert ran.code == 0, ran.err
-    assert "maskrcnn_resnet50_fpn also finds masks; that head is not used" in ran.err
+    assert "maskrcnn_resnet50_fpn was also trained to predict masks, which frcnn does not use" in ran.err
 
 
 def test_wrong_uses(tmp_path):

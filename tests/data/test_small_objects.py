@@ -1,6 +1,7 @@
 """Advice on options that cost small objects."""
 
 import numpy as np
+import pytest
 
 from frcnn_cli.core.annotations import GroundTruth
 from frcnn_cli.core.image import ImageRecord
@@ -27,6 +28,13 @@ def test_objects_below_the_smallest_proposals_are_counted():
     assert advice_on_small_objects([truth(10, 12, 30)], [IMAGE], provenance(min_size=8)) == []
 
 
+@pytest.mark.parametrize("percent", [2, 3, 5, 10])
+def test_any_share_from_two_percent_gives_advice(percent):
+    (advice,) = advice_on_floor([np.array([10.0] * percent + [50.0] * (100 - percent))], 20)
+    assert advice.what.startswith(f"{percent}% of the objects")
+    assert advice.fix == "add --min-size 10 to frcnn proposals"
+
+
 def test_few_or_difficult_or_no_objects_give_no_advice():
     assert advice_on_small_objects([truth(*[50] * 99, 10)], [IMAGE], provenance()) == []
     assert advice_on_small_objects([truth(10, difficult=True), truth(40)], [IMAGE, IMAGE], provenance()) == []
@@ -45,7 +53,7 @@ def test_scaling_for_the_search_is_noticed():
 def test_resizing_for_the_network_is_noticed():
     (advice,) = advice_on_small_objects([truth(24, 900)], [HUGE], provenance(), lambda height, width: 600 / height)
     assert "in the resized image that the network reads" in advice.what
-    assert "--long-side" in advice.fix
+    assert advice.fix == "raise --short-side and --long-side"
     assert advice_on_small_objects([truth(24, 90)], [IMAGE], provenance(), lambda height, width: 600 / height) == []
 
 

@@ -17,6 +17,11 @@ def test_one_value_is_found_in_its_image(dtype, order, value):
     assert are_finite(levels[0]).tolist() == [True, True, True]
 
 
+def test_maps_without_values_are_finite():
+    assert are_finite(torch.zeros(2, 4, 0, 6)).tolist() == [True, True]
+    assert are_finite(torch.zeros(0, 4, 5, 6)).tolist() == []
+
+
 def test_values_whose_sum_overflows_are_finite():
     assert are_finite(torch.full((1, 8, 64, 64), 65504.0, dtype=torch.float16)).tolist() == [True]
     assert are_finite(torch.full((1, 8, 64, 64), 3e38)).tolist() == [True]

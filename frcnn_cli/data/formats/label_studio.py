@@ -46,7 +46,7 @@ def read_label_studio_labels(path: Path, pictures: Pictures, problems: Problems 
     for at, task in enumerate(read_json(path, MAX_BYTES, DataError, _FIX)):
         where = f"{path}: task {at}"
         if not isinstance(task, dict):
-            raise DataError(f"{where} is not an object", _FIX)
+            raise DataError(f"{where} is not a JSON object", _FIX)
         data = task.get("data", task)
         if not isinstance(data, dict):
             raise DataError(f"{where} has no data", _FIX)

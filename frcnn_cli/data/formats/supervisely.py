@@ -75,7 +75,7 @@ def _read_file(path: Path, classes: tuple[str, ...]) -> tuple[tuple[float, float
         size = float(content["size"]["width"]), float(content["size"]["height"])
         return size, [_object(one, f"{path}: object {at}", classes) for at, one in enumerate(content["objects"])]
     except (TypeError, KeyError, ValueError, OverflowError):
-        raise DataError(f"{path} has no size and objects", _FIX) from None
+        raise DataError(f"{path} lacks a valid size or list of objects", _FIX) from None
 
 
 def _object(value: Any, where: str, classes: tuple[str, ...]) -> LabelledObject | None:

@@ -45,7 +45,7 @@ def yolo_root(path: Path) -> Path:
 
 
 def read_config(path: Path) -> YoloConfig:
-    """What a data.yaml or .data states, or that of a folder. Raises DataError."""
+    """What a data.yaml or .data file states; for a folder, the one inside it. Raises DataError."""
     if path.is_dir():
         yamls = [path / "data.yaml"] if (path / "data.yaml").is_file() else files_in(path, ".yaml", ".yml")
         datas = files_in(path, ".data") or files_in(path / "cfg", ".data")

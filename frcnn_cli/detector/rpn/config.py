@@ -35,15 +35,16 @@ class RPNConfig:
 
     def __post_init__(self) -> None:
         shapes = (len(self.anchor_sizes), len(self.aspect_ratios), self.convs, *map(len, self.anchor_sizes))
+        anchors = f"sizes {self.anchor_sizes} and ratios {self.aspect_ratios}"
         if not all(1 <= number <= _MOST for number in shapes) or len(set(map(len, self.anchor_sizes))) != 1:
-            raise ValueError(f"anchors of sizes {self.anchor_sizes} and ratios {self.aspect_ratios}")
+            raise ValueError(f"the anchors do not have the same, small number of sizes on each level: {anchors}")
         sides = (*(size for level in self.anchor_sizes for size in level), *self.aspect_ratios)
         if not all(0 < side <= 100_000 for side in sides):
-            raise ValueError(f"anchors of sizes {self.anchor_sizes} and ratios {self.aspect_ratios}")
+            raise ValueError(f"the anchors are not between 0 and 100,000 pixels: {anchors}")
         if not (1 <= self.per_level <= 1_000_000 and 1 <= self.count <= 1_000_000):
-            raise ValueError(f"{self.per_level} boxes per level and {self.count} per image")
+            raise ValueError(f"the numbers of boxes are not valid: {self.per_level} per level, {self.count} per image")
         if not (0 <= self.iou <= 1 and 0 <= self.min_score <= 1):
-            raise ValueError(f"an IoU of {self.iou} and a minimum score of {self.min_score}")
+            raise ValueError(f"not between 0 and 1: an IoU of {self.iou}, or a minimum score of {self.min_score}")
 
     @property
     def anchors(self) -> int:

@@ -65,10 +65,12 @@ class Weights:
     def _from_file(self, expected: dict[str, Tensor]) -> dict[str, Tensor]:
         path = Path(self.which)
         if path.is_dir():
-            raise UsageError(f"{path} is the folder of a run, not a state dict of {self.name}", f"Write --init {path}")
+            fix = f"Name a file; if it is the folder of a run, write --init {path} (train) or --model {path}"
+            raise UsageError(f"{path} is a folder, not a state dict of {self.name}", fix)
         state = read_state_dict(path)
         if any(key.startswith("head.") for key in state) and not any(key.startswith("head.") for key in expected):
-            raise UsageError(f"{path} is a model of frcnn, not a state dict of {self.name}", f"Write --init {path}")
+            fix = f"Write --init {path} (train), or --model {path}"
+            raise UsageError(f"{path} is a model of frcnn, not a state dict of {self.name}", fix)
         fix = f"Name a state dict of {self.name} (torchvision's, if it has one)"
         for key, value in expected.items():
             if key not in state:

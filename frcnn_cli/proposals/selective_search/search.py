@@ -68,7 +68,7 @@ def selective_search(
     hierarchy = np.repeat(np.arange(len(boxes)), [len(made) for made in boxes])
     found, hierarchies = _unique_boxes(np.concatenate(boxes)[best_first], hierarchy[best_first], height, width)
     found = found[agreed_first(found, hierarchies, agreed)]
-    kept: Boxes = found[distinct(found, max_iou)].astype(np.float32)
+    kept: Boxes = found[distinct(found, max_iou, len(found))].astype(np.float32)
     return kept
 
 

@@ -69,8 +69,8 @@ class SelectiveSearch(ProposalSource):
     )
     agreed: int | None = option(
         None,
-        help="Number of boxes to rank first because most hierarchies agree on them; 0: rank all by their position in"
-        " the hierarchy and chance, as in the paper; none: that of the preset (500).",
+        help="Number of boxes to rank first because most hierarchies agree on them; 0: all are ranked"
+        " as in the paper, by their position in the hierarchy times a random number; none: as in the preset (500).",
         minimum=0,
     )
     sigma: float = option(
@@ -96,7 +96,7 @@ class SelectiveSearch(ProposalSource):
         """Version 1 had other presets, and no `agreed`."""
         if version != "1":
             return None
-        preset = _PRESETS_OF_VERSION_1[options.get("preset", "fast")]._asdict()
+        preset = _PRESETS_OF_VERSION_1.get(options.get("preset", "fast"), _PRESETS_OF_VERSION_1["fast"])._asdict()
         given = {name: value for name, value in options.items() if value is not None}
         return {**preset, **given}
 
@@ -109,8 +109,10 @@ class SelectiveSearch(ProposalSource):
         from frcnn_cli.proposals.selective_search import agreement, grouping, lab, regions, segmentation
         from frcnn_cli.system.jit import needs_compiling
 
+        preset = _PRESETS[self.preset]
+        ranks = (preset.agreed if self.agreed is None else self.agreed) > 0
         return not needs_compiling(
-            *(distinct, agreement.support, grouping.group, lab.convert),
+            *(distinct, *((agreement.support,) if ranks else ()), grouping.group, lab.convert),
             *(regions.atoms, regions.describe, regions.gather, segmentation.sorted_edges, segmentation.segment),
         )
 

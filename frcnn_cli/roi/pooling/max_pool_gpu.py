@@ -88,7 +88,7 @@ def _image(roi, images):
 
 @triton.jit
 def _span(first, last, scale):
-    """First cell and number of cells of a side between two corners."""
+    """Along one axis, the first cell of a RoI and its number of cells, from the coordinates of its corners."""
     start = _cell(tl.load(first) * scale)
     return start, tl.maximum(_cell(tl.load(last) * scale) - start + 1, 1)
 

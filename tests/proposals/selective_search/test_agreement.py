@@ -1,10 +1,12 @@
 """The boxes on which most hierarchies agree, against a slow count."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frcnn_cli.core.boxes import area, iou
+from frcnn_cli.core.errors import UsageError
 from frcnn_cli.proposals.selective_search.agreement import agreed_first, support
 from frcnn_cli.proposals.selective_search.search import selective_search
 from frcnn_cli.proposals.sources.selective_search import SelectiveSearch
@@ -69,3 +71,5 @@ def test_a_model_of_version_1_gets_the_boxes_of_version_1():
         assert (source.colours, source.agreed, source.distinct, source.sigma) == (colours, 0, 0.5, 0.8)
         assert source.k == ((100, 300) if preset == "fast" else (100, 200, 300))
     assert SelectiveSearch.restated("0", {}) is None
+    with pytest.raises(UsageError, match="preset"):
+        SelectiveSearch.configured(SelectiveSearch.restated("1", {"preset": "other"}))

@@ -91,7 +91,7 @@ def test_regions_of_every_scale_are_described_as_if_alone(image, scales):
 
 
 def test_a_crowd_on_one_background():
-    """900 spots whose only neighbour is the background, with many ties: the heaps of crowded regions grow and meld."""
+    """900 spots whose only neighbour is the background, with many ties."""
     rng = np.random.default_rng(0)
     image = np.full((180, 180, 1), 200, np.uint8)
     for y in range(2, 180, 6):
@@ -105,6 +105,25 @@ def test_a_crowd_on_one_background():
         few, none = (group(pairs, *described, 1, 180 * 180, use, many) for many in (64, 1 << 30))
         assert len(few) > 1800
         assert np.array_equal(few, none), mix
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_several_crowded_regions(mix):
+    """Hubs that are neighbours of each other and of most of 600 regions: more pairs than the heaps begin with."""
+    rng = np.random.default_rng(0)
+    regions, hubs = 600, 5
+    pairs = {(i, i + 1) for i in range(regions - 1)}
+    pairs |= {(a, b) for a in range(hubs) for b in range(a + 1, regions) if b < hubs or rng.random() < 0.7}
+    corners = rng.integers(0, 100, (regions, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(1, 40, (regions, 2))], axis=1).astype(np.int32)
+    sizes = rng.integers(1, 50, regions)
+    counts = rng.multinomial(40, np.full(25 + 80, 1 / 105), regions).astype(np.int32)
+    use = np.array([letter in mix for letter in SIMILARITIES])
+    arguments = (np.array(sorted(pairs), np.int32), sizes, boxes, counts, 1, int(sizes.sum()), use)
+    expected = group(*arguments, 1 << 30)
+    assert len(pairs) > 2000
+    for many in (2, 8, 64):
+        assert np.array_equal(group(*arguments, many), expected)
 
 
 def test_many_atoms_outgrow_the_first_table():
