@@ -320,7 +320,7 @@ class TestTraining:
         run = _trained(self, voc, props, tmp_path / "a", *small)
         for weights in (run, run / "model.safetensors"):
             ran = self.train(voc, props, tmp_path / "b", "--backbone", "alexnet", "--weights", weights)
-            assert_one_line_error(ran, f"Write --init {weights}", code=2)
+            assert_one_line_error(ran, f"rite --init {weights} (train)", code=2)
 
     def test_a_finished_run_can_be_trained_longer(self, voc, props, tmp_path):
         small = ("--backbone", "small", "--weights", "none", "--short-side", "0", "--lr", "0.02")
