@@ -275,7 +275,7 @@ class Detector(nn.Module):
         """The proposal source that the model was trained with.
 
         Raises:
-            SourceError: it is not installed, or in another version than in training.
+            SourceError: it is not installed, or in another version that cannot make the same boxes.
             UsageError: its options have changed.
         """
         return load_registry().restored(self.config.proposals["source"]).in_detector(self)
