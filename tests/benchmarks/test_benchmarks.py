@@ -20,10 +20,15 @@ def run(name, *arguments):
 
 def test_proposals(shared_data):
     printed = run("proposals.py", shared_data, "--splits", "test", "--modes", "fast", "--limit", 1)
-    rows = [line.split("|") for line in printed.splitlines() if line.startswith("| ") and "fast, " in line]
-    assert [row[2].strip() for row in rows] == ["fast, ours", "fast, OpenCV"] * 2
-    assert all(float(row[6]) > 0 for row in rows)
-    assert rows[0][5] == rows[1][5], "the same number of boxes of both"
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
+    speeds = [row for row in rows if row[1] == "fast"]
+    assert [row[0] for row in speeds] == ["VOC 000004", "coco64", "BCCD test"]
+    assert all(float(row[2]) > 0 and float(row[3]) > 0 and row[4].endswith(" x") for row in speeds)
+    figures = [row for row in rows if row[0] == ""]
+    assert [row[5] for row in figures] == ["100", "300", "1000", "2000"] * 3
+    for row in figures:
+        assert 0 < float(row[6]) <= float(row[5])
+        assert all(0 <= float(cell.split()[0]) <= 1 and abs(float(cell.split()[1])) <= 1 for cell in row[7:])
 
 
 def test_runner(shared_data):
