@@ -111,6 +111,8 @@ def command(
     except with the paper recipe, which limits the boxes of each class over the whole set of images. detect cannot do
     this and uses the thresholds of the authors' later code.
 
+    IMAGES are files, folders, lists, data sets, or stored elsewhere, as for frcnn proposals.
+
     \b
     frcnn detect img.jpg --show
     frcnn detect img.jpg -o found.jpg

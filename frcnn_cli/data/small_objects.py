@@ -81,8 +81,6 @@ def _advice_on_scale(
     before = np.concatenate([*sides, np.zeros(0)])
     after = np.concatenate([*(side * scale for side, scale in zip(sides, scales, strict=True)), np.zeros(0)])
     lost = float(((after < smallest) & (before >= smallest)).mean()) if len(before) else 0.0
-    return (
-        [Advice(f"{lost:.0%} of the objects are narrower than {smallest} px {why}", fix)]
-        if lost >= _WORTH_A_NOTE
-        else []
-    )
+    if lost < _WORTH_A_NOTE:
+        return []
+    return [Advice(f"{lost:.0%} of the objects are narrower than {smallest} px {why}", fix)]

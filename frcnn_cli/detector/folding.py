@@ -67,7 +67,7 @@ def state_of(module: nn.Module) -> tuple[tuple[int, int], ...] | None:
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
-    """Parameters and buffers; `Module.parameters` takes ten times as long, because it makes names."""
+    """Parameters and buffers; `Module.parameters` takes several times as long, because it makes names."""
     found: list[Tensor | None] = []
     left = [module]
     while left:

@@ -76,7 +76,7 @@ def test_archives_of_a_bucket(bucket, tmp_path):
 
 @pytest.mark.extra
 def test_proposals_of_a_bucket_equal_those_of_files(bucket, tmp_path):
-    """The command reads them in worker processes, and runs again after an image has changed."""
+    """Worker processes read the images. After one image has changed, the same command is run once more."""
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(picture(i))
         bucket(f"run/{i}.png", picture(i))
